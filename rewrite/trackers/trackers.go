@@ -1,0 +1,5 @@
+package trackers
+
+type Rules struct{}
+
+func Default() *Rules { return &Rules{} }
