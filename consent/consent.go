@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -29,22 +30,29 @@ var ErrAddress = errors.New("not a mail address")
 
 // ParseAddress normalises the mailbox of an envelope (RFC 5321 §4.1.2), without angle
 // brackets. The local part may be quoted and may be UTF-8 (RFC 6531); a quoted local part that
-// needs no quotes loses them, so that both spellings are one person.
+// needs no quotes loses them, so that both spellings are one person. Errors say what is wrong
+// without repeating the address, since they may end in a log.
 func ParseAddress(mailbox string) (Address, error) {
-	at := strings.LastIndexByte(mailbox, '@')
-	if at <= 0 || at == len(mailbox)-1 || len(mailbox) > 320 || !utf8.ValidString(mailbox) {
-		return Address{}, fmt.Errorf("%w: %q", ErrAddress, mailbox)
+	if len(mailbox) > maxMailbox {
+		return Address{}, fmt.Errorf("%w: over %d bytes", ErrAddress, maxMailbox)
 	}
-	local, domain := mailbox[:at], mailbox[at+1:]
+	if !utf8.ValidString(mailbox) {
+		return Address{}, fmt.Errorf("%w: not UTF-8", ErrAddress)
+	}
 	for _, r := range mailbox {
-		if r < 0x20 || r == 0x7f {
-			return Address{}, fmt.Errorf("%w: control character in %q", ErrAddress, mailbox)
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+			return Address{}, fmt.Errorf("%w: control character in it", ErrAddress)
 		}
 	}
+	at := strings.LastIndexByte(mailbox, '@')
+	if at <= 0 || at == len(mailbox)-1 {
+		return Address{}, fmt.Errorf("%w: it has no local part, no @ or no domain", ErrAddress)
+	}
+	local, domain := mailbox[:at], mailbox[at+1:]
 	if strings.HasPrefix(local, `"`) {
 		plain, ok := unquote(local)
 		if !ok {
-			return Address{}, fmt.Errorf("%w: bad quoting in %q", ErrAddress, mailbox)
+			return Address{}, fmt.Errorf("%w: bad quoting in its local part", ErrAddress)
 		}
 		if isDotString(plain) {
 			local = plain
@@ -52,14 +60,22 @@ func ParseAddress(mailbox string) (Address, error) {
 			local = quote(plain)
 		}
 	} else if !isDotString(local) {
-		return Address{}, fmt.Errorf("%w: local part of %q", ErrAddress, mailbox)
+		return Address{}, fmt.Errorf("%w: a character in its local part that must be quoted", ErrAddress)
 	}
 	host, err := normalDomain(domain)
 	if err != nil {
-		return Address{}, fmt.Errorf("%w: domain of %q: %v", ErrAddress, mailbox, err)
+		return Address{}, fmt.Errorf("%w: %w", ErrAddress, err)
 	}
-	return Address{strings.ToLower(local) + "@" + host}, nil
+	normal := strings.ToLower(local) + "@" + host
+	if len(normal) > maxMailbox { // IDNA and some letters grow
+		return Address{}, fmt.Errorf("%w: over %d bytes in its normal form", ErrAddress, maxMailbox)
+	}
+	return Address{normal}, nil
 }
+
+// maxMailbox is the longest mailbox in bytes: 64 for the local part, 255 for the domain
+// (RFC 5321 §4.5.3.1), and the @.
+const maxMailbox = 320
 
 // String returns the normalised mailbox, in clear: it is personal data. Logs use Masked.
 func (a Address) String() string { return a.mailbox }
@@ -71,12 +87,15 @@ func (a Address) Domain() string { return a.mailbox[strings.LastIndexByte(a.mail
 func (a Address) IsZero() bool { return a.mailbox == "" }
 
 // Masked returns the address as logs and pages show it: the first character of the local part,
-// three bullets, the domain.
+// three bullets, the domain. A first character that has no look of its own is left out.
 func (a Address) Masked() string {
 	if a.mailbox == "" {
 		return "•••"
 	}
-	_, n := utf8.DecodeRuneInString(a.mailbox)
+	r, n := utf8.DecodeRuneInString(a.mailbox)
+	if !unicode.IsPrint(r) || unicode.IsMark(r) {
+		n = 0
+	}
 	return a.mailbox[:n] + "•••@" + a.Domain()
 }
 
@@ -84,31 +103,37 @@ func normalDomain(d string) (string, error) {
 	if strings.HasPrefix(d, "[") { // address literal, RFC 5321 §4.1.3
 		inner, ok := strings.CutSuffix(d[1:], "]")
 		if !ok {
-			return "", errors.New("address literal without ]")
+			return "", errors.New("an address literal without ]")
 		}
 		lit := strings.ToLower(inner)
 		ip, err := netip.ParseAddr(strings.TrimPrefix(lit, "ipv6:"))
 		if err != nil || ip.Zone() != "" {
-			return "", errors.New("address literal is no IP address")
+			return "", errors.New("its address literal is no IP address")
 		}
 		if ip.Is6() {
 			return "[ipv6:" + ip.String() + "]", nil
 		}
 		return "[" + ip.String() + "]", nil
 	}
-	host, err := idna.Lookup.ToASCII(strings.TrimSuffix(d, "."))
+	host, err := idna.Lookup.ToASCII(d)
 	if err != nil {
 		// Underscores and the like are found in real host names; only plain ASCII passes here.
-		host = strings.ToLower(strings.TrimSuffix(d, "."))
+		host = strings.ToLower(d)
 		for i := 0; i < len(host); i++ {
 			c := host[i]
 			if c != '-' && c != '.' && c != '_' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
-				return "", err
+				return "", errors.New("its domain has a character that no host name has")
 			}
 		}
 	}
-	if host == "" || len(host) > 255 || strings.HasPrefix(host, ".") || strings.Contains(host, "..") {
-		return "", errors.New("empty label")
+	host = strings.TrimSuffix(host, ".") // behind the mapping, which makes dots of other characters
+	if host == "" || len(host) > 255 {
+		return "", errors.New("its domain is empty or over 255 bytes")
+	}
+	for label := range strings.SplitSeq(host, ".") { // RFC 1035 §2.3.4
+		if label == "" || len(label) > 63 {
+			return "", errors.New("a label of its domain is empty or over 63 bytes")
+		}
 	}
 	return host, nil
 }

@@ -1,0 +1,42 @@
+//go:build unix
+
+package keyring
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// openFile opens path for reading without waiting where it is a pipe.
+func openFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
+func checkAccess(path string, info fs.FileInfo) error {
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("key file %s has mode %04o, so others may use it: chmod 600 %s", path, mode, path)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Errorf("key file %s: its owner cannot be read on this system", path)
+	}
+	return checkOwner(path, stat.Uid, uint32(os.Geteuid()))
+}
+
+func checkOwner(path string, owner, self uint32) error {
+	if owner != self && owner != 0 {
+		return fmt.Errorf("key file %s belongs to user %d, neither to this user (%d) nor to root: chown %d %s", path, owner, self, self, path)
+	}
+	return nil
+}
+
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,135 @@
+package consent
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The text that both stores keep for one record, short and readable with the store's own tools:
+//
+//	record = version TAB mail TAB open TAB click
+//	entry  = "" | state seconds source notice
+//	state  = "s" subscribed, "u" unsubscribed | "g" granted, "d" denied, "n" unset
+//	source = "i" import, "a" api, "p" page, "o" one-click, "m" mailto, "c" cli
+//
+// where seconds are those since 1970 in UTC, and a notice runs to the end of the entry: it is
+// printable ASCII and so holds no TAB. For example
+//
+//	3 TAB u1763900000o TAB g1763800000p2026-03 TAB
+//
+// is the third state of a record: unsubscribed by one click, opens granted on the page under
+// notice 2026-03, nothing recorded for clicks.
+
+var (
+	stateCodes  = map[State]byte{Subscribed: 's', Unsubscribed: 'u', Granted: 'g', Denied: 'd', Unset: 'n'}
+	sourceCodes = map[Source]byte{FromImport: 'i', FromAPI: 'a', FromPage: 'p', FromOneClick: 'o', FromMailto: 'm', FromCLI: 'c'}
+)
+
+var errRecordText = errors.New("the consent store holds a record that cannot be read")
+
+// appendText appends the text that a store keeps for e: nothing for the zero Entry.
+func (e Entry) appendText(b []byte) []byte {
+	if e.State == "" {
+		return b
+	}
+	b = append(b, stateCodes[e.State])
+	b = strconv.AppendInt(b, e.Time.Unix(), 10)
+	b = append(b, sourceCodes[e.Source])
+	return append(b, e.Notice...)
+}
+
+// EntryText returns the text that a store keeps for e: "" for the zero Entry.
+func EntryText(e Entry) string { return string(e.appendText(nil)) }
+
+// RecordText returns the text that a store keeps for r, without the scope, which is part of the
+// key. The entries must have passed Change.Check.
+func RecordText(r Record) string {
+	b := make([]byte, 0, 64)
+	b = strconv.AppendUint(b, r.Version, 10)
+	b = r.Mail.appendText(append(b, '\t'))
+	b = r.Open.appendText(append(b, '\t'))
+	b = r.Click.appendText(append(b, '\t'))
+	return string(b)
+}
+
+// ParseRecord reads what RecordText wrote. The empty text is the record of a person never seen.
+// Anything else that RecordText would not write is an error, never a guess.
+func ParseRecord(scope Scope, text string) (Record, error) {
+	if text == "" {
+		return Record{Scope: scope}, nil
+	}
+	version, rest, ok1 := strings.Cut(text, "\t")
+	mail, rest, ok2 := strings.Cut(rest, "\t")
+	open, click, ok3 := strings.Cut(rest, "\t")
+	if !ok1 || !ok2 || !ok3 {
+		return Record{}, errRecordText
+	}
+	r := Record{Scope: scope}
+	var err error
+	if r.Version, err = strconv.ParseUint(version, 10, 64); err != nil || r.Version == 0 || version[0] == '0' || version[0] == '+' {
+		return Record{}, errRecordText
+	}
+	for _, p := range [...]struct {
+		purpose Purpose
+		text    string
+		entry   *Entry
+	}{{Mail, mail, &r.Mail}, {Open, open, &r.Open}, {Click, click, &r.Click}} {
+		if *p.entry, err = parseEntry(p.purpose, p.text); err != nil {
+			return Record{}, err
+		}
+	}
+	return r, nil
+}
+
+func parseEntry(p Purpose, text string) (Entry, error) {
+	if text == "" {
+		return Entry{}, nil
+	}
+	var e Entry
+	switch {
+	case text[0] == 's' && p == Mail:
+		e.State = Subscribed
+	case text[0] == 'u' && p == Mail:
+		e.State = Unsubscribed
+	case text[0] == 'g' && p != Mail:
+		e.State = Granted
+	case text[0] == 'd' && p != Mail:
+		e.State = Denied
+	case text[0] == 'n' && p != Mail:
+		e.State = Unset
+	default:
+		return Entry{}, errRecordText
+	}
+	n := 1
+	for n < len(text) && '0' <= text[n] && text[n] <= '9' {
+		n++
+	}
+	seconds, err := strconv.ParseInt(text[1:n], 10, 64)
+	if err != nil || text[1] == '0' || seconds > maxTime || n == len(text) {
+		return Entry{}, errRecordText
+	}
+	e.Time = time.Unix(seconds, 0).UTC()
+	switch text[n] {
+	case 'i':
+		e.Source = FromImport
+	case 'a':
+		e.Source = FromAPI
+	case 'p':
+		e.Source = FromPage
+	case 'o':
+		e.Source = FromOneClick
+	case 'm':
+		e.Source = FromMailto
+	case 'c':
+		e.Source = FromCLI
+	default:
+		return Entry{}, errRecordText
+	}
+	e.Notice = text[n+1:]
+	if CheckNotice(e.Notice) != nil {
+		return Entry{}, errRecordText
+	}
+	return e, nil
+}
