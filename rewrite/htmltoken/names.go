@@ -1,0 +1,113 @@
+package htmltoken
+
+import "strings"
+
+// traits is what this package has to know of an element by its name.
+type traits uint32
+
+const (
+	void       traits = 1 << iota // never has content
+	special                       // §13.2.4.2, the special elements of HTML
+	scope                         // ends a scope (§13.2.4.2)
+	tableScope                    // ends a table scope
+	tablePart                     // its end tag looks in table scope
+	formatting                    // its end tag runs the adoption agency
+	stays                         // its end tag closes nothing: body, html
+	closesP                       // its start tag closes an open p
+	closesSame                    // its start tag closes an open element of the same name
+	breakout                      // leaves foreign content (§13.2.6.5)
+	font                          // so too with certain attributes
+	svgRoot                       // begins svg
+	mathRoot                      // begins math
+	svgPoint                      // in svg an HTML integration point
+	mathText                      // in math a text integration point
+	mathGlyph                     // mglyph, malignmark
+	annotation                    // annotation-xml
+)
+
+// element names, by trait. All are in lower case, as names are compared (§13.2.5.8).
+var namesOf = map[traits]string{
+	void: `area base basefont bgsound br col embed frame hr image img input keygen link meta param source track wbr`,
+	special: `address applet area article aside base basefont bgsound blockquote body br button caption center col
+		colgroup dd details dir div dl dt embed fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6
+		head header hgroup hr html iframe img input keygen li link listing main marquee menu meta nav noembed noframes
+		noscript object ol p param plaintext pre script search section select source style summary table tbody td
+		template textarea tfoot th thead title tr track ul wbr xmp`,
+	scope:      `applet caption html table td th marquee object template`,
+	tableScope: `html table template`,
+	tablePart:  `caption table tbody td tfoot th thead tr`,
+	formatting: `a b big code em font i nobr s small strike strong tt u`,
+	stays:      `body html`,
+	closesP: `address article aside blockquote center dd details dialog dir div dl dt fieldset figcaption figure footer
+		form h1 h2 h3 h4 h5 h6 header hgroup hr li listing main menu nav ol p plaintext pre search section summary
+		ul xmp`,
+	closesSame: `a dd dt h1 h2 h3 h4 h5 h6 li nobr optgroup option tbody td tfoot th thead tr`,
+	breakout: `b big blockquote body br center code dd div dl dt em embed h1 h2 h3 h4 h5 h6 head hr i img li listing
+		menu meta nobr ol p pre ruby s small span strong strike sub sup table tt u ul var`,
+	font:       `font`,
+	svgRoot:    `svg`,
+	mathRoot:   `math`,
+	svgPoint:   `foreignobject desc title`,
+	mathText:   `mi mo mn ms mtext`,
+	mathGlyph:  `mglyph malignmark`,
+	annotation: `annotation-xml`,
+}
+
+// rawElements are those whose content is no markup: RAWTEXT, RCDATA, script data, PLAINTEXT (§13.2.6.4.4,
+// §13.2.6.4.7). noscript is not one of them without scripts.
+const rawElements = `style xmp iframe noembed noframes title textarea script plaintext`
+
+type knownName struct {
+	name   string
+	raw    string // the name again where the content is raw text
+	traits traits
+}
+
+var known = func() map[uint64]knownName {
+	m := make(map[uint64]knownName)
+	add := func(names string, set func(*knownName)) {
+		for _, name := range strings.Fields(names) {
+			key := nameKey([]byte(name))
+			e := m[key]
+			e.name = name
+			set(&e)
+			m[key] = e
+		}
+	}
+	for tr, names := range namesOf {
+		add(names, func(e *knownName) { e.traits |= tr })
+	}
+	add(rawElements, func(e *knownName) { e.raw = e.name })
+	return m
+}()
+
+var (
+	keyP  = nameKey([]byte("p"))
+	keyBr = nameKey([]byte("br"))
+)
+
+// lookup returns what is known of the element, whose key is nameKey(name).
+func lookup(name []byte, key uint64) knownName {
+	e := known[key]
+	if len(name) > 8 && !EqualFold(name, e.name) {
+		return knownName{} // a long name's key is not unique
+	}
+	return e
+}
+
+// nameKey stands for a name without regard to letter case. Up to 8 bytes it is the name itself, so that two
+// names have never one key; a longer one is hashed (FNV-1a), with the top bit set, which no short one has.
+func nameKey(name []byte) uint64 {
+	if len(name) <= 8 {
+		var k uint64
+		for _, c := range name {
+			k = k<<8 | uint64(lowerCase(c))
+		}
+		return k
+	}
+	h := uint64(14695981039346656037)
+	for _, c := range name {
+		h = (h ^ uint64(lowerCase(c))) * 1099511628211
+	}
+	return h | 1<<63
+}
