@@ -1,0 +1,372 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/consentgate/consentgate/consent/keyring"
+)
+
+// check finds what is wrong beyond the type of a single value, and brings addresses and hosts
+// into one form.
+func (c *Config) check(d *decoder) {
+	if c.Hostname != "" && !isHost(c.Hostname) {
+		d.is("hostname", "is not a host name", `a full name such as "gate.example.org"`)
+	}
+	if c.KeyFile != "" && !d.wrong["key_file"] {
+		if _, err := keyring.Load(c.KeyFile); err != nil {
+			d.bad("key_file", err.Error(), "")
+		}
+	}
+	c.checkSMTP(d)
+	c.checkSmarthost(d)
+	c.checkDelivery(d)
+	c.checkConsent(d)
+	c.checkRewrite(d)
+	c.checkUnsubscribe(d)
+	c.checkDKIM(d)
+	c.checkAdmin(d)
+	c.checkListeners(d)
+}
+
+func (c *Config) checkSMTP(d *decoder) {
+	if len(c.SMTP.Listen) == 0 {
+		d.bad("smtp.listen", "is empty, so no sender could connect", `["127.0.0.1:2525"]`)
+	}
+	for i, address := range c.SMTP.Listen {
+		path := fmt.Sprintf("smtp.listen[%d]", i)
+		switch {
+		case d.wrong[path]:
+		case strings.HasPrefix(address, "systemd:"):
+			d.is(path, "is not yet in this version", `"host:port" or "unix:/path"`)
+		case strings.HasPrefix(address, "unix:"):
+			if file := address[len("unix:"):]; !strings.HasPrefix(file, "/") || len(file) > maxSocketPath {
+				d.is(path, "is not an absolute path that fits a socket", fmt.Sprintf(`"unix:/path", the path at most %d bytes`, maxSocketPath))
+			}
+		default:
+			checkHostPort(d, path, address)
+		}
+	}
+	for i, p := range c.SMTP.AllowNetworks {
+		if p.IsValid() && p.Bits() == 0 {
+			d.is(fmt.Sprintf("smtp.allow_networks[%d]", i), "is the whole internet, which would make an open relay", "only the networks of your own senders")
+		}
+	}
+	if len(c.SMTP.Classes) == 0 {
+		d.bad("smtp.classes", "is empty, so no mail could be sent", `["marketing", "transactional"]`)
+	}
+}
+
+// maxSocketPath is the room for a path in sockaddr_un, less its ending zero, on the systems
+// with the least of it.
+const maxSocketPath = 103
+
+func (c *Config) checkSmarthost(d *decoder) {
+	for i, text := range c.Smarthost.URLs {
+		path := fmt.Sprintf("smarthost.urls[%d]", i)
+		if d.wrong[path] {
+			continue
+		}
+		if wrong, right := smarthostURL(text); wrong != "" {
+			d.bad(path, wrong, right)
+		}
+	}
+	if c.Smarthost.Username != "" && c.Smarthost.Password == "" && !d.wrong["smarthost.password"] {
+		d.bad("smarthost.password", "is missing beside smarthost.username", `password = "${SMARTHOST_PASSWORD}"`)
+	}
+	if c.Smarthost.Password != "" && c.Smarthost.Username == "" && !d.wrong["smarthost.username"] {
+		d.bad("smarthost.username", "is missing beside smarthost.password", "both, or neither")
+	}
+}
+
+// smarthostURL says what is wrong with the address of a next hop, and what would be right. It
+// shows nothing of it: people put passwords there.
+func smarthostURL(text string) (wrong, right string) {
+	const schemes = "smtp://host:port, smtp+starttls://, smtps://, lmtp:// or lmtp+unix:///path"
+	u, err := url.Parse(text)
+	if err != nil {
+		return "this is not a URL", schemes
+	}
+	switch u.Scheme {
+	case "lmtp+unix":
+		if u.Host != "" || !strings.HasPrefix(u.Path, "/") || len(u.Path) > maxSocketPath || u.User != nil {
+			return "this names no socket", "lmtp+unix:///path, with three slashes"
+		}
+		return "", ""
+	case "smtp", "smtp+starttls", "smtps", "lmtp":
+	default:
+		return "this begins with no scheme that is known", schemes
+	}
+	switch {
+	case u.User != nil:
+		return "a user does not belong into the URL", "the keys username and password"
+	case u.Hostname() == "" || !isHostOrIP(u.Hostname()):
+		return "this names no host", u.Scheme + "://host:port"
+	case u.Port() != "" && !isPort(u.Port()) || u.Port() == "0":
+		return "the port is not from 1 to 65535", u.Scheme + "://host:port"
+	case strings.HasSuffix(u.Host, ":"):
+		return "the port is empty", u.Scheme + "://host:port, or no colon"
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		return "something follows the host and port", u.Scheme + "://host:port"
+	case u.Scheme == "lmtp" && u.Port() == "":
+		return "LMTP has no port of its own", "lmtp://host:port" // RFC 2033 §5: never 25
+	}
+	return "", ""
+}
+
+func (c *Config) checkDelivery(d *decoder) {
+	if c.Delivery.Mode != "stateless" {
+		d.bad("delivery.mode", fmt.Sprintf("%q is not yet in this version", c.Delivery.Mode), `write mode = "stateless" under [delivery]`)
+	}
+	if c.Delivery.SpoolDir == "" && !d.wrong["delivery.spool_dir"] {
+		d.bad("delivery.spool_dir", "is empty", `a folder, such as "/var/lib/consentgate/spool"; the control socket stands beside it in every mode`)
+	}
+}
+
+func (c *Config) checkConsent(d *decoder) {
+	const right = `"file:/path", "redis://host:6379/0" or "rediss://host:6379/0"`
+	path := "consent.store"
+	if d.wrong[path] {
+		return
+	}
+	scheme, rest, ok := strings.Cut(c.Consent.Store, ":")
+	switch {
+	case !ok:
+		d.bad(path, "this begins with no scheme", right)
+	case scheme == "file":
+		if file := strings.TrimPrefix(rest, "//"); file == "" || strings.HasSuffix(file, "/") {
+			d.bad(path, "this names no file", `"file:/var/lib/consentgate/consent.db"`)
+		} else if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
+			d.bad(path, "this names no regular file", `"file:/var/lib/consentgate/consent.db"`)
+		}
+	case scheme == "redis+sentinel" || scheme == "redis+cluster":
+		d.bad(path, scheme+" is not yet in this version", right)
+	case scheme == "redis" || scheme == "rediss":
+		u, err := url.Parse(c.Consent.Store)
+		switch {
+		case err != nil:
+			d.bad(path, "this is not a URL", right+`; a password with special characters is percent-encoded`)
+		case u.Hostname() == "":
+			d.bad(path, "this names no host", right)
+		case u.Port() != "" && (!isPort(u.Port()) || u.Port() == "0"):
+			d.bad(path, "the port is not from 1 to 65535", right)
+		case strings.Trim(u.Path, "/") != "":
+			if n, err := strconv.Atoi(strings.Trim(u.Path, "/")); err != nil || n < 0 {
+				d.bad(path, "what follows the host is the number of a database", right)
+			}
+		}
+	default:
+		d.bad(path, "the scheme is not known", right)
+	}
+}
+
+// StoreFile returns the path of the embedded store, "" where the store is another.
+func (c *Config) StoreFile() string {
+	file, ok := strings.CutPrefix(c.Consent.Store, "file:")
+	if !ok {
+		return ""
+	}
+	return strings.TrimPrefix(file, "//")
+}
+
+func (c *Config) checkRewrite(d *decoder) {
+	for key, hosts := range map[string][]string{"rewrite.allow_hosts": c.Rewrite.AllowHosts, "rewrite.tracker_hosts": c.Rewrite.TrackerHosts} {
+		for i, host := range hosts {
+			path := fmt.Sprintf("%s[%d]", key, i)
+			if d.wrong[path] {
+				continue
+			}
+			if !isHostOrIP(strings.TrimPrefix(host, "*.")) {
+				d.is(path, "is not a host", `a name alone, such as "img.example.org", without https:// and path`)
+			}
+			hosts[i] = strings.ToLower(host)
+		}
+	}
+	for i, host := range c.Rewrite.AllowHosts {
+		if j := slices.Index(c.Rewrite.TrackerHosts, host); j >= 0 {
+			d.is(fmt.Sprintf("rewrite.allow_hosts[%d]", i), "is in tracker_hosts as well", "one of the two")
+		}
+	}
+}
+
+func (c *Config) checkUnsubscribe(d *decoder) {
+	u := &c.Unsubscribe
+	if u.BaseURL != "" && !d.wrong["unsubscribe.base_url"] {
+		if wrong, right := baseURL(u.BaseURL); wrong != "" {
+			d.is("unsubscribe.base_url", wrong, right)
+		}
+		u.BaseURL = strings.TrimRight(u.BaseURL, "/")
+	}
+	if !d.wrong["unsubscribe.listen"] {
+		checkHostPort(d, "unsubscribe.listen", u.Listen)
+	}
+	checkFooter(d, "unsubscribe.footer_html", u.FooterHTML)
+	checkFooter(d, "unsubscribe.footer_text", u.FooterText)
+	if strings.ContainsFunc(u.Company, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(u.Company) > 200 {
+		d.is("unsubscribe.company", "is no name", "one line of at most 200 bytes")
+	}
+}
+
+// baseURL says what is wrong with the public address of the unsubscribe page.
+func baseURL(text string) (wrong, right string) {
+	const example = `"https://mail.example.org"`
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || !isHostOrIP(u.Hostname()) || strings.HasSuffix(u.Host, ":"):
+		return "is not a URL with a host", example
+	case u.User != nil:
+		return "holds a user", example
+	case u.Port() != "" && !isPort(u.Port()) || u.Port() == "0":
+		return "has a port that is not from 1 to 65535", example
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(text, "#"):
+		return "has a query or a fragment", "scheme, host and path only, such as " + example
+	case strings.ContainsAny(text, "\"'<>&\\ {}`") || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return "holds a character that does not go into a header field", "plain ASCII, such as " + example
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return "is http", "https, which RFC 8058 asks for; http only for a loopback host, in a trial"
+	case u.Scheme != "https" && u.Scheme != "http":
+		return "is not https", example
+	}
+	return "", ""
+}
+
+// checkFooter checks a template file: it holds the place for the link exactly once.
+func checkFooter(d *decoder, path, file string) {
+	if file == "" || d.wrong[path] {
+		return
+	}
+	text, err := readSmall(file)
+	if err != nil {
+		d.bad(path, err.Error(), "a template file of at most 64 KiB")
+		return
+	}
+	if n := strings.Count(text, "{{unsubscribe_url}}"); n != 1 {
+		d.is(path, fmt.Sprintf("holds {{unsubscribe_url}} %d times", n), "a template with it exactly once")
+	}
+}
+
+func readSmall(file string) (string, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() || info.Size() > 64<<10 {
+		return "", fmt.Errorf("%s is no regular file of that size", file)
+	}
+	text, err := os.ReadFile(file)
+	return string(text), err
+}
+
+func (c *Config) checkDKIM(d *decoder) {
+	k := c.DKIM
+	if k.Domain == "" {
+		for key, value := range map[string]string{"dkim.selector": k.Selector, "dkim.key_file": k.KeyFile} {
+			if value != "" && !d.wrong["dkim.domain"] {
+				d.bad(key, "is set but dkim.domain is empty, so nothing would be signed", `domain = "example.org"`)
+			}
+		}
+		return
+	}
+	if !isHost(k.Domain) || !strings.Contains(k.Domain, ".") {
+		d.is("dkim.domain", "is not a domain", `"example.org", without a selector`)
+	}
+	switch {
+	case d.wrong["dkim.selector"]:
+	case k.Selector == "":
+		d.bad("dkim.selector", "is missing beside dkim.domain", `selector = "gate", for gate._domainkey.`+k.Domain)
+	case !isHost(k.Selector):
+		d.is("dkim.selector", "is not a selector", `a DNS label, such as "gate"`)
+	}
+	if k.KeyFile == "" && !d.wrong["dkim.key_file"] {
+		d.bad("dkim.key_file", "is missing beside dkim.domain", "the PEM file of the private key")
+	}
+	if k.KeyFile != "" && !d.wrong["dkim.domain"] && !d.wrong["dkim.selector"] && !d.wrong["dkim.key_file"] {
+		if err := loadSigner(k); err != nil {
+			d.bad("dkim.key_file", err.Error(), "")
+		}
+	}
+}
+
+func (c *Config) checkAdmin(d *decoder) {
+	if d.wrong["admin.listen"] || !checkHostPort(d, "admin.listen", c.Admin.Listen) {
+		return
+	}
+	if host, _, _ := net.SplitHostPort(c.Admin.Listen); !isLoopback(host) {
+		d.is("admin.listen", "is not a loopback address, which needs token_file, not yet in this version", `"127.0.0.1:8081"`)
+	}
+}
+
+// checkListeners reports two listeners on one address.
+func (c *Config) checkListeners(d *decoder) {
+	taken := map[string]string{}
+	claim := func(path, address string) {
+		if _, port, err := net.SplitHostPort(address); d.wrong[path] || err == nil && port == "0" {
+			return
+		}
+		if other, ok := taken[address]; ok {
+			d.is(path, "is the address of "+other+" too", "an address of its own")
+			return
+		}
+		taken[address] = withoutIndexes(path)
+	}
+	for i, address := range c.SMTP.Listen {
+		claim(fmt.Sprintf("smtp.listen[%d]", i), address)
+	}
+	claim("unsubscribe.listen", c.Unsubscribe.Listen)
+	claim("admin.listen", c.Admin.Listen)
+}
+
+// checkHostPort reports an address that is not host:port. An empty host is every address of
+// the machine; port 0 is any free one.
+func checkHostPort(d *decoder, path, address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host != "" && !isHostOrIP(host) || !isPort(port) {
+		d.is(path, "is not host:port", `such as "127.0.0.1:2525", a port from 0 to 65535`)
+		return false
+	}
+	return true
+}
+
+func isPort(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
+}
+
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+func isHostOrIP(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil || isHost(s)
+}
+
+// isHost reports whether s is a host name: labels of letters, digits, hyphens and underscores
+// with dots between (RFC 1123 §2.1, and underscores, which are found in the field).
+func isHost(s string) bool {
+	if len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for i := range len(label) {
+			c := label[i] | 0x20
+			if (c < 'a' || c > 'z') && (label[i] < '0' || label[i] > '9') && label[i] != '-' && label[i] != '_' {
+				return false
+			}
+		}
+	}
+	return true
+}

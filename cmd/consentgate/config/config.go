@@ -1,0 +1,218 @@
+// Package config reads the configuration file of consentgate: TOML, one file, every key with
+// a default but those that are marked as needed.
+//
+// Load reports every mistake in the file, each with its line, what is wrong and what would be
+// right. A key whose feature is not built yet is accepted at its default and otherwise
+// refused with "not yet", never ignored.
+//
+// The package reads and checks; it opens no connection, makes no file and wires nothing. What
+// can be reached is said by the command's check-config.
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/consentgate/consentgate/consent"
+)
+
+// Config is the file, checked, with its defaults filled in. Paths are as they stand in the
+// file: relative ones count from the working directory.
+//
+// The tags: toml is the key; needed is an example of the line that is missing; oneof lists the
+// values of an enumeration; min and max bound a number or a duration, both inclusive; later
+// marks a key that only takes its default, or what later names, until its feature is built; secret keeps the value
+// out of every message.
+type Config struct {
+	Hostname string `toml:"hostname" needed:"hostname = \"gate.example.org\""` // EHLO name, in Received and Message-IDs
+	KeyFile  string `toml:"key_file" needed:"key_file = \"/var/lib/consentgate/key\", made by: consentgate keygen FILE"`
+
+	SMTP        SMTP        `toml:"smtp"`
+	Login       []Login     `toml:"login" later:""`
+	Smarthost   Smarthost   `toml:"smarthost"`
+	Delivery    Delivery    `toml:"delivery"`
+	Consent     Consent     `toml:"consent"`
+	Rewrite     Rewrite     `toml:"rewrite"`
+	Unsubscribe Unsubscribe `toml:"unsubscribe"`
+	Tracking    Tracking    `toml:"tracking"`
+	DKIM        DKIM        `toml:"dkim"`
+	Admin       Admin       `toml:"admin"`
+	Log         Log         `toml:"log"`
+}
+
+// SMTP is what senders connect to.
+type SMTP struct {
+	Listen            []string        `toml:"listen"` // "host:port" or "unix:/path"
+	ListenTLS         []string        `toml:"listen_tls" later:""`
+	ListenLMTP        []string        `toml:"listen_lmtp" later:""`
+	TLSCert           string          `toml:"tls_cert" later:""`
+	TLSKey            string          `toml:"tls_key" later:""`
+	AllowNetworks     []netip.Prefix  `toml:"allow_networks"` // may send without a password; a unix socket always may
+	ProxyProtocolFrom []netip.Prefix  `toml:"proxy_protocol_from" later:""`
+	MaxMessageBytes   int64           `toml:"max_message_bytes" min:"1024" max:"1073741824"`
+	MaxRecipients     int             `toml:"max_recipients" min:"1" max:"100000"` // mode stateless takes one a transaction
+	Classes           []consent.Class `toml:"classes"`                             // which classes a sender may claim
+	MaxConnections    int             `toml:"max_connections" min:"1" max:"100000"`
+	IdleTimeout       time.Duration   `toml:"idle_timeout" min:"1s" max:"1h"`
+}
+
+// Login is a sender that proves who it is by password.
+type Login struct {
+	Name         string          `toml:"name" needed:"name = \"shop\""`
+	PasswordHash string          `toml:"password_hash" needed:"password_hash = \"$argon2id$…\"" secret:""`
+	Scopes       []consent.Scope `toml:"scopes"`
+	Classes      []consent.Class `toml:"classes"`
+	FromDomains  []string        `toml:"from_domains"`
+}
+
+// Smarthost is the next hop.
+type Smarthost struct {
+	URLs                         []string          `toml:"urls" needed:"urls = [\"smtp://127.0.0.1:25\"]" secret:""` // in order of preference
+	Username                     string            `toml:"username"`
+	Password                     string            `toml:"password" secret:""`
+	MaxConnections               int               `toml:"max_connections" min:"1" max:"10000"`
+	MaxPerSecond                 int               `toml:"max_per_second" min:"0" max:"1000000" later:""` // 0 = no limit
+	ConnectTimeout               time.Duration     `toml:"connect_timeout" min:"1s" max:"10m"`
+	Provider                     string            `toml:"provider" oneof:"mailjet mailgun sendgrid mandrill postmark ses sparkpost" later:""`
+	HeadersWithoutOpen           map[string]string `toml:"headers_without_open" later:""`
+	HeadersWithoutClick          map[string]string `toml:"headers_without_click" later:""`
+	SESUntrackedConfigurationSet string            `toml:"ses_untracked_configuration_set" later:""`
+}
+
+// Delivery says when the sender gets its answer.
+type Delivery struct {
+	Mode                  string        `toml:"mode" oneof:"cutthrough spool stateless"`
+	SpoolDir              string        `toml:"spool_dir"` // the control socket stands beside it
+	RetryFor              time.Duration `toml:"retry_for" min:"1m" max:"720h" later:""`
+	FirstRetry            time.Duration `toml:"first_retry" min:"1s" max:"4h" later:""`
+	RetryForTransactional time.Duration `toml:"retry_for_transactional" min:"1m" max:"720h" later:""`
+}
+
+// Consent says where the consents are kept and what counts where nothing is known.
+type Consent struct {
+	Store            string        `toml:"store" secret:""` // "file:/path", "redis://…", "rediss://…"
+	WhenUnset        WhenUnset     `toml:"when_unset"`
+	WhenUnreachable  string        `toml:"when_unreachable" oneof:"defer untracked"`
+	WaitReplicas     int           `toml:"wait_replicas" min:"0" max:"100" later:""`
+	Cache            time.Duration `toml:"cache" min:"0s" max:"1h" later:"0s"`
+	DefaultScope     consent.Scope `toml:"default_scope"`
+	HistoryRetention time.Duration `toml:"history_retention" min:"24h" max:"876000h" later:""`
+}
+
+// WhenUnset is what `unset` counts as, for each purpose. In the file it is one word for both,
+// or a table.
+type WhenUnset struct {
+	Open  consent.State `toml:"open" oneof:"denied granted"`
+	Click consent.State `toml:"click" oneof:"denied granted"`
+}
+
+// Rewrite is the operator's policy for what becomes of trackers.
+type Rewrite struct {
+	Images       string   `toml:"images" oneof:"trackers all-remote" later:""`
+	OpaqueLinks  string   `toml:"opaque_links" needed:"opaque_links = \"keep\" (it still counts), \"unlink\" (the text stays) or \"reject\" (550)" oneof:"keep unlink reject"`
+	Identifiers  string   `toml:"identifiers" oneof:"strip keep"`
+	RulesFile    string   `toml:"rules_file" later:""`
+	Observe      bool     `toml:"observe" later:""`
+	AllowHosts   []string `toml:"allow_hosts"`   // never treated as trackers
+	TrackerHosts []string `toml:"tracker_hosts"` // always treated as trackers
+	Signed       string   `toml:"signed" oneof:"keep reject" later:""`
+}
+
+// Unsubscribe is the public page and endpoint, and what leads to it.
+type Unsubscribe struct {
+	BaseURL        string         `toml:"base_url" needed:"base_url = \"https://mail.example.org\", the public address of the page"` // without a slash at the end
+	Listen         string         `toml:"listen"`
+	TLSCert        string         `toml:"tls_cert" later:""`
+	TLSKey         string         `toml:"tls_key" later:""`
+	TrustedProxies []netip.Prefix `toml:"trusted_proxies" later:""`
+	Unsubscribed   string         `toml:"unsubscribed" oneof:"reject discard"`
+	MailTo         string         `toml:"mailto" later:""`
+	FooterHTML     string         `toml:"footer_html"` // template files that hold {{unsubscribe_url}} once
+	FooterText     string         `toml:"footer_text"`
+	Chain          bool           `toml:"chain" later:"false"`
+	WebhookURL     string         `toml:"webhook_url" later:"" secret:""`
+	Company        string         `toml:"company"`
+	LogoFile       string         `toml:"logo_file" later:""`
+	Colour         string         `toml:"colour" later:""`
+	NoticeFile     string         `toml:"notice_file" later:""`
+	ConfirmGrants  bool           `toml:"confirm_grants" later:"false"`
+	FooterPosition string         `toml:"footer_position" oneof:"auto bottom top" later:""`
+}
+
+// Tracking is how copies with consent are tracked.
+type Tracking struct {
+	Mode           string `toml:"mode" oneof:"keep guard" later:""`
+	BaseURL        string `toml:"base_url" later:""`
+	ForwardAddress string `toml:"forward_address" oneof:"none truncated full" later:""`
+}
+
+// DKIM is the key that copies are signed with. An empty Domain: not signed here.
+type DKIM struct {
+	Domain   string    `toml:"domain"`
+	Selector string    `toml:"selector"`
+	KeyFile  string    `toml:"key_file"` // PEM
+	Key      []DKIMKey `toml:"key" later:""`
+}
+
+// DKIMKey is one key of several, chosen by the From domain.
+type DKIMKey struct {
+	Domain   string `toml:"domain" needed:"domain = \"example.org\""`
+	Selector string `toml:"selector" needed:"selector = \"gate\""`
+	KeyFile  string `toml:"key_file" needed:"key_file = \"/etc/consentgate/dkim.pem\""`
+}
+
+// Admin is the API, /healthz and /readyz; never the public address.
+type Admin struct {
+	Listen    string `toml:"listen"`
+	TokenFile string `toml:"token_file" later:""`
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level     string `toml:"level" oneof:"debug info warn error"`
+	Format    string `toml:"format" oneof:"text json"`
+	Addresses string `toml:"addresses" oneof:"masked full"`
+}
+
+// Default returns the configuration of an empty file. It lacks the needed keys.
+func Default() *Config {
+	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	return &Config{
+		SMTP: SMTP{
+			Listen:          []string{"127.0.0.1:2525"},
+			AllowNetworks:   loopback,
+			MaxMessageBytes: 50 << 20,
+			MaxRecipients:   1000,
+			Classes:         []consent.Class{consent.Marketing, consent.Transactional},
+			MaxConnections:  1000,
+			IdleTimeout:     5 * time.Minute,
+		},
+		Smarthost: Smarthost{MaxConnections: 20, ConnectTimeout: 30 * time.Second},
+		Delivery: Delivery{
+			Mode:                  "cutthrough",
+			SpoolDir:              "/var/lib/consentgate/spool",
+			RetryFor:              120 * time.Hour,
+			FirstRetry:            time.Minute,
+			RetryForTransactional: 4 * time.Hour,
+		},
+		Consent: Consent{
+			Store:            "file:/var/lib/consentgate/consent.db",
+			WhenUnset:        WhenUnset{Open: consent.Denied, Click: consent.Denied},
+			WhenUnreachable:  "defer",
+			Cache:            5 * time.Second,
+			DefaultScope:     "default",
+			HistoryRetention: 8760 * time.Hour,
+		},
+		Rewrite: Rewrite{Images: "trackers", Identifiers: "strip", Signed: "keep"},
+		Unsubscribe: Unsubscribe{
+			Listen:         "127.0.0.1:8080",
+			Unsubscribed:   "reject",
+			Chain:          true,
+			ConfirmGrants:  true,
+			FooterPosition: "auto",
+		},
+		Tracking: Tracking{Mode: "keep", ForwardAddress: "none"},
+		Admin:    Admin{Listen: "127.0.0.1:8081"},
+		Log:      Log{Level: "info", Format: "text", Addresses: "masked"},
+	}
+}

@@ -1,0 +1,543 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/keyring"
+)
+
+const secret = "correct-horse-battery"
+
+// fixture is the example file and an environment for it.
+func fixture(t *testing.T) (text string, env map[string]string) {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/example.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := t.TempDir()
+	if err := keyring.Create(filepath.Join(state, "key")); err != nil {
+		t.Fatal(err)
+	}
+	return string(raw), map[string]string{"STATE": state, "SMARTHOST_PASSWORD": secret, "EMPTY": "", "SEVEN": "7", "TEXT": "seven"}
+}
+
+// load writes text to a file and loads it.
+func load(t *testing.T, text string, env map[string]string) (*Config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "consentgate.toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return Load(path, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+}
+
+func TestExampleIsTheDefault(t *testing.T) {
+	text, env := fixture(t)
+	got, err := load(t, text, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Hostname = "gate.example.org"
+	want.KeyFile = env["STATE"] + "/key"
+	want.Smarthost.URLs = []string{"smtp://127.0.0.1:25"}
+	want.Smarthost.Username, want.Smarthost.Password = "gate", secret
+	want.Delivery.Mode = "stateless"
+	want.Rewrite.OpaqueLinks = "keep"
+	want.Rewrite.AllowHosts = []string{"img.example.org"}
+	want.Unsubscribe.BaseURL = "https://mail.example.org"
+	want.Unsubscribe.Company = "Example Shop"
+	empty := cmp.FilterValues(func(a, b any) bool {
+		x, y := reflect.ValueOf(a), reflect.ValueOf(b)
+		return isEmptyList(x) && isEmptyList(y)
+	}, cmp.Ignore())
+	if diff := cmp.Diff(want, got, empty, cmp.Comparer(func(a, b interface{ String() string }) bool { return a.String() == b.String() })); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func isEmptyList(v reflect.Value) bool {
+	return (v.Kind() == reflect.Slice || v.Kind() == reflect.Map) && v.Len() == 0
+}
+
+// The example shows every key but those of the blocks that may be repeated.
+func TestExampleIsComplete(t *testing.T) {
+	text, _ := fixture(t)
+	lines := locate(text)
+	for _, key := range schemaOf("", reflect.TypeFor[Config]()) {
+		if strings.HasPrefix(key, "login") || strings.HasPrefix(key, "dkim.key") && key != "dkim.key_file" {
+			continue
+		}
+		if lines[key] == 0 {
+			t.Errorf("%s is not in testdata/example.toml", key)
+		}
+	}
+}
+
+func TestValues(t *testing.T) {
+	for _, tt := range []struct {
+		key, value string
+		get        func(*Config) any
+		want       any
+	}{
+		{"when_unset", `"granted"`, func(c *Config) any { return c.Consent.WhenUnset }, WhenUnset{consent.Granted, consent.Granted}},
+		{"when_unset", `{ click = "granted" }`, func(c *Config) any { return c.Consent.WhenUnset }, WhenUnset{consent.Denied, consent.Granted}},
+		{"base_url", `"https://mail.example.org/consent//"`, func(c *Config) any { return c.Unsubscribe.BaseURL }, "https://mail.example.org/consent"},
+		{"base_url", `"http://127.0.0.1:8080/"`, func(c *Config) any { return c.Unsubscribe.BaseURL }, "http://127.0.0.1:8080"},
+		{"base_url", `"http://localhost:8080"`, func(c *Config) any { return c.Unsubscribe.BaseURL }, "http://localhost:8080"},
+		{"default_scope", `"NewsLetter"`, func(c *Config) any { return c.Consent.DefaultScope }, consent.Scope("newsletter")},
+		{"idle_timeout", `"90s"`, func(c *Config) any { return c.SMTP.IdleTimeout }, 90 * time.Second},
+		{"max_recipients", `"${SEVEN}"`, func(c *Config) any { return c.SMTP.MaxRecipients }, 7},
+		{"company", `"${SEVEN} of ${SEVEN}${EMPTY}"`, func(c *Config) any { return c.Unsubscribe.Company }, "7 of 7"},
+		{"company", `"$7 and $SEVEN"`, func(c *Config) any { return c.Unsubscribe.Company }, "$7 and $SEVEN"},
+		{"chain", `false`, func(c *Config) any { return c.Unsubscribe.Chain }, false},
+		{"allow_hosts", `["CDN.Example.org", "*.img.example.org"]`, func(c *Config) any { return c.Rewrite.AllowHosts }, []string{"cdn.example.org", "*.img.example.org"}},
+		{"store", `"file:consent.db"`, func(c *Config) any { return c.StoreFile() }, "consent.db"},
+		{"store", `"file:///var/lib/c.db"`, func(c *Config) any { return c.StoreFile() }, "/var/lib/c.db"},
+		{"store", `"redis://127.0.0.1:6379/3"`, func(c *Config) any { return c.StoreFile() }, ""},
+		{"store", `"rediss://user:p%40ss@redis.example.org"`, func(c *Config) any { return c.Consent.Store }, "rediss://user:p%40ss@redis.example.org"},
+		{"urls", `["smtps://a.example.org", "smtp+starttls://b.example.org:587", "lmtp://127.0.0.1:24", "lmtp+unix:///run/lmtp", "smtp://[::1]:25/"]`, func(c *Config) any { return len(c.Smarthost.URLs) }, 5},
+		{"classes", `["Transactional"]`, func(c *Config) any { return c.SMTP.Classes }, []consent.Class{consent.Transactional}},
+	} {
+		t.Run(tt.key+"="+tt.value, func(t *testing.T) {
+			text, env := fixture(t)
+			text, _ = replace(t, text, tt.key, tt.value)
+			c, err := load(t, text, env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, tt.get(c)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// replace puts another value behind the first key of that name (or table.key) and returns the
+// line of it.
+func replace(t *testing.T, text, key, value string) (string, int) {
+	t.Helper()
+	table, key, dotted := strings.Cut(key, ".")
+	if !dotted {
+		table, key = "", table
+	}
+	lines := strings.Split(text, "\n")
+	inside := table == ""
+	for i, line := range lines {
+		if strings.HasPrefix(line, "[") {
+			inside = table == "" || strings.HasPrefix(line, "["+table+"]")
+		}
+		if inside && strings.HasPrefix(line, key+" = ") {
+			lines[i] = key + " = " + value
+			if value == "" {
+				lines[i] = ""
+			}
+			return strings.Join(lines, "\n"), i + 1
+		}
+	}
+	t.Fatalf("no %s in the example", key)
+	return "", 0
+}
+
+// Each key wrong in each way: the value, and what the mistake says.
+func TestMistakes(t *testing.T) {
+	text, env := fixture(t)
+	for _, tt := range []struct{ key, value, want string }{
+		{"hostname", `7`, `is a whole number; write text between quotes`},
+		{"hostname", `""`, `is needed and empty; hostname = "gate.example.org"`},
+		{"hostname", `"gate example"`, `"gate example" is not a host name; a full name such as "gate.example.org"`},
+		{"hostname", `"-gate.example.org"`, `is not a host name`},
+		{"hostname", `"${NOBODY}"`, `the environment variable NOBODY is not set; set it for this program, or write the value into the file`},
+		{"hostname", `"${NO BODY}"`, `holds ${ that does not begin a variable; ${NAME} with a name of letters, digits and underscores`},
+		{"hostname", `"${NOBODY"`, `holds ${ that does not begin a variable`},
+		{"key_file", `"/nowhere/key"`, `key file /nowhere/key does not exist: make one with "consentgate keygen /nowhere/key", or bring back the one that the store was begun with`},
+		{"key_file", `"/"`, `is not a regular file`},
+
+		{"smtp.listen", `"127.0.0.1:2525"`, `is text; write a list, such as ["one", "two"]`},
+		{"smtp.listen", `[]`, `is empty, so no sender could connect`},
+		{"smtp.listen", `[2525]`, `is a whole number; write text between quotes`},
+		{"smtp.listen", `["2525"]`, `"2525" is not host:port`},
+		{"smtp.listen", `["127.0.0.1:99999"]`, `is not host:port`},
+		{"smtp.listen", `["127.0.0.1:smtp"]`, `is not host:port`},
+		{"smtp.listen", `["unix:run/socket"]`, `is not an absolute path that fits a socket`},
+		{"smtp.listen", `["systemd:smtp"]`, `is not yet in this version; "host:port" or "unix:/path"`},
+		{"smtp.listen", `["127.0.0.1:25", "127.0.0.1:25"]`, `"127.0.0.1:25" is the address of smtp.listen too`},
+		{"listen_tls", `["127.0.0.1:465"]`, `not yet in this version; remove it, or leave it at its default`},
+		{"listen_lmtp", `["127.0.0.1:24"]`, `not yet`},
+		{"smtp.tls_cert", `"/etc/cert.pem"`, `not yet`},
+		{"smtp.tls_key", `"/etc/key.pem"`, `not yet`},
+		{"allow_networks", `["10.0.0.1"]`, `"10.0.0.1" is not a network; "10.0.0.1/32"`},
+		{"allow_networks", `["::1"]`, `"::1" is not a network; "::1/128"`},
+		{"allow_networks", `["ten/8"]`, `"ten/8" is not a network; an address and the length of its prefix, such as "10.0.0.0/8"`},
+		{"allow_networks", `["10.0.0.1/8"]`, `"10.0.0.1/8" has bits set behind its prefix; "10.0.0.0/8" for the network, or "10.0.0.1/32" for the one address`},
+		{"allow_networks", `["0.0.0.0/0"]`, `is the whole internet, which would make an open relay`},
+		{"allow_networks", `["::/0"]`, `open relay`},
+		{"proxy_protocol_from", `["10.0.0.1/32"]`, `not yet`},
+		{"max_message_bytes", `"50M"`, `is text; write a whole number, without quotes`},
+		{"max_message_bytes", `5.5`, `is a number with a fraction`},
+		{"max_message_bytes", `-1`, `-1 is out of range; 1024 to 1073741824`},
+		{"max_message_bytes", `"${TEXT}"`, `is not a whole number once the variable is put in`},
+		{"max_recipients", `0`, `0 is out of range; 1 to 100000`},
+		{"classes", `[]`, `is empty, so no mail could be sent`},
+		{"classes", `["bulk"]`, `"bulk" is not a class; "marketing" or "transactional"`},
+		{"smtp.max_connections", `0`, `out of range`},
+		{"idle_timeout", `300`, `is a whole number; write a duration with its unit between quotes, such as "30s"`},
+		{"idle_timeout", `"5 minutes"`, `"5 minutes" is not a duration; a number with its unit, such as "30s", "5m" or "120h"`},
+		{"idle_timeout", `"0s"`, `"0s" is out of range; 1s to 1h`},
+
+		{"urls", `[]`, `is needed and empty`},
+		{"urls", `"smtp://127.0.0.1:25"`, `is text; write a list`},
+		{"urls", `["127.0.0.1:25"]`, `this is not a URL; smtp://host:port`},
+		{"urls", `["http://127.0.0.1:25"]`, `this begins with no scheme that is known`},
+		{"urls", `["smtp://"]`, `this names no host; smtp://host:port`},
+		{"urls", `["smtp://a.example.org:0"]`, `the port is not from 1 to 65535`},
+		{"urls", `["smtp://a.example.org:"]`, `the port is empty`},
+		{"urls", `["smtp://gate:` + secret + `@a.example.org"]`, `a user does not belong into the URL; the keys username and password`},
+		{"urls", `["smtp://gate:` + secret + `%zz@a.example.org"]`, `this is not a URL`},
+		{"urls", `["smtp://a.example.org/x"]`, `something follows the host and port`},
+		{"urls", `["lmtp://127.0.0.1"]`, `LMTP has no port of its own`},
+		{"urls", `["lmtp+unix://run/lmtp"]`, `this names no socket`},
+		{"username", `""`, ``},
+		{"smarthost.password", `""`, `is missing beside smarthost.username; password = "${SMARTHOST_PASSWORD}"`},
+		{"smarthost.password", `12345678`, `is a whole number; write text between quotes`},
+		{"smarthost.max_connections", `0`, `out of range`},
+		{"max_per_second", `5`, `not yet`},
+		{"max_per_second", `-5`, `out of range`},
+		{"connect_timeout", `"1h"`, `"1h" is out of range; 1s to 10m`},
+		{"provider", `"sendgrid"`, `not yet`},
+		{"provider", `"sendgird"`, `"sendgird" is not a value of this key; one of mailjet, mailgun, sendgrid, mandrill, postmark, ses, sparkpost; did you mean "sendgrid"?`},
+		{"headers_without_open", `{ X-Track = "no" }`, `not yet`},
+		{"headers_without_open", `"X-Track"`, `is text; write a table`},
+		{"headers_without_click", `{ X-Track = 0 }`, `is a whole number`},
+		{"ses_untracked_configuration_set", `"none"`, `not yet`},
+
+		{"delivery.mode", `"cutthrough"`, `"cutthrough" is not yet in this version; write mode = "stateless" under [delivery]`},
+		{"delivery.mode", `"spool"`, `"spool" is not yet in this version; write mode = "stateless" under [delivery]`},
+		{"delivery.mode", `"stateles"`, `did you mean "stateless"?`},
+		{"spool_dir", `""`, `is empty`},
+		{"retry_for", `"1h"`, `not yet`},
+		{"first_retry", `"2m"`, `not yet`},
+		{"retry_for_transactional", `"1s"`, `out of range`},
+
+		{"store", `""`, `this begins with no scheme`},
+		{"store", `"file:"`, `this names no file`},
+		{"store", `"file:/"`, `this names no file`},
+		{"store", `"redis://:` + secret + `%zz@127.0.0.1"`, `this is not a URL; "file:/path"`},
+		{"store", `"redis:///0"`, `this names no host`},
+		{"store", `"redis://127.0.0.1/zero"`, `what follows the host is the number of a database`},
+		{"store", `"redis+sentinel://127.0.0.1"`, `redis+sentinel is not yet in this version`},
+		{"store", `"redis+cluster://127.0.0.1"`, `not yet`},
+		{"store", `"mysql://127.0.0.1"`, `the scheme is not known`},
+		{"when_unset", `"unset"`, `"unset" is not a value of this key; "denied", "granted", or { open = "denied", click = "denied" }`},
+		{"when_unset", `true`, `is true or false; write "denied"`},
+		{"when_unreachable", `"send"`, `"send" is not a value of this key; one of defer, untracked`},
+		{"wait_replicas", `1`, `not yet`},
+		{"cache", `"10s"`, `not yet`},
+		{"default_scope", `"two words"`, `"two words" is not a scope`},
+		{"default_scope", `"*"`, `"*" is not a scope`},
+		{"default_scope", `""`, `is not a scope`},
+		{"history_retention", `"9000h"`, `not yet`},
+
+		{"images", `"all-remote"`, `not yet`},
+		{"images", `"none"`, `one of trackers, all-remote`},
+		{"opaque_links", `""`, `is needed and empty; opaque_links = "keep"`},
+		{"opaque_links", `"drop"`, `"drop" is not a value of this key; one of keep, unlink, reject`},
+		{"identifiers", `"Strip"`, `one of strip, keep; did you mean "strip"?`},
+		{"rules_file", `"/etc/rules.toml"`, `not yet`},
+		{"observe", `true`, `not yet`},
+		{"observe", `"yes"`, `is text; write true or false, without quotes`},
+		{"observe", `"${TEXT}"`, `is not true or false once the variable is put in`},
+		{"allow_hosts", `["https://img.example.org/"]`, `is not a host; a name alone, such as "img.example.org", without https:// and path`},
+		{"tracker_hosts", `["IMG.example.org"]`, ``},
+		{"signed", `"reject"`, `not yet`},
+
+		{"unsubscribe.base_url", `""`, `is needed and empty`},
+		{"unsubscribe.base_url", `"mail.example.org"`, `"mail.example.org" is not a URL with a host; "https://mail.example.org"`},
+		{"unsubscribe.base_url", `"http://mail.example.org"`, `is http; https, which RFC 8058 asks for`},
+		{"unsubscribe.base_url", `"ftp://mail.example.org"`, `is not https`},
+		{"unsubscribe.base_url", `"https://mail.example.org/?a=b"`, `has a query or a fragment`},
+		{"unsubscribe.base_url", `"https://mail.example.org/#a"`, `has a query or a fragment`},
+		{"unsubscribe.base_url", `"https://u:p@mail.example.org/"`, `holds a user`},
+		{"unsubscribe.base_url", `"https://mail.example.org/<b>"`, `holds a character that does not go into a header field`},
+		{"unsubscribe.listen", `"8080"`, `is not host:port`},
+		{"unsubscribe.tls_cert", `"/etc/cert.pem"`, `not yet`},
+		{"unsubscribe.tls_key", `"/etc/key.pem"`, `not yet`},
+		{"trusted_proxies", `["10.0.0.0/8"]`, `not yet`},
+		{"unsubscribed", `"bounce"`, `one of reject, discard`},
+		{"mailto", `"unsubscribe@gate.example.org"`, `not yet`},
+		{"footer_html", `"/nowhere/footer.html"`, `no such file`},
+		{"footer_text", `"/"`, `is no regular file`},
+		{"webhook_url", `"https://hook.example.org"`, `not yet`},
+		{"company", `"one\ntwo"`, `is no name`},
+		{"logo_file", `"/logo.png"`, `not yet`},
+		{"colour", `"red"`, `not yet`},
+		{"notice_file", `"/notice"`, `not yet`},
+		{"footer_position", `"top"`, `not yet`},
+		{"footer_position", `"left"`, `one of auto, bottom, top`},
+
+		{"tracking.mode", `"guard"`, `not yet`},
+		{"tracking.base_url", `"https://t.example.org"`, `not yet`},
+		{"forward_address", `"full"`, `not yet`},
+
+		{"dkim.domain", `"example.org"`, ``},
+		{"dkim.selector", `"gate"`, `is set but dkim.domain is empty, so nothing would be signed`},
+		{"dkim.key_file", `"/dkim.pem"`, `is set but dkim.domain is empty`},
+
+		{"admin.listen", `"0.0.0.0:8081"`, `"0.0.0.0:8081" is not a loopback address, which needs token_file, not yet in this version`},
+		{"admin.listen", `":8081"`, `is not a loopback address`},
+		{"admin.listen", `"127.0.0.1:8080"`, `"127.0.0.1:8080" is the address of unsubscribe.listen too; an address of its own`},
+		{"token_file", `"/tokens"`, `not yet`},
+		{"level", `"trace"`, `one of debug, info, warn, error`},
+		{"format", `"xml"`, `one of text, json`},
+		{"addresses", `"none"`, `one of masked, full`},
+	} {
+		if tt.want == "" {
+			continue
+		}
+		t.Run(tt.key+"="+tt.value, func(t *testing.T) {
+			changed, line := replace(t, text, tt.key, tt.value)
+			_, err := load(t, changed, env)
+			var all Mistakes
+			if !errors.As(err, &all) {
+				t.Fatalf("no mistakes but %v", err)
+			}
+			if len(all) != 1 {
+				t.Errorf("%d mistakes, want one:\n%v", len(all), err)
+			}
+			m := all[0]
+			if m.Line != line {
+				t.Errorf("line %d, want %d: %v", m.Line, line, m)
+			}
+			if _, last, _ := cutLast(m.Key); last != tt.key && m.Key != tt.key && !strings.HasPrefix(m.Key, "smarthost.headers_without_click") {
+				t.Errorf("key %s, want %s", m.Key, tt.key)
+			}
+			if said := m.Wrong + "; " + m.Right; !strings.Contains(said, tt.want) {
+				t.Errorf("says %q\nwant %q", said, tt.want)
+			}
+			if strings.Contains(m.Key+m.Wrong+m.Right, secret) {
+				t.Errorf("shows a secret: %v", err)
+			}
+			if want := all[0].File + ":" + strconv.Itoa(line) + ": "; !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("%q does not begin with %q", err, want)
+			}
+		})
+	}
+}
+
+// Whole files: every mistake is told, in the order of the lines.
+func TestEveryMistakeIsTold(t *testing.T) {
+	_, env := fixture(t)
+	for name, tt := range map[string]struct {
+		text string
+		want []string
+	}{
+		"empty": {"", []string{
+			`1: delivery.mode: "cutthrough" is not yet in this version; write mode = "stateless" under [delivery]`,
+			`1: hostname: is needed and missing; add hostname = "gate.example.org"`,
+			`1: key_file: is needed and missing; add key_file = "/var/lib/consentgate/key", made by: consentgate keygen FILE`,
+			`1: rewrite.opaque_links: is needed and missing; add [rewrite] with opaque_links = "keep" (it still counts), "unlink" (the text stays) or "reject" (550)`,
+			`1: smarthost.urls: is needed and missing; add [smarthost] with urls = ["smtp://127.0.0.1:25"]`,
+			`1: unsubscribe.base_url: is needed and missing; add [unsubscribe] with base_url = "https://mail.example.org", the public address of the page`,
+		}},
+		"many": {`hostnam = "gate.example.org"
+key_file = "${STATE}/key"
+url = 1
+[smtp]
+listen = [
+  "127.0.0.1:2525",
+  "nonsense",
+]
+base_url = "https://mail.example.org"
+[smarthost]
+password = "${SMARTHOST_PASSWORD}"
+[[login]]
+name = "shop"
+pasword_hash = "x"
+[[login]]
+name = "crm"
+password_hash = 7
+[delivery]
+mode = "stateless"
+[rewrite]
+opaque_links = "keep"
+[unsubscribe]
+base_url = "https://mail.example.org"
+[tables]
+a = 1
+[[dkim.key]]
+domain = "example.org"
+`, []string{
+			`1: hostnam: unknown key; did you mean hostname?`,
+			`1: hostname: is needed and missing; add hostname = "gate.example.org"`,
+			`3: url: unknown key; remove it`,
+			`7: smtp.listen: "nonsense" is not host:port; such as "127.0.0.1:2525", a port from 0 to 65535`,
+			`9: smtp.base_url: unknown key; it belongs into [unsubscribe]`,
+			`10: smarthost.urls: is needed and missing; add urls = ["smtp://127.0.0.1:25"]`,
+			`10: smarthost.username: is missing beside smarthost.password; both, or neither`,
+			`12: login.password_hash: is needed and missing; add password_hash = "$argon2id$…"`,
+			`14: login.pasword_hash: unknown key; did you mean password_hash?`,
+			`17: login.password_hash: is a whole number; write text between quotes`,
+			`24: tables: unknown key; remove it`,
+			`26: dkim.key.key_file: is needed and missing; add key_file = "/etc/consentgate/dkim.pem"`,
+			`26: dkim.key.selector: is needed and missing; add selector = "gate"`,
+		}},
+		"login": {minimal + "[[login]]\nname = \"shop\"\npassword_hash = \"$argon2id$v=19$x\"\n", []string{`13: login: not yet in this version; remove it, or leave it at its default`}},
+		"dkim":  {minimal + "[dkim]\ndomain = \"example.org\"\n", []string{`13: dkim.key_file: is missing beside dkim.domain; the PEM file of the private key`, `13: dkim.selector: is missing beside dkim.domain; selector = "gate", for gate._domainkey.example.org`}},
+		"hosts": {strings.Replace(minimal, "[rewrite]", "[rewrite]\nallow_hosts = [\"a.example.org\"]\ntracker_hosts = [\"A.example.org\"]", 1), []string{`9: rewrite.allow_hosts: "a.example.org" is in tracker_hosts as well; one of the two`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := load(t, tt.text, env)
+			var all Mistakes
+			if !errors.As(err, &all) {
+				t.Fatalf("no mistakes but %v", err)
+			}
+			var got []string
+			for _, m := range all {
+				_, rest, _ := strings.Cut(m.Error(), ".toml:")
+				got = append(got, rest)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+const minimal = `hostname = "gate.example.org"
+key_file = "${STATE}/key"
+[smarthost]
+urls = ["smtp://127.0.0.1:25"]
+[delivery]
+mode = "stateless"
+
+[rewrite]
+opaque_links = "keep"
+
+[unsubscribe]
+base_url = "https://mail.example.org"
+`
+
+func TestMinimal(t *testing.T) {
+	_, env := fixture(t)
+	if _, err := load(t, minimal, env); err != nil {
+		t.Error(err)
+	}
+}
+
+// A syntax error ends the reading. What stands in the file is not quoted: it may be a
+// password that somebody forgot to put between quotes.
+func TestSyntax(t *testing.T) {
+	for text, want := range map[string]string{
+		"a = 1\n[smarthost]\npassword = " + secret + "\n":          `3: smarthost.password: not a value; text stands between quotes: "…"`,
+		"a = 1\n[smarthost]\npassword = \"" + secret + "\n":        `3: smarthost.password: strings cannot contain newlines`,
+		"[smarthost]\npassword = 'correct' horse-battery\n":        `2: smarthost: more follows the value on this line; one key a line, and text between quotes: "…"`,
+		"hostname = \"a\"\nhostname = \"b\"\n":                     `2: hostname: Key 'hostname' has already been defined.`,
+		"[smtp\nlisten = 1":                                        `2: expected '.' or ']' to end table name`,
+		"[smarthost]\npassword = \"\"\"" + secret + "\n\nand more": `password`,
+	} {
+		_, err := load(t, text, nil)
+		var all Mistakes
+		if !errors.As(err, &all) || len(all) != 1 {
+			t.Errorf("%q: %v", text, err)
+			continue
+		}
+		if said := err.Error(); !strings.Contains(said, want) || strings.Contains(said, secret) || strings.Contains(said, "horse") || strings.Contains(said, "\n") {
+			t.Errorf("%q says\n%s, want\n%s", text, said, want)
+		}
+	}
+}
+
+func TestFooterFiles(t *testing.T) {
+	text, env := fixture(t)
+	for content, want := range map[string]string{
+		"<a href=\"{{unsubscribe_url}}\">stop</a>":    "",
+		"<a href=\"\">stop</a>":                       "holds {{unsubscribe_url}} 0 times",
+		"{{unsubscribe_url}} and {{unsubscribe_url}}": "holds {{unsubscribe_url}} 2 times",
+		strings.Repeat("a", 65<<10):                   "is no regular file of that size",
+	} {
+		file := filepath.Join(t.TempDir(), "footer.html")
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		changed, _ := replace(t, text, "footer_html", strconv.Quote(file))
+		_, err := load(t, changed, env)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%.40q: %v, want %q", content, err, want)
+		}
+	}
+}
+
+func TestKeyFileMode(t *testing.T) {
+	text, env := fixture(t)
+	if err := os.Chmod(env["STATE"]+"/key", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := load(t, text, env)
+	if want := "consentgate.toml:5: key_file: key file " + env["STATE"] + "/key has mode 0644, so others may use it: chmod 600"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
+func TestUnreadable(t *testing.T) {
+	_, err := Load(filepath.Join(t.TempDir(), "none.toml"), os.LookupEnv)
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func TestFind(t *testing.T) {
+	t.Chdir(t.TempDir())
+	old := Places
+	t.Cleanup(func() { Places = old })
+	Places = []string{"consentgate.toml", "etc/consentgate.toml"}
+	if _, err := Find(); err == nil || !strings.Contains(err.Error(), "--config FILE") {
+		t.Error(err)
+	}
+	if err := os.Mkdir("etc", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, place := range slices.Backward(Places) {
+		if err := os.WriteFile(place, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Find(); got != place || err != nil {
+			t.Errorf("%s, %v, want %s", got, err, place)
+		}
+	}
+}
+
+// No key is called a secret by chance: what sounds like one has the tag.
+func TestSecretsAreTagged(t *testing.T) {
+	sounds := regexp.MustCompile(`password|store$|urls$|webhook_url`)
+	var walk func(path string, t2 reflect.Type)
+	walk = func(path string, t2 reflect.Type) {
+		for i := range t2.NumField() {
+			f := t2.Field(i)
+			key := join(path, f.Tag.Get("toml"))
+			inner := f.Type
+			if inner.Kind() == reflect.Slice {
+				inner = inner.Elem()
+			}
+			if inner.Kind() == reflect.Struct && inner != prefixType {
+				walk(key, inner)
+			}
+			if _, ok := f.Tag.Lookup("secret"); !ok && sounds.MatchString(key) {
+				t.Errorf("%s is not tagged as secret", key)
+			}
+		}
+	}
+	walk("", reflect.TypeFor[Config]())
+}
