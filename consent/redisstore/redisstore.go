@@ -43,6 +43,7 @@ import (
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
@@ -76,6 +77,7 @@ func Open(url string, ring *keyring.Ring) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	logging.Disable() // go-redis writes to standard error what it also returns
 	s := &Store{rdb: redis.NewClient(opts), lookup: ring.Lookup(), mark: layout + " " + ring.Fingerprint()}
 	if err := s.Ping(context.Background()); err != nil && !errors.Is(err, consent.ErrUnreachable) {
 		s.rdb.Close()
