@@ -1,0 +1,157 @@
+package relay
+
+import (
+	"fmt"
+	"mime"
+	"slices"
+	"strings"
+
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/rewrite"
+)
+
+// The header fields that a sender steers us with (SPEC section 5). Package rewrite takes them
+// out of every copy.
+const (
+	scopeField    = "X-Consent-Scope"
+	classField    = "X-Consent-Class"
+	languageField = "X-Consent-Language"
+)
+
+// control is what the header says about how the message is to be treated.
+type control struct {
+	scope    consent.Scope
+	class    consent.Class
+	language string // of the footer, RFC 5646
+	machine  bool
+}
+
+// readControl reads the control fields of m; nullSender says whether the envelope has one.
+func (c *Config) readControl(m *rewrite.Message, nullSender bool) (control, error) {
+	var ctl control
+	var err error
+	if ctl.scope, err = c.readScope(m); err != nil {
+		return control{}, err
+	}
+	if ctl.class, err = c.readClass(m); err != nil {
+		return control{}, err
+	}
+	if ctl.language, err = readLanguage(m); err != nil {
+		return control{}, err
+	}
+	ctl.machine = nullSender && isAutomatic(m)
+	return ctl, nil
+}
+
+// only returns the value of a field that may stand there several times if all say the same.
+func only[T comparable](m *rewrite.Message, field string, parse func(string) (T, error)) (value T, found bool, err error) {
+	for _, body := range m.Fields(field) {
+		v, err := parse(strings.TrimSpace(body))
+		if err != nil {
+			return value, false, refuse(550, "5.7.1", field+": "+err.Error(), nil)
+		}
+		if found && v != value {
+			return value, false, refuse(550, "5.7.1", "two "+field+" fields disagree", nil)
+		}
+		value, found = v, true
+	}
+	return value, found, nil
+}
+
+func (c *Config) readScope(m *rewrite.Message) (consent.Scope, error) {
+	scope, found, err := only(m, scopeField, func(s string) (consent.Scope, error) {
+		scope, err := consent.ParseScope(s)
+		if err == nil && scope == consent.AnyScope {
+			// An unsubscribe link for "*" would end all mail of this gateway.
+			err = fmt.Errorf("a message belongs to one scope, not to %q", s)
+		}
+		return scope, err
+	})
+	if err != nil || found {
+		return scope, err
+	}
+	// Without one, the list's own name where it is known: RFC 2919 §2, `phrase <list-id>`.
+	if lists := m.Fields("List-Id"); len(lists) == 1 {
+		open, end := strings.LastIndexByte(lists[0], '<'), strings.LastIndexByte(lists[0], '>')
+		if open >= 0 && end > open {
+			scope, err := consent.ParseScope(strings.TrimSpace(lists[0][open+1 : end]))
+			if err == nil && slices.Contains(c.KnownScopes, scope) {
+				return scope, nil
+			}
+		}
+	}
+	return c.DefaultScope, nil
+}
+
+func (c *Config) readClass(m *rewrite.Message) (consent.Class, error) {
+	class, found, err := only(m, classField, consent.ParseClass)
+	if err != nil {
+		return "", err
+	}
+	if !found {
+		if slices.Contains(c.Classes, consent.Marketing) {
+			return consent.Marketing, nil
+		}
+		return c.Classes[0], nil
+	}
+	if !slices.Contains(c.Classes, class) {
+		return "", refuse(550, "5.7.1", fmt.Sprintf("%s: %s mail may not be sent here", classField, class), nil)
+	}
+	return class, nil
+}
+
+// readLanguage returns the sender's word, else the message's own, else English.
+func readLanguage(m *rewrite.Message) (string, error) {
+	lang, found, err := only(m, languageField, func(s string) (string, error) {
+		if !isLanguage(s) {
+			return "", fmt.Errorf("a language is e.g. de or pt-BR, not %q", s)
+		}
+		return strings.ToLower(s), nil
+	})
+	if err != nil || found {
+		return lang, err
+	}
+	if lang := m.Language(); isLanguage(lang) {
+		return lang, nil
+	}
+	return "en", nil
+}
+
+// isLanguage reports whether s has the form of a language tag, RFC 5646 §2.1.
+func isLanguage(s string) bool {
+	if len(s) > 35 {
+		return false
+	}
+	for i, sub := range strings.Split(s, "-") {
+		if len(sub) == 0 || len(sub) > 8 || (i == 0 && len(sub) < 2) {
+			return false
+		}
+		for j := 0; j < len(sub); j++ {
+			if !isAlnum(sub[j]) || (i == 0 && sub[j] <= '9') {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// isAutomatic reports whether the message was made by a machine in answer to another: a report
+// (RFC 6522) or an automatic answer (RFC 3834 §5).
+func isAutomatic(m *rewrite.Message) bool {
+	for _, body := range m.Fields("Auto-Submitted") {
+		word, _, _ := strings.Cut(body, ";")
+		word, _, _ = strings.Cut(word, "(")
+		if word = strings.TrimSpace(word); word != "" && !strings.EqualFold(word, "no") {
+			return true
+		}
+	}
+	types := m.Fields("Content-Type")
+	if len(types) != 1 {
+		return false
+	}
+	kind, _, err := mime.ParseMediaType(types[0])
+	if err != nil && kind == "" { // parameters that cannot be read do not hide the type
+		kind, _, _ = strings.Cut(types[0], ";")
+	}
+	return strings.EqualFold(strings.TrimSpace(kind), "multipart/report")
+}

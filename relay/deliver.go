@@ -1,0 +1,164 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/token"
+	"github.com/consentgate/consentgate/relay/sign"
+	"github.com/consentgate/consentgate/relay/smarthost"
+	"github.com/consentgate/consentgate/rewrite"
+)
+
+// outcome is what became of one recipient's copy.
+type outcome struct {
+	decision consent.Decision
+	actions  map[rewrite.Action]int // of the copy, by kind of action
+	unsigned string                 // why the copy was not signed; "" = signed, or no key
+	reply    smarthost.Reply        // zero where the smarthost was not asked
+	dropped  bool                   // unsubscribed, and Config.Discard
+	err      error                  // nil: the sender is told 250; else an *Error
+}
+
+// deliver makes and sends a copy for each recipient of m: one lookup for all of them, one parse
+// before, one Render each. The outcomes are in the order of the recipients.
+func (s *Server) deliver(ctx context.Context, m *message) []outcome {
+	outcomes := make([]outcome, len(m.env.rcpts))
+	results := s.lookup(ctx, m)
+	owners := s.owners(m)
+	for i, r := range m.env.rcpts {
+		o := &outcomes[i]
+		o.decision = consent.Decide(results[i], m.class, s.cfg.Policy)
+		switch o.decision.Mail {
+		case consent.Send:
+			s.send(ctx, m, r, owners, o)
+		case consent.Suppress:
+			if o.dropped = s.cfg.Discard; !o.dropped {
+				o.err = refuse(550, "5.7.1", "the recipient has unsubscribed from this mail", nil)
+			}
+		default:
+			o.err = refuse(451, "4.3.0", "the consent store does not answer, try again later", results[i].Err)
+		}
+		s.stats.count(o)
+		s.log.delivered(m, r, o)
+	}
+	return outcomes
+}
+
+// lookup asks the store about all recipients, in bounded time. What it does not say comes back
+// as the error of each Result.
+func (s *Server) lookup(ctx context.Context, m *message) []consent.Result {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.LookupTimeout)
+	defer cancel()
+	people := make([]consent.Address, len(m.env.rcpts))
+	for i, r := range m.env.rcpts {
+		people[i] = r.who
+	}
+	results, err := s.store.Lookup(ctx, m.scope, people)
+	if err == nil && len(results) != len(people) {
+		err = fmt.Errorf("%w: %d results for %d people", consent.ErrUnreachable, len(results), len(people))
+	}
+	if err != nil {
+		results = make([]consent.Result, len(people))
+		for i := range results {
+			results[i].Err = err
+		}
+	}
+	return results
+}
+
+// owners opens the tokens of the unsubscribe links that the message brought along; the zero
+// Claims stand for a link that is not ours after all.
+func (s *Server) owners(m *message) []token.Claims {
+	links := m.parts.OwnLinks()
+	claims := make([]token.Claims, len(links))
+	for i, l := range links {
+		if c, err := s.links.Open(l.Token); err == nil {
+			claims[i] = c
+		}
+	}
+	return claims
+}
+
+// variant says what is r's own in m.
+func (s *Server) variant(m *message, r rcpt, owners []token.Claims, d consent.Decision) rewrite.Variant {
+	v := rewrite.Variant{Open: d.Open, Click: d.Click, Language: m.language, Linked: make([]bool, len(owners))}
+	for i, c := range owners {
+		v.Linked[i] = c.Who == r.who && c.Scope == m.scope
+	}
+	if m.machine {
+		return v
+	}
+	t := s.links.Seal(token.Claims{Who: r.who, Scope: m.scope, Language: m.language})
+	v.Link = s.cfg.BaseURL + "/u/" + t
+	if m.class == consent.Marketing { // a receipt cannot be unsubscribed from
+		v.OneClick = v.Link
+		if s.cfg.MailTo != "" {
+			v.MailTo = "mailto:" + s.cfg.MailTo + "?subject=" + url.PathEscape(t)
+		}
+	}
+	return v
+}
+
+// send makes the copy for r and offers it to the smarthost.
+func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Claims, o *outcome) {
+	copy, err := m.parts.Render(s.variant(m, r, owners, o.decision))
+	if err != nil {
+		o.err = rewriteError(err)
+		return
+	}
+	o.actions = map[rewrite.Action]int{}
+	for _, done := range copy.Outcomes() {
+		o.actions[done.Action]++
+	}
+	if s.signer != nil {
+		err := s.signer.Sign(copy)
+		switch {
+		case errors.Is(err, sign.ErrFrom), errors.Is(err, sign.ErrForeign):
+			o.unsigned = err.Error()
+		case err != nil:
+			o.err = internal(err)
+			return
+		}
+	}
+	copy.Prepend(m.trace.received(r.to))
+
+	o.reply, err = s.next.Send(ctx, smarthost.Envelope{
+		From: m.env.from,
+		To:   r.to,
+		// A sender that asked for SMTPUTF8 without needing it must not fail for that.
+		UTF8:                  m.env.utf8 && (m.body.header8Bit || !isASCII(m.env.from) || !isASCII(r.to)),
+		Body8Bit:              copy.Needs8Bit(),
+		Return:                m.env.ret,
+		EnvelopeID:            m.env.envelopeID,
+		Notify:                r.notify,
+		OriginalRecipientType: r.orcptType,
+		OriginalRecipient:     r.orcpt,
+	}, copy, copy.Len())
+	switch {
+	case err != nil:
+		o.err = sendError(err)
+	case !o.reply.Accepted():
+		o.err = &Error{Code: o.reply.Code, Enhanced: o.reply.Enhanced, Text: o.reply.Text}
+	}
+}
+
+// sendError answers where the smarthost gave no answer of its own.
+func sendError(err error) error {
+	switch {
+	case errors.Is(err, smarthost.ErrUncertain):
+		return refuse(451, "4.4.2", "the next hop did not say whether it took the message, try again later", err)
+	case errors.Is(err, smarthost.ErrUnreachable):
+		return refuse(451, "4.4.1", "the next hop cannot be reached, try again later", err)
+	case errors.Is(err, smarthost.ErrNo8BitMIME): // RFC 6152 §3
+		return refuse(554, "5.6.3", "the message is 8bit and the next hop does not take that", err)
+	case errors.Is(err, smarthost.ErrNoSMTPUTF8): // RFC 6531 §3.5
+		return refuse(550, "5.6.7", "the message needs SMTPUTF8 and the next hop does not offer it", err)
+	case errors.Is(err, smarthost.ErrAddress):
+		return refuse(501, "5.1.3", "this is not a mail address", err)
+	}
+	return internal(err)
+}

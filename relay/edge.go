@@ -1,0 +1,191 @@
+package relay
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/consentgate/consentgate/consent"
+)
+
+// All that crosses the edge from a stranger and is put to use is checked in this file: the
+// addresses of the envelope, the line ends of the data, and the name in EHLO. Header fields that
+// steer us are in control.go. The attacks that they must stand are in testdata.
+
+var (
+	errMailbox = errors.New("not a mailbox of RFC 5321 §4.1.2")
+	errUTF8    = errors.New("address is not ASCII and SMTPUTF8 was not asked for")
+)
+
+// mailbox takes an address as go-smtp parsed it, which is without the quotes of its local part,
+// and returns it as it may stand between angle brackets: checked, and quoted where it needs to
+// be (RFC 5321 §4.1.2). Without utf8 only ASCII passes (RFC 6531 §3.3).
+//
+// go-smtp takes everything up to a space or ">" for the domain, so it is there that the attacks
+// stand; the local part may hold anything since go-smtp undid its quotes.
+func mailbox(raw string, utf8OK bool) (string, error) {
+	if !utf8.ValidString(raw) || len(raw) > 320 { // 64 + 1 + 255, RFC 5321 §4.5.3.1
+		return "", errMailbox
+	}
+	for _, r := range raw {
+		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+			return "", errMailbox
+		}
+		if r >= 0x80 && !utf8OK {
+			return "", errUTF8
+		}
+	}
+	at := strings.LastIndexByte(raw, '@')
+	if at <= 0 {
+		return "", errMailbox
+	}
+	local, domain := raw[:at], raw[at+1:]
+	if !isDomain(domain) {
+		return "", errMailbox
+	}
+	if strings.ContainsAny(local, ` ()<>[]:;@\,"`) {
+		local = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(local) + `"`
+	}
+	return local + "@" + domain, nil
+}
+
+// isDomain reports whether s looks like a host name, with underscores since they are met, or
+// like an address literal (RFC 5321 §4.1.3). Whether it exists is the smarthost's to find out.
+func isDomain(s string) bool {
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		inner, ok = strings.CutSuffix(inner, "]")
+		for i := 0; i < len(inner); i++ {
+			if c := inner[i]; !isAlnum(c) && c != '.' && c != ':' && c != '-' {
+				return false
+			}
+		}
+		return ok && inner != ""
+	}
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; !isAlnum(c) && c != '.' && c != '-' && c != '_' && c < 0x80 {
+			return false
+		}
+	}
+	return s != "" && s[0] != '.' && !strings.Contains(s, "..")
+}
+
+func isAlnum(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+// recipient is mailbox together with the normalised address under which consent is kept.
+func recipient(raw string, utf8OK bool) (string, consent.Address, error) {
+	to, err := mailbox(raw, utf8OK)
+	if err != nil {
+		return "", consent.Address{}, err
+	}
+	who, err := consent.ParseAddress(to)
+	return to, who, err
+}
+
+// cleanHelo returns the name of an EHLO as it may stand in a Received field: what is not a
+// domain or an address literal becomes "unknown".
+func cleanHelo(s string) string {
+	if len(s) > 255 || !isDomain(s) || !isASCII(s) {
+		return "unknown"
+	}
+	return s
+}
+
+func isASCII(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+// errLineEnds is returned for data with a CR, LF or NUL that has no business there.
+var errLineEnds = errors.New("bare CR, bare LF or NUL in the message")
+
+// strictLines looks at the data of one message as it comes in: each CR must stand before an LF,
+// each LF behind a CR, and there is no NUL (RFC 5321 §2.3.8, §4.1.1.4). A server that lets others
+// pass can be made to see an end of data where the next one sees none, so that what stands behind
+// becomes a message that nobody checked.
+//
+// It notes on the way whether the header holds bytes over 127, and how the message ends.
+type strictLines struct {
+	seen       bool // any byte at all
+	last       byte // the byte before
+	newlines   int  // CRLFs in a row
+	body       bool // the header is over
+	header8Bit bool
+}
+
+// check takes the next bytes.
+func (s *strictLines) check(p []byte) error {
+	for _, c := range p {
+		switch {
+		case s.last == '\r' && c != '\n', c == '\n' && s.last != '\r', c == 0:
+			return errLineEnds
+		case c == '\n':
+			if s.newlines++; s.newlines == 2 {
+				s.body = true
+			}
+		case c == '\r':
+			if !s.seen { // an empty line at once: no header
+				s.newlines = 1
+			}
+		default:
+			s.newlines = 0
+			if c >= 0x80 && !s.body {
+				s.header8Bit = true
+			}
+		}
+		s.last, s.seen = c, true
+	}
+	return nil
+}
+
+// end is called behind the last byte. It reports whether a CRLF has to be added: DATA always
+// ends with one, BDAT need not (RFC 3030 §3), and further on only DATA is spoken.
+func (s *strictLines) end() (needsCRLF bool, err error) {
+	if s.last == '\r' {
+		return false, errLineEnds
+	}
+	return s.seen && s.last != '\n', nil
+}
+
+// lostCR looks at the stream below go-smtp, for the one bare CR that go-smtp swallows: that
+// behind a dot at the beginning of a line. A connection on which it was seen is cut, since from
+// there on go-smtp and the peer may not agree where the message ends. (Under TLS this has to
+// stand above the decryption.)
+type lostCR struct {
+	state int // 0 within a line, 1 behind LF, 2 behind LF dot, 3 behind LF dot CR
+}
+
+// found takes the next bytes and reports whether "\n.\r" without an LF behind was among them.
+func (l *lostCR) found(p []byte) bool {
+	for len(p) > 0 {
+		if l.state == 0 {
+			i := bytes.IndexByte(p, '\n')
+			if i < 0 {
+				return false
+			}
+			l.state, p = 1, p[i+1:]
+			continue
+		}
+		c := p[0]
+		p = p[1:]
+		switch {
+		case l.state == 3 && c != '\n':
+			return true
+		case c == '\n':
+			l.state = 1
+		case l.state == 1 && c == '.':
+			l.state = 2
+		case l.state == 2 && c == '\r':
+			l.state = 3
+		default:
+			l.state = 0
+		}
+	}
+	return false
+}

@@ -1,0 +1,116 @@
+package relay
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"regexp"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/consentgate/consentgate/consent"
+)
+
+// journal writes the log. Every text that may hold an address goes through it, since only it
+// knows whether addresses may be shown.
+type journal struct {
+	*slog.Logger
+	full bool
+}
+
+// delivered is the one line about a recipient's copy.
+func (j journal) delivered(m *message, r rcpt, o *outcome) {
+	d := o.decision
+	attrs := []any{
+		"id", m.id, "from", j.sender(m.env.from), "to", j.person(r.who),
+		"scope", m.scope, "class", m.class, "machine", m.machine, "bytes", m.body.size,
+		"mail", d.Mail, "mail_reason", d.MailReason,
+		"open", d.Open, "open_reason", d.OpenReason,
+		"click", d.Click, "click_reason", d.ClickReason,
+	}
+	var findings []any
+	for _, action := range slices.Sorted(maps.Keys(o.actions)) {
+		findings = append(findings, string(action), o.actions[action])
+	}
+	attrs = append(attrs, slog.Group("findings", findings...))
+	if o.unsigned != "" {
+		attrs = append(attrs, "not_signed", j.text(o.unsigned))
+	}
+	if o.reply.Code != 0 {
+		attrs = append(attrs, "smarthost", o.reply.Host, "code", o.reply.Code, "reply", j.text(o.reply.Text))
+	}
+	switch {
+	case o.err != nil:
+		j.Warn("message refused", append(attrs, "answer", j.text(o.err.Error()))...)
+	case o.dropped:
+		j.Info("message discarded", attrs...)
+	default:
+		j.Info("message forwarded", attrs...)
+	}
+}
+
+// rejected is the line about a message that came to no decision.
+func (j journal) rejected(id string, env *envelope, err error) {
+	to := make([]string, len(env.rcpts))
+	for i, r := range env.rcpts {
+		to[i] = j.person(r.who)
+	}
+	j.Warn("message refused", "id", id, "from", j.sender(env.from), "to", to, "answer", j.text(err.Error()))
+}
+
+// refused is the line about a command that was not accepted.
+func (j journal) refused(c *conn, command string, err error) {
+	peer := c.peer.String()
+	if c.local {
+		peer = "unix socket"
+	}
+	j.Warn("command refused", "peer", peer, "command", command, "answer", j.text(err.Error()))
+}
+
+func (j journal) panicked(id string, p any, stack []byte) {
+	j.Error("panic while handling a message", "id", id, "panic", j.text(fmt.Sprint(p)), "stack", string(stack))
+}
+
+// Printf and Println make a journal go-smtp's logger for what goes wrong inside it.
+func (j journal) Printf(format string, v ...any) {
+	j.Debug("smtp: " + j.text(fmt.Sprintf(format, v...)))
+}
+
+func (j journal) Println(v ...any) { j.Debug("smtp: " + j.text(fmt.Sprint(v...))) }
+
+func (j journal) person(a consent.Address) string {
+	if j.full {
+		return a.String()
+	}
+	return a.Masked()
+}
+
+// sender masks the envelope's sender; one of the VERP kind names the recipient.
+func (j journal) sender(from string) string {
+	if from == "" {
+		return "<>"
+	}
+	if j.full {
+		return from
+	}
+	a, err := consent.ParseAddress(from)
+	if err != nil {
+		return "•••"
+	}
+	return a.Masked()
+}
+
+// inText finds what looks like an address in a text of any origin, such as a smarthost's reply.
+var inText = regexp.MustCompile(`(?:"(?:[^"\\]|\\.)*"|[^\s<>()"',:;\[\]]+)@(\[[^\]\s]*\]|[^\s<>()"',:;@]+)`)
+
+// text masks the addresses in s.
+func (j journal) text(s string) string {
+	if j.full {
+		return s
+	}
+	return inText.ReplaceAllStringFunc(s, func(found string) string {
+		_, n := utf8.DecodeRuneInString(found)
+		domain := inText.FindStringSubmatch(found)[1]
+		return found[:n] + "•••@" + domain
+	})
+}

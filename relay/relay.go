@@ -1,0 +1,114 @@
+// Package relay takes mail in by SMTP and hands each recipient's own copy to the smarthost. It
+// is the only room where a decision of package consent meets a message of package rewrite.
+//
+// The way of a message: Session.Data receives the bytes (strictly checked), rewrite.Parse reads
+// them once, one Lookup asks the store about all recipients, consent.Decide says for each what
+// may be, Render makes the copy, package sign signs it, package smarthost delivers it.
+//
+// Delivery is stateless: one recipient a transaction, and the smarthost's answer is the sender's
+// answer. Nothing is kept, so that nothing accepted can be lost here.
+//
+// The package never reads a body (package rewrite does) and knows no store's inside. What a
+// peer is told never holds configuration or internals, and no log line holds an address in
+// clear unless Config.FullAddresses says so.
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/rewrite"
+	"github.com/consentgate/consentgate/rewrite/trackers"
+)
+
+// Config is the operator's part. The zero value of a field means what stands behind it; only
+// Hostname, Listen and BaseURL are needed.
+type Config struct {
+	Hostname        string         // the name in the greeting and in Received
+	Listen          []string       // "host:port" or "unix:/path"
+	AllowNetworks   []netip.Prefix // who may send; a unix socket always may; none = nobody else
+	MaxMessageBytes int64          // 50 MiB
+	MaxConnections  int            // 1000, over all listeners
+	IdleTimeout     time.Duration  // 5 min: for each read and each write
+
+	Classes      []consent.Class // which a sender may claim; both. Without a field mail is Marketing, or the first of these where that is not among them
+	DefaultScope consent.Scope   // "default"
+	KnownScopes  []consent.Scope // which a List-Id may name
+	Policy       consent.Policy
+	// LookupTimeout bounds the question to the store, for all recipients of a message: 1 s.
+	LookupTimeout time.Duration
+
+	Rewrite rewrite.Options
+	Rules   *trackers.Rules // the built-in ones
+	BaseURL string          // https://mail.example.org: the links are BaseURL + "/u/" + token
+	MailTo  string          // an address for List-Unsubscribe, without "mailto:"; "" = none
+	Discard bool            // unsubscribed = "discard": answered 250 and dropped, else 550
+
+	FullAddresses bool   // logs hold addresses in clear
+	TempDir       string // for messages over 1 MiB while they pass; the system's
+	Log           *slog.Logger
+	Now           func() time.Time
+}
+
+// drainTime is how long transactions under way may take once the server stops.
+const drainTime = 30 * time.Second
+
+// fill checks the configuration and puts the defaults in.
+func (c *Config) fill() error {
+	if c.Hostname == "" || cleanHelo(c.Hostname) != c.Hostname {
+		return fmt.Errorf("hostname %q is not a host name", c.Hostname)
+	}
+	if len(c.Listen) == 0 {
+		return errors.New("no address to listen on")
+	}
+	c.BaseURL = strings.TrimSuffix(c.BaseURL, "/")
+	if c.BaseURL == "" {
+		return errors.New("no base URL for the unsubscribe links")
+	}
+	if c.Rewrite.LinkPrefix == "" {
+		c.Rewrite.LinkPrefix = c.BaseURL + "/u/"
+	}
+	c.MailTo = strings.TrimPrefix(c.MailTo, "mailto:")
+	if c.MailTo != "" {
+		if _, err := consent.ParseAddress(c.MailTo); err != nil {
+			return fmt.Errorf("mailto: %w", err)
+		}
+	}
+	if c.MaxMessageBytes <= 0 {
+		c.MaxMessageBytes = 50 << 20
+	}
+	if c.MaxConnections <= 0 {
+		c.MaxConnections = 1000
+	}
+	if c.IdleTimeout <= 0 {
+		c.IdleTimeout = 5 * time.Minute
+	}
+	if c.LookupTimeout <= 0 {
+		c.LookupTimeout = time.Second
+	}
+	if len(c.Classes) == 0 {
+		c.Classes = []consent.Class{consent.Marketing, consent.Transactional}
+	}
+	if c.DefaultScope == "" {
+		c.DefaultScope = "default"
+	}
+	if c.Rules == nil {
+		c.Rules = trackers.Default()
+	}
+	if c.TempDir == "" {
+		c.TempDir = os.TempDir()
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return nil
+}

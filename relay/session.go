@@ -1,0 +1,212 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"slices"
+	"sync"
+
+	"github.com/emersion/go-smtp"
+
+	"github.com/consentgate/consentgate/consent"
+)
+
+// maxLine is the longest line that is taken, in commands and in DATA: go-smtp has one limit for
+// both, and HTML that some tools write on one line must pass.
+const maxLine = 128 << 10
+
+// session is the dialogue on one connection. go-smtp may run Data in another goroutine than the
+// rest (BDAT), and call Reset and Logout meanwhile.
+type session struct {
+	server *Server
+	conn   *conn
+	helo   string
+
+	mu  sync.Mutex
+	env *envelope // nil: no transaction
+}
+
+// envelope is what MAIL and RCPT said. A message never changes its envelope once Data began.
+type envelope struct {
+	from       string // as it goes between angle brackets; "" = the null sender
+	utf8       bool   // SMTPUTF8 was asked for
+	ret        smtp.DSNReturn
+	envelopeID string
+	rcpts      []rcpt
+}
+
+// rcpt is one recipient.
+type rcpt struct {
+	to        string // as it goes between angle brackets
+	who       consent.Address
+	notify    []smtp.DSNNotify
+	orcptType smtp.DSNAddressType
+	orcpt     string
+}
+
+// newSession is go-smtp's way to ask for one, at the first EHLO.
+func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
+	own, ok := c.Conn().(*conn)
+	if !ok {
+		return nil, answer(internal(fmt.Errorf("connection of type %T", c.Conn())))
+	}
+	return &session{server: s, conn: own, helo: cleanHelo(c.Hostname())}, nil
+}
+
+// Mail begins a transaction, RFC 5321 §4.1.1.2.
+func (s *session) Mail(from string, opts *smtp.MailOptions) error {
+	env, err := s.mail(from, opts)
+	if err != nil {
+		s.refused("MAIL", err)
+		return answer(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.env = env
+	s.conn.enter(transaction)
+	return nil
+}
+
+func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
+	if s.conn.isDraining() {
+		return nil, refuse(421, "4.3.2", "shutting down, try again later", errLeaving)
+	}
+	s.mu.Lock()
+	nested := s.env != nil
+	s.mu.Unlock()
+	if nested { // RFC 5321 §4.1.4: go-smtp would keep the recipients of the first
+		return nil, refuse(503, "5.5.1", "a transaction is under way; end it or say RSET", nil)
+	}
+	if !s.allowed() {
+		return nil, refuse(530, "5.7.0", "authentication required", nil)
+	}
+	env := &envelope{utf8: opts.UTF8, ret: opts.Return, envelopeID: opts.EnvelopeID}
+	if from != "" {
+		var err error
+		if env.from, err = mailbox(from, opts.UTF8); err != nil {
+			return nil, addressError(err, "5.1.7")
+		}
+	}
+	return env, nil
+}
+
+// allowed reports whether the peer may send without having logged in.
+func (s *session) allowed() bool {
+	if s.conn.local {
+		return true
+	}
+	for _, network := range s.server.cfg.AllowNetworks {
+		if network.Contains(s.conn.peer) {
+			return true
+		}
+	}
+	return false
+}
+
+// addressError answers an address that cannot be used: RFC 6531 §3.5 where it needs SMTPUTF8,
+// else RFC 5321 §4.1.1.3 with the given code of RFC 3463 §3.2.
+func addressError(err error, enhanced string) error {
+	if errors.Is(err, errUTF8) {
+		return refuse(553, "5.6.7", "this address needs SMTPUTF8", err)
+	}
+	return refuse(501, enhanced, "this is not a mail address", err)
+}
+
+// Rcpt adds a recipient, RFC 5321 §4.1.1.3. go-smtp lets the first through only, since delivery
+// is stateless: 452 4.5.3 for the next.
+func (s *session) Rcpt(raw string, opts *smtp.RcptOptions) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.env == nil {
+		return answer(refuse(503, "5.5.1", "MAIL comes first", nil))
+	}
+	to, who, err := recipient(raw, s.env.utf8)
+	if err != nil {
+		err = addressError(err, "5.1.3")
+		s.refused("RCPT", err)
+		return answer(err)
+	}
+	s.env.rcpts = append(s.env.rcpts, rcpt{
+		to: to, who: who,
+		notify:    slices.Clone(opts.Notify),
+		orcptType: opts.OriginalRecipientType,
+		orcpt:     opts.OriginalRecipient,
+	})
+	return nil
+}
+
+// Data takes the message and answers for it.
+func (s *session) Data(r io.Reader) (result error) {
+	s.mu.Lock()
+	env := s.env
+	s.mu.Unlock()
+	if env == nil || len(env.rcpts) == 0 {
+		return answer(refuse(503, "5.5.1", "MAIL and RCPT come first", nil))
+	}
+	if !s.server.begin() {
+		return answer(refuse(421, "4.3.2", "shutting down, try again later", errLeaving))
+	}
+	defer s.server.underWay.Done()
+	s.during(env, func() { s.conn.enter(data) })
+
+	id := s.server.newID()
+	defer func() {
+		if p := recover(); p != nil {
+			s.server.stats.refused.Add(1)
+			s.server.log.panicked(id, p, debug.Stack())
+			result = answer(internal(fmt.Errorf("panic: %v", p)))
+		}
+	}()
+
+	body, err := receive(r, s.server.cfg.MaxMessageBytes, s.server.tempFile)
+	if err != nil {
+		s.during(env, func() { s.conn.limitRest(s.server.cfg.MaxMessageBytes) })
+		return s.reject(id, env, err)
+	}
+	defer body.Close()
+	m, err := s.server.read(id, env, body)
+	if err != nil {
+		return s.reject(id, env, err)
+	}
+	m.trace = s.trace(id, env.utf8)
+	outcomes := s.server.deliver(s.server.sending, m)
+	// One recipient, so its outcome is the answer.
+	if err := outcomes[0].err; err != nil {
+		return answer(err)
+	}
+	return accepted(id)
+}
+
+// reject answers a message that came to no delivery.
+func (s *session) reject(id string, env *envelope, err error) error {
+	s.server.stats.refused.Add(1)
+	s.server.log.rejected(id, env, err)
+	return answer(err)
+}
+
+func (s *session) refused(command string, err error) {
+	s.server.log.refused(s.conn, command, err)
+}
+
+// Reset ends the transaction, if there is one.
+func (s *session) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.env = nil
+	s.conn.enter(idle)
+}
+
+// during runs f unless the transaction of env is over: by BDAT, Data may still be running when
+// RSET has already been answered.
+func (s *session) during(env *envelope, f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.env == env {
+		f()
+	}
+}
+
+// Logout is called when the connection ends.
+func (s *session) Logout() error { return nil }

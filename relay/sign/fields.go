@@ -1,0 +1,73 @@
+package sign
+
+import (
+	"fmt"
+	"io"
+	"mime"
+	"net/mail"
+	"regexp"
+	"strings"
+
+	"golang.org/x/net/idna"
+)
+
+// usual are the fields that are signed where they are present, RFC 6376 §5.4.1, with those that
+// decide how the body is shown, whose change would make another message of it.
+var usual = []string{
+	"From", "Reply-To", "Subject", "Date", "To", "Cc", "Message-ID",
+	"In-Reply-To", "References",
+	"MIME-Version", "Content-Type", "Content-Transfer-Encoding",
+	"Resent-Date", "Resent-From", "Resent-To", "Resent-Cc", "Resent-Message-ID",
+	"List-Id", "List-Help", "List-Unsubscribe", "List-Unsubscribe-Post",
+	"List-Subscribe", "List-Post", "List-Owner", "List-Archive",
+}
+
+// signedFields returns the names for h=: each usual field as often as it is present. From is
+// named once more than that, so that a second one put in later breaks the signature (RFC 6376
+// §8.15), and so is the pair of RFC 8058 §4 where there is one: a further List-Unsubscribe would
+// make a mailbox offer somebody else's link, or none.
+func (h header) signedFields() []string {
+	var names []string
+	pair := len(h.fields["list-unsubscribe"]) > 0 && len(h.fields["list-unsubscribe-post"]) > 0
+	for _, name := range usual {
+		n := len(h.fields[strings.ToLower(name)])
+		if name == "From" || (pair && (name == "List-Unsubscribe" || name == "List-Unsubscribe-Post")) {
+			n++
+		}
+		for range n {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+var angle = regexp.MustCompile(`^[^<>]*<([^<>\s]+@[^<>\s]+)>\s*$`)
+
+// fromDomains returns the domains of all addresses in the From field, in ASCII and lower case.
+func fromDomains(from []string) ([]string, error) {
+	if len(from) != 1 { // RFC 5322 §3.6: exactly one
+		return nil, fmt.Errorf("%w: %d From fields", ErrFrom, len(from))
+	}
+	// Display names in any charset, or in none, as PHP scripts write them, do not matter here.
+	parser := mail.AddressParser{WordDecoder: &mime.WordDecoder{
+		CharsetReader: func(_ string, r io.Reader) (io.Reader, error) { return r, nil },
+	}}
+	list, err := parser.ParseList(strings.ToValidUTF8(from[0], "?"))
+	if err != nil && strings.Count(from[0], "@") == 1 {
+		// "Shop [EU] <news@example.org>": not RFC 5322, and yet no doubt about the domain.
+		if m := angle.FindStringSubmatch(from[0]); m != nil {
+			list, err = []*mail.Address{{Address: m[1]}}, nil
+		}
+	}
+	if err != nil || len(list) == 0 {
+		return nil, fmt.Errorf("%w: it cannot be read", ErrFrom)
+	}
+	domains := make([]string, len(list))
+	for i, a := range list {
+		d := a.Address[strings.LastIndexByte(a.Address, '@')+1:]
+		if domains[i], err = idna.Lookup.ToASCII(strings.TrimSuffix(d, ".")); err != nil {
+			return nil, fmt.Errorf("%w: domain cannot be read", ErrFrom)
+		}
+	}
+	return domains, nil
+}

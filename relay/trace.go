@@ -1,0 +1,55 @@
+package relay
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// trace is what the Received field tells of a message's arrival, RFC 5321 §4.4.
+type trace struct {
+	id, helo, peer, hostname string
+	utf8                     bool
+	at                       time.Time
+}
+
+func (s *session) trace(id string, utf8 bool) trace {
+	t := trace{id: id, helo: s.helo, hostname: s.server.cfg.Hostname, utf8: utf8, at: s.server.cfg.Now()}
+	switch {
+	case s.conn.local:
+		t.peer = "unix socket"
+	case s.conn.peer.Is6():
+		t.peer = "[IPv6:" + s.conn.peer.String() + "]"
+	default:
+		t.peer = "[" + s.conn.peer.String() + "]"
+	}
+	return t
+}
+
+// received returns the field for the one recipient of a copy, with its CRLF. Naming the
+// recipient tells nobody of another.
+func (t trace) received(to string) []byte {
+	with := "ESMTP"
+	if t.utf8 {
+		with = "UTF8SMTP" // RFC 6531 §4.3
+	}
+	return fmt.Appendf(nil, "Received: from %s (%s)\r\n\tby %s with %s id %s\r\n\tfor <%s>; %s\r\n",
+		t.helo, t.peer, t.hostname, with, t.id, to, t.at.Format("Mon, 2 Jan 2006 15:04:05 -0700"))
+}
+
+// digits of an ID: Crockford's base 32, whose order is that of ASCII.
+const digits = "0123456789abcdefghjkmnpqrstvwxyz"
+
+// newID returns 16 characters that sort by time: 10 of milliseconds, 6 of a counter that begins
+// at a random place, so that a restart within a millisecond makes no ID twice.
+func (s *Server) newID() string {
+	var b strings.Builder
+	write := func(v uint64, n int) {
+		for i := n - 1; i >= 0; i-- {
+			b.WriteByte(digits[v>>(5*i)&31])
+		}
+	}
+	write(uint64(s.cfg.Now().UnixMilli()), 10)
+	write(uint64(s.sequence.Add(1)), 6)
+	return b.String()
+}
