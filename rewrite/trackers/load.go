@@ -146,7 +146,7 @@ func (t *ruleText) compile() (*Rule, error) {
 		r.query = append(r.query, c)
 	}
 	if r.vanity && !r.specific() {
-		fail("on any host the path must have a fixed text or at least 16 characters of a class")
+		fail("too wide for hosts of any owner: it needs a fixed text in the path, two parameters, or tokens of 14 characters")
 	}
 	if t.Decode != "" {
 		if t.Kind == Open || t.Kind == Spacer {
@@ -164,23 +164,29 @@ func (t *ruleText) compile() (*Rule, error) {
 }
 
 // specific says whether a rule that holds on hosts of any owner asks for more than a shape
-// that ordinary addresses have.
+// that ordinary addresses have: a fixed text in the path, two parameters, or long tokens.
 func (r *Rule) specific() bool {
+	const long = 14
+	n := 0
+	count := func(p pattern) {
+		for _, o := range p {
+			if o.class != nil {
+				n += o.min
+			}
+		}
+	}
 	for _, p := range r.path.segs {
 		for _, o := range p {
-			if o.lit != "" || o.class != nil && o.min >= 16 {
+			if o.lit != "" {
 				return true
 			}
 		}
+		count(p)
 	}
 	for _, c := range r.query {
-		for _, o := range c.value {
-			if o.class != nil && o.min >= 16 {
-				return true
-			}
-		}
+		count(c.value)
 	}
-	return false
+	return n >= long || len(r.query) > 1
 }
 
 // checkExample runs the rule on its own example.
