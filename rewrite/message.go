@@ -5,10 +5,17 @@
 // place. A copy is the original with some of the edits applied, so what is not edited is
 // identical by construction. All thinking (MIME, HTML, rules, decoding of links) happens in
 // Parse, once a message; Render only fills a plan, once a recipient.
+//
+// It is lenient: mail that breaks the rules is read as mail readers read it. It never fetches
+// anything.
 package rewrite
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"strings"
+	"sync"
 
 	"github.com/consentgate/consentgate/rewrite/trackers"
 )
@@ -16,8 +23,8 @@ import (
 // Options is the operator's policy for rewriting, the same for all messages.
 type Options struct {
 	LinkPrefix  string      // what every unsubscribe link of ours begins with, e.g. "https://mail.example.org/u/"
-	Opaque      Opaque      // a known click counter whose destination cannot be read, without click consent
-	Identifiers Identifiers // parameters that name the person
+	Opaque      Opaque      // a known click counter whose destination cannot be read, without click consent; "" is OpaqueKeep
+	Identifiers Identifiers // parameters that name the person; "" is IdentifiersStrip
 	Footers     Footers     // nil: the built-in ones
 }
 
@@ -38,41 +45,21 @@ const (
 	IdentifiersKeep  Identifiers = "keep"
 )
 
-// Variant is what makes one person's copy different from another's.
-type Variant struct {
-	Open, Click bool // consent to open and to click tracking
-
-	// Link is this person's unsubscribe link for the body: an absolute https URL without
-	// quotes, white space or any of <>&. Empty for machine mail: then nothing is inserted.
-	Link string
-	// OneClick is the URI of the List-Unsubscribe field that goes with List-Unsubscribe-Post
-	// (RFC 8058), MailTo a mailto: URI that stands beside it. An empty OneClick: no List fields
-	// of ours, and the sender's own are left alone.
-	OneClick, MailTo string
-	// Language of the footer, RFC 5646; a language without a footer gets English.
-	Language string
-	// Linked says of the links in Message.OwnLinks (by index) which are this very person's for
-	// this very scope: the text part that holds one gets no footer.
-	Linked []bool
-}
+var (
+	// ErrHeader is wrapped by Parse's error where the message's own header is over 256 KiB.
+	ErrHeader = errors.New("the message's header is too long")
+	// ErrOpaque is wrapped by Render's error where Options.Opaque is OpaqueReject and the copy
+	// would hold a click counter whose destination cannot be read.
+	ErrOpaque = errors.New("a click counter's destination cannot be read")
+	// ErrUnreadable is wrapped by Render's error where consent is missing and a body that may
+	// hold trackers cannot be read safely.
+	ErrUnreadable = errors.New("the body cannot be searched for trackers")
+)
 
 // OwnLink is an unsubscribe link of ours that the message brought along.
 type OwnLink struct {
 	Token string // what stands behind Options.LinkPrefix
-	part  int
 }
-
-// Action is what became of a finding in a copy.
-type Action string
-
-const (
-	Kept     Action = "kept"
-	Removed  Action = "removed"
-	Undone   Action = "undone" // the link goes straight to its destination
-	Stripped Action = "stripped" // parameters that name the person were removed
-	Unlinked Action = "unlinked"
-	Inserted Action = "inserted"
-)
 
 // Kind says what a finding tells of the reader, or what it is for.
 type Kind string
@@ -83,23 +70,295 @@ const (
 	Unsubscribe  Kind = "unsubscribe" // a footer, a filled placeholder, the List fields
 )
 
-// Finding is one thing in the message that a copy may have to do without.
+// Finding is one thing in the message that a copy may have to do without, or a place where
+// something is put in.
 type Finding struct {
 	Kind        Kind
 	Vector      string // how it phones home: "img src", "a href", "text link", …
 	Part        string // the MIME part as IMAP numbers it, "1.2"; "" = header of the message
-	URL         string // as a reader would see it, entities resolved
+	URL         string // as a reader would see it, entities resolved; may name the person, never log it
 	Rule        string // the rule that fired: a rule's name of package trackers, or "size", "hidden", …
 	Provider    string // of the rule, "" if none
 	Destination string // of a click tracker, "" if it cannot be read
 	Why         string // in plain words
 }
 
-// Outcome is what became of one finding in one copy.
-type Outcome struct {
-	*Finding
-	Action Action
+// Message is a parsed message. It is safe for concurrent use.
+type Message struct {
+	src      io.ReaderAt
+	size     int64
+	rules    *trackers.Rules
+	opts     Options
+	root     *part
+	texts    []*text
+	fields   []fieldEdit
+	removals []removal
+	findings []Finding
+	own      []OwnLink
+	footer   int // index of the finding for the footer
+	list     int // and for the List fields
+	lang     string
+	eightBit bool
+
+	unreadable string // why a body cannot be searched, "" if all can
+	cutShort   bool   // the last field has no line end
+	opaque     bool   // has a link that OpaqueReject is about
+	signed     bool   // has a multipart/signed
+
+	mu    sync.Mutex
+	plans map[planKey]*plan
 }
 
-var _ = trackers.Default
-var _ io.ReaderAt
+// fieldEdit takes a header field out.
+type fieldEdit struct {
+	span
+	when    variants
+	list    bool // only where a List-Unsubscribe of ours takes its place
+	finding int  // -1 for none
+}
+
+// removal takes a body part out with the delimiter before it.
+type removal struct {
+	span
+	when    variants
+	finding int
+}
+
+// Parse reads the message of size bytes once and notes all that a copy may need. rules must not
+// be nil. src must stay readable, and the same, as long as copies are made and written. Lines
+// end with CRLF; bare LF is read too. The error is one of reading src, or wraps ErrHeader.
+func Parse(src io.ReaderAt, size int64, rules *trackers.Rules, opts Options) (*Message, error) {
+	if opts.Footers == nil {
+		opts.Footers = builtinFooters
+	}
+	m := &Message{src: src, size: size, rules: rules, opts: opts, plans: map[planKey]*plan{}}
+	w := newWindow(src, size)
+	p := &parser{w: w}
+	m.root, _, _ = p.entity(0, nil, "")
+	if m.root.tooLong {
+		return nil, fmt.Errorf("%w: over %d bytes", ErrHeader, maxHeader)
+	}
+	if len(m.root.children) == 0 {
+		m.root.number = "1"
+	}
+	m.unreadable = p.unreadable
+	m.lang = m.root.get("Content-Language")
+	m.header()
+	m.walk(w, m.root)
+	m.eightBit = w.eightBit()
+	last := w.at(max(0, m.root.end-1), 1)
+	m.cutShort = m.root.end > 0 && len(last) == 1 && last[0] != '\n'
+	if w.err != nil {
+		return nil, fmt.Errorf("reading the message: %w", w.err)
+	}
+	m.placeFooters()
+	return m, nil
+}
+
+// header notes the fields of the message's header that do not leave.
+func (m *Message) header() {
+	for _, f := range m.root.fields {
+		name := strings.ToLower(f.name)
+		e := fieldEdit{span: f.span, when: always, finding: -1}
+		switch name {
+		case "bcc", "resent-bcc": // RFC 5322 §3.6.3
+		case "disposition-notification-to", "return-receipt-to", "x-confirm-reading-to", "read-receipt-to", "x-pmrqc", "return-receipt":
+			e.when = withoutOpen
+			e.finding = len(m.findings)
+			m.findings = append(m.findings, Finding{Kind: OpenTracker, Vector: f.name, Rule: "receipt", Why: "asks the reader for a receipt (RFC 8098)"})
+		case "list-unsubscribe", "list-unsubscribe-post":
+			e.list = true
+		default:
+			if !strings.HasPrefix(name, "x-consent-") {
+				continue
+			}
+		}
+		m.fields = append(m.fields, e)
+	}
+	m.list = len(m.findings)
+	m.findings = append(m.findings, Finding{Kind: Unsubscribe, Vector: "List-Unsubscribe", Why: "one-click unsubscribe (RFC 8058)"})
+	m.footer = len(m.findings)
+	m.findings = append(m.findings, Finding{Kind: Unsubscribe, Vector: "footer", Why: "the visible unsubscribe link"})
+}
+
+// walk reads the text parts.
+func (m *Message) walk(w *window, p *part) {
+	switch p.typ.value {
+	case "multipart/signed": // RFC 1847: any change would break it
+		m.signed = true
+		return
+	case "multipart/encrypted":
+		return
+	}
+	for _, c := range p.children {
+		m.walk(w, c)
+	}
+	if len(p.children) > 0 || p.attached() {
+		return
+	}
+	html := false
+	switch p.typ.value {
+	case "text/html", "text/watch-html":
+		html = true
+	case "text/x-amp-html":
+		html = true
+		if p.parent != nil {
+			m.removals = append(m.removals, removal{p.whole, withoutBoth, len(m.findings)})
+			m.findings = append(m.findings, Finding{Kind: OpenTracker, Vector: "AMP part", Part: p.number, Rule: "amp", Why: "fetches and reports while it is read"})
+		}
+	case "text/plain":
+	default:
+		return
+	}
+	t := &text{part: p, enc: parseTransfer(p.encoding), html: html, charset: findCharset(p.typ.params["charset"]), amp: p.typ.value == "text/x-amp-html" && p.parent != nil}
+	switch {
+	case t.enc == unknownTransfer:
+		m.unreadable = "a text part has an unknown Content-Transfer-Encoding"
+		return
+	case !t.charset.readable():
+		m.unreadable = "a text part has an unknown character set"
+		return
+	case p.content.len() > maxText:
+		m.unreadable = "a text part is too long"
+		return
+	}
+	t.raw = w.read(p.content)
+	t.decode()
+	marks := m.findMarks(t.plain)
+	if html {
+		f := &htmlFinder{m: m, t: t, marks: marks}
+		f.revealed = revealedNames(t.plain)
+		f.scan(0, len(t.plain))
+		if m.lang == "" {
+			m.lang = f.lang
+		}
+		t.spot = *f.textEnd
+		if f.bodyEnd != nil {
+			t.spot = *f.bodyEnd
+		} else if f.htmlEnd != nil {
+			t.spot = *f.htmlEnd
+		}
+		marks = f.marks
+	} else {
+		m.findText(t)
+		for i := range marks {
+			marks[i].seen = true
+		}
+		t.spot = footerSpot{at: len(t.plain)}
+	}
+	m.noteMarks(t, marks)
+	if t.amp {
+		// Parts that go or stay as a whole need no edits but the link.
+		kept := t.edits[:0]
+		for _, e := range t.edits {
+			if e.linked {
+				kept = append(kept, e)
+			}
+		}
+		t.edits = kept
+	}
+	m.texts = append(m.texts, t)
+}
+
+// add notes a finding and its edit; an edit for no variant is only a finding.
+func (m *Message) add(t *text, f Finding, e edit) {
+	e.finding = len(m.findings)
+	m.findings = append(m.findings, f)
+	if e.when != 0 {
+		t.edits = append(t.edits, e)
+	}
+}
+
+func (m *Message) isOwn(addr string) bool {
+	return m.opts.LinkPrefix != "" && strings.HasPrefix(addr, m.opts.LinkPrefix)
+}
+
+// follow says what is to become of a link without click consent, and fills in the finding.
+// ok is false for an ordinary link.
+func (m *Message) follow(addr string, f *Finding) (to string, action Action, ok bool) {
+	l, found := m.rules.Link(addr)
+	if !found {
+		return "", "", false
+	}
+	to, action = addr, Stripped
+	strip := m.opts.Identifiers != IdentifiersKeep
+	f.Rule, f.Why = "identifier", "a parameter that names the person"
+	if l.Rule != nil {
+		f.Rule, f.Provider, f.Why = l.Rule.Name, l.Rule.Provider, "a click counter"
+		if l.Destination != "" {
+			to, action = l.Destination, Undone
+		}
+		if l.Opaque {
+			f.Why = "a click counter whose destination cannot be read"
+			switch m.opts.Opaque {
+			case OpaqueUnlink:
+				return "", Unlinked, true
+			case OpaqueReject:
+				m.opaque = true
+			}
+			if l.Destination == "" {
+				return "", Kept, true
+			}
+		}
+	} else if !strip {
+		return "", "", false
+	}
+	if strip {
+		to = m.rules.StripIdentifiers(to)
+	}
+	if !l.Opaque && l.Rule != nil {
+		f.Destination = to
+	}
+	return to, action, true
+}
+
+// Fields returns the bodies (unfolded, trimmed) of all fields of that name in the message's
+// header, in order; names are compared without case.
+func (m *Message) Fields(name string) []string {
+	var out []string
+	for _, f := range m.root.fields {
+		if strings.EqualFold(f.name, name) {
+			out = append(out, f.body)
+		}
+	}
+	return out
+}
+
+// Language is the message's own (RFC 5646): Content-Language (RFC 3282), else <html lang>, else
+// "".
+func (m *Message) Language() string { return m.lang }
+
+// Findings returns all that was found, in the order of the message. They must not be changed.
+func (m *Message) Findings() []Finding { return m.findings }
+
+// OwnLinks returns the unsubscribe links of ours that the message brought along, 64 at most.
+func (m *Message) OwnLinks() []OwnLink { return m.own }
+
+// revealedNames lists the classes and ids that a style sheet makes visible, whatever the style
+// attribute says.
+func revealedNames(src []byte) map[string]bool {
+	var out map[string]bool
+	for _, css := range styleSheets(src) {
+		for _, rule := range strings.Split(css, "}") {
+			open := strings.LastIndexByte(rule, '{')
+			if open < 0 {
+				continue
+			}
+			body := strings.ReplaceAll(rule[open+1:], " ", "")
+			if !strings.Contains(body, "display:") || strings.Contains(body, "display:none") {
+				continue
+			}
+			selectors := rule[:open]
+			if i := strings.LastIndexByte(selectors, '{'); i >= 0 {
+				selectors = selectors[i+1:]
+			}
+			for _, name := range strings.FieldsFunc(selectors, func(r rune) bool { return strings.ContainsRune(" \t\r\n,>+~:.#[]=\"'*^$|()", r) }) {
+				if out == nil {
+					out = map[string]bool{}
+				}
+				out[name] = true
+			}
+		}
+	}
+	return out
+}

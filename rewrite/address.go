@@ -1,0 +1,114 @@
+package rewrite
+
+import (
+	"bytes"
+	"html"
+	"net/url"
+	"strings"
+)
+
+// attrAddress returns the address in an attribute's value as a browser reads it: character
+// references resolved, white space at the ends and tabs and line ends inside gone (WHATWG URL
+// §4.4).
+func attrAddress(raw []byte) string {
+	plain := true
+	for _, c := range raw {
+		if c == '&' || c <= ' ' {
+			plain = false
+			break
+		}
+	}
+	if plain {
+		return string(raw)
+	}
+	return cleanAddress(unescapeAttr(raw))
+}
+
+func cleanAddress(s string) string {
+	s = strings.TrimFunc(s, func(r rune) bool { return r <= ' ' })
+	if strings.ContainsAny(s, "\t\r\n") {
+		s = strings.NewReplacer("\t", "", "\r", "", "\n", "").Replace(s)
+	}
+	return s
+}
+
+// unescapeAttr resolves character references as in an attribute's value, where a name without
+// its semicolon is none if "=" or a letter or digit follows (WHATWG HTML §13.2.5.73): so
+// "?a=1&copy=2" stays.
+func unescapeAttr(raw []byte) string {
+	amp := bytes.IndexByte(raw, '&')
+	if amp < 0 {
+		return string(raw)
+	}
+	var b strings.Builder
+	for amp >= 0 {
+		b.Write(raw[:amp])
+		raw = raw[amp:]
+		n := 1
+		if n < len(raw) && raw[n] == '#' {
+			n++
+			if n < len(raw) && (raw[n] == 'x' || raw[n] == 'X') {
+				n++
+			}
+		}
+		for n < len(raw) && isAlnum(raw[n]) {
+			n++
+		}
+		ref := string(raw[:n])
+		switch {
+		case n < len(raw) && raw[n] == ';':
+			b.WriteString(html.UnescapeString(ref + ";"))
+			n++
+		case strings.HasPrefix(ref, "&#"):
+			b.WriteString(html.UnescapeString(ref))
+		case n < len(raw) && raw[n] == '=':
+			b.WriteString(ref)
+		default:
+			got := html.UnescapeString(ref)
+			if got == html.UnescapeString(ref+";") {
+				ref = got
+			}
+			b.WriteString(ref)
+		}
+		raw = raw[n:]
+		amp = bytes.IndexByte(raw, '&')
+	}
+	b.Write(raw)
+	return b.String()
+}
+
+func isAlnum(c byte) bool {
+	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z'
+}
+
+var attrEscaper = strings.NewReplacer("&", "&amp;", `"`, "&quot;", "'", "&#39;", "<", "&lt;", ">", "&gt;")
+
+// remote returns the absolute form of an address that a reader would fetch over the network,
+// "" for one that stays inside the mail (data:, cid:, relative without base, fragments).
+func remote(addr, base string) string {
+	if len(addr) < 2 {
+		return ""
+	}
+	if colon := strings.IndexAny(addr, ":/?#\\"); colon > 0 && addr[colon] == ':' {
+		switch strings.ToLower(addr[:colon]) {
+		case "http", "https", "ftp":
+			return addr
+		}
+		return ""
+	}
+	if (addr[0] == '/' || addr[0] == '\\') && (addr[1] == '/' || addr[1] == '\\') {
+		return addr
+	}
+	if base == "" || addr[0] == '#' {
+		return ""
+	}
+	b, err := url.Parse(base)
+	if err != nil {
+		return ""
+	}
+	r, err := b.Parse(addr)
+	if err != nil {
+		return ""
+	}
+	return r.String()
+}

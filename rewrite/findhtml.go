@@ -1,0 +1,474 @@
+package rewrite
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/consentgate/consentgate/rewrite/htmltoken"
+)
+
+// htmlFinder walks the markup of one part and notes every edit that a copy may need.
+type htmlFinder struct {
+	m     *Message
+	t     *text
+	base  string // of <base href>, "" without
+	lang  string
+	stack []element
+	depth int // of scans inside of scans
+
+	marks    []mark          // placeholders and own links in this part, in order
+	revealed map[string]bool // classes and ids that a style sheet shows again
+
+	bodyEnd, htmlEnd, textEnd *footerSpot
+}
+
+// element is an open element.
+type element struct {
+	name   string
+	hidden bool
+}
+
+// footerSpot is a place for the footer, with what must be closed before it.
+type footerSpot struct {
+	at     int
+	closes string
+}
+
+const maxStack = 512
+
+// fetching names the attributes that a reader may fetch from on opening the mail.
+var fetching = map[string]bool{
+	"src": true, "srcset": true, "lowsrc": true, "dynsrc": true, "longdesc": true, "poster": true, "background": true,
+	"data": true, "codebase": true, "code": true, "archive": true, "manifest": true, "profile": true, "icon": true,
+	"imagesrcset": true, "xlink:href": true, "o:href": true, "datasrc": true, "classid": true, "movie": true,
+}
+
+// hrefFetches names the elements whose href is fetched without a click.
+var hrefFetches = map[string]bool{"link": true, "image": true, "use": true, "feimage": true, "script": true, "font-face-uri": true}
+
+// goWhole names the elements that are nothing without what they fetch: they go as a whole.
+var goWhole = map[string]bool{
+	"img": true, "image": true, "bgsound": true, "embed": true, "iframe": true, "frame": true, "link": true, "track": true,
+	"source": true, "amp-img": true, "amp-pixel": true, "v:image": true, "v:imagedata": true, "v:fill": true,
+}
+
+// pictures names the elements that a reader sees as a picture, whose size tells a pixel.
+var pictures = map[string]bool{"img": true, "image": true, "v:image": true, "amp-img": true, "bgsound": true, "iframe": true, "embed": true}
+
+var voids = map[string]bool{
+	"area": true, "base": true, "basefont": true, "bgsound": true, "br": true, "col": true, "embed": true, "frame": true, "hr": true, "img": true,
+	"image": true, "input": true, "keygen": true, "link": true, "meta": true, "param": true, "source": true, "track": true, "wbr": true,
+}
+
+// scan walks plain[from:to].
+func (f *htmlFinder) scan(from, to int) {
+	src := f.t.plain[from:to]
+	z := htmltoken.New(src)
+	var tok htmltoken.Token
+	tagStart := from
+	for z.Next(&tok) {
+		shift(&tok, from)
+		switch tok.Kind {
+		case htmltoken.Text:
+			f.text(&tok)
+		case htmltoken.StartTag:
+			f.startTag(&tok)
+		case htmltoken.EndTag:
+			f.endTag(&tok)
+		case htmltoken.Comment:
+			f.comment(&tok)
+		}
+		if f.depth == 0 {
+			switch {
+			case tok.Kind == htmltoken.Text && tok.Raw && tok.End == to:
+				f.textEnd = f.spot(tagStart) // nothing ends this style, title or the like
+			case tok.Unterminated && tok.Kind != htmltoken.Text:
+				f.textEnd = f.spot(tok.Start)
+			}
+			f.passMarks(&tok)
+			tagStart = tok.Start
+		}
+	}
+	if f.depth == 0 && f.textEnd == nil {
+		f.textEnd = f.spot(to)
+	}
+}
+
+func shift(t *htmltoken.Token, by int) {
+	if by == 0 {
+		return
+	}
+	t.Start, t.End = t.Start+by, t.End+by
+	t.NameStart, t.NameEnd = t.NameStart+by, t.NameEnd+by
+	t.DataStart, t.DataEnd = t.DataStart+by, t.DataEnd+by
+	for i := range t.Attrs {
+		a := &t.Attrs[i]
+		a.NameStart, a.NameEnd = a.NameStart+by, a.NameEnd+by
+		a.ValueStart, a.ValueEnd, a.End = a.ValueStart+by, a.ValueEnd+by, a.End+by
+	}
+}
+
+func (f *htmlFinder) bytes(from, to int) []byte { return f.t.plain[from:to] }
+
+// attr returns an attribute's decoded value; the first of two equal ones wins.
+func (f *htmlFinder) attr(tok *htmltoken.Token, name string) (string, bool) {
+	a, ok := tok.Attr(f.t.plain, name)
+	if !ok {
+		return "", false
+	}
+	return unescapeAttr(f.bytes(a.ValueStart, a.ValueEnd)), true
+}
+
+func (f *htmlFinder) hidden() bool {
+	return len(f.stack) > 0 && f.stack[len(f.stack)-1].hidden
+}
+
+// spot is where a footer can stand if it is to be put at i: what hides it or would swallow it
+// is closed first.
+func (f *htmlFinder) spot(i int) *footerSpot {
+	s := &footerSpot{at: i}
+	low := len(f.stack)
+	for k, e := range f.stack {
+		if e.hidden || swallows[e.name] {
+			low = k
+			break
+		}
+	}
+	for k := len(f.stack) - 1; k >= low; k-- {
+		if name := f.stack[k].name; name != "html" && name != "body" {
+			s.closes += "</" + name + ">"
+		}
+	}
+	return s
+}
+
+// swallows names the elements inside of which a footer would not be seen, or not be a link of
+// its own.
+var swallows = map[string]bool{
+	"a": true, "template": true, "select": true, "option": true, "button": true, "object": true, "video": true, "audio": true,
+	"svg": true, "math": true, "noscript": true, "map": true, "canvas": true, "head": true, "picture": true, "marquee": true,
+}
+
+func (f *htmlFinder) startTag(tok *htmltoken.Token) {
+	name := lowerName(f.bytes(tok.NameStart, tok.NameEnd))
+	f.close(name)
+	style, _ := f.attr(tok, "style")
+	e := element{name: name, hidden: f.hidden()}
+	if !e.hidden {
+		_, hiddenAttr := tok.Attr(f.t.plain, "hidden")
+		e.hidden = (hiddenAttr || hides(style)) && !f.shownAgain(tok) || name == "template"
+	}
+
+	switch name {
+	case "html":
+		if lang, ok := f.attr(tok, "lang"); ok && f.lang == "" {
+			f.lang = strings.TrimSpace(lang)
+		}
+	case "base":
+		if href, ok := f.attr(tok, "href"); ok && f.base == "" {
+			f.base = remote(cleanAddress(href), "")
+		}
+	}
+	f.fetches(tok, name, style, e.hidden)
+	f.links(tok, name)
+	if !voids[name] && !tok.SelfClosing && len(f.stack) < maxStack {
+		f.stack = append(f.stack, e)
+	}
+}
+
+// lowerName returns a tag's name in lower case, without allocating for the usual ones.
+func lowerName(b []byte) string {
+	for _, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			return strings.ToLower(string(b))
+		}
+	}
+	return string(b)
+}
+
+// close pops the elements that a start tag closes by itself (WHATWG HTML §13.1.2.4), as far as
+// it matters for knowing what is hidden.
+func (f *htmlFinder) close(name string) {
+	top := func() string {
+		if len(f.stack) == 0 {
+			return ""
+		}
+		return f.stack[len(f.stack)-1].name
+	}
+	upTo := func(names, stops string) {
+		for i := len(f.stack) - 1; i >= 0; i-- {
+			n := " " + f.stack[i].name + " "
+			if strings.Contains(stops, n) {
+				return
+			}
+			if strings.Contains(names, n) {
+				f.stack = f.stack[:i]
+			}
+		}
+	}
+	switch name {
+	case "p", "div", "table", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "center", "blockquote", "section", "article", "pre", "hr", "form":
+		if top() == "p" {
+			f.stack = f.stack[:len(f.stack)-1]
+		}
+	case "td", "th":
+		upTo(" td th ", " table tr ")
+	case "tr":
+		upTo(" tr td th ", " table ")
+	case "tbody", "thead", "tfoot":
+		upTo(" tbody thead tfoot tr td th ", " table ")
+	case "li":
+		upTo(" li ", " ul ol ")
+	case "option":
+		if top() == "option" {
+			f.stack = f.stack[:len(f.stack)-1]
+		}
+	}
+}
+
+func (f *htmlFinder) endTag(tok *htmltoken.Token) {
+	name := lowerName(f.bytes(tok.NameStart, tok.NameEnd))
+	if f.depth == 0 {
+		switch name {
+		case "body":
+			f.bodyEnd = f.spot(tok.Start)
+			return // what stands behind </body> is in the body all the same
+		case "html":
+			f.htmlEnd = f.spot(tok.Start)
+			return
+		}
+	}
+	for i := len(f.stack) - 1; i >= 0; i-- {
+		if f.stack[i].name == name {
+			f.stack = f.stack[:i]
+			return
+		}
+		if n := f.stack[i].name; (n == "td" || n == "th" || n == "table") && name != "table" && name != "tr" && name != "tbody" && name != "td" && name != "th" {
+			return // an end tag does not reach out of its table cell
+		}
+	}
+}
+
+// comment looks into conditional comments, which Outlook reads as markup.
+func (f *htmlFinder) comment(tok *htmltoken.Token) {
+	data := f.bytes(tok.DataStart, tok.DataEnd)
+	if f.depth > 4 || !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("[if")) {
+		return
+	}
+	open := bytes.Index(data, []byte("]>"))
+	if open < 0 {
+		return
+	}
+	end := len(data)
+	if i := bytes.LastIndex(bytes.ToLower(data), []byte("<![endif]")); i > open {
+		end = i
+	}
+	stack := len(f.stack)
+	saved := append([]element(nil), f.stack...)
+	f.depth++
+	f.scan(tok.DataStart+open+2, tok.DataStart+end)
+	f.depth--
+	f.stack = append(f.stack[:0], saved[:stack]...)
+}
+
+// fetches notes what the tag fetches on opening.
+func (f *htmlFinder) fetches(tok *htmltoken.Token, name, style string, hidden bool) {
+	whole := goWhole[name] || name == "input"
+	var seen look
+	measured := false
+	for i := range tok.Attrs {
+		a := &tok.Attrs[i]
+		if a.ValueStart == a.ValueEnd {
+			continue
+		}
+		attr := lowerName(f.bytes(a.NameStart, a.NameEnd))
+		if !fetching[attr] && !(attr == "href" && hrefFetches[name]) {
+			continue
+		}
+		for _, addr := range f.addresses(a, attr) {
+			addr = remote(addr, f.base)
+			if addr == "" || f.m.rules.Allowed(addr) {
+				continue
+			}
+			finding := Finding{Kind: OpenTracker, Vector: name + " " + attr, Part: f.t.part.number, URL: addr}
+			if r := f.m.rules.Open(addr); r != nil {
+				finding.Rule, finding.Provider, finding.Why = r.Name, r.Provider, "a known open tracker"
+			} else if pictures[name] && !f.m.rules.Spacer(addr) {
+				if !measured {
+					seen, measured = f.measure(tok, style), true
+				}
+				switch {
+				case seen.tiny():
+					finding.Rule, finding.Why = "size", "a picture too small to be seen"
+				case hidden:
+					finding.Rule, finding.Why = "hidden", "a picture that is hidden"
+				}
+			}
+			if finding.Rule == "" {
+				continue
+			}
+			e := edit{when: withoutOpen, action: Removed}
+			if whole {
+				e.start, e.end = tok.Start, tok.End
+				f.m.add(f.t, finding, e)
+				return
+			}
+			e.start, e.end, e.pieces = f.attrSpan(a)
+			f.m.add(f.t, finding, e)
+			break
+		}
+	}
+}
+
+func (f *htmlFinder) measure(tok *htmltoken.Token, style string) look {
+	l := look{width: unknownSide, height: unknownSide}
+	if v, ok := f.attr(tok, "width"); ok {
+		l.width = attrSide(v)
+	}
+	if v, ok := f.attr(tok, "height"); ok {
+		l.height = attrSide(v)
+	}
+	l.apply(style)
+	return l
+}
+
+// addresses returns the addresses that an attribute holds: several in a srcset.
+func (f *htmlFinder) addresses(a *htmltoken.Attr, name string) []string {
+	v := attrAddress(f.bytes(a.ValueStart, a.ValueEnd))
+	if name != "srcset" && name != "imagesrcset" {
+		return []string{v}
+	}
+	var out []string
+	for _, word := range strings.FieldsFunc(v, func(r rune) bool { return r <= ' ' }) {
+		word = strings.Trim(word, ",")
+		if strings.ContainsAny(word, "/:") {
+			out = append(out, word)
+		}
+	}
+	return out
+}
+
+// attrSpan is the range to cut for an attribute to go, with the white space before it.
+func (f *htmlFinder) attrSpan(a *htmltoken.Attr) (start, end int, pieces []piece) {
+	start, end = a.NameStart, a.End
+	for start > 0 && strings.IndexByte(" \t\r\n\f", f.t.plain[start-1]) >= 0 {
+		start--
+	}
+	if end < len(f.t.plain) && strings.IndexByte(" \t\r\n\f>/", f.t.plain[end]) < 0 {
+		pieces = literal(" ")
+	}
+	return start, end, pieces
+}
+
+// links notes what the tag leads to when clicked.
+func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
+	target := "href"
+	switch {
+	case name == "form":
+		target = "action"
+	case name == "button" || name == "input":
+		target = "formaction"
+	case name != "a" && name != "area" && !strings.HasPrefix(name, "v:"):
+		return
+	}
+	wanted, named := f.attr(tok, "data-consent-href")
+	wanted = cleanAddress(wanted)
+	named = named && isWebAddress(wanted)
+	sawTarget := false
+	for i := range tok.Attrs {
+		a := &tok.Attrs[i]
+		raw := f.bytes(a.NameStart, a.NameEnd)
+		switch {
+		case htmltoken.EqualFold(raw, "data-consent-href"):
+			e := edit{when: always, finding: -1}
+			e.start, e.end, e.pieces = f.attrSpan(a)
+			f.t.edits = append(f.t.edits, e)
+		case htmltoken.EqualFold(raw, "ping"), htmltoken.EqualFold(raw, "attributionsrc"):
+			if a.ValueStart == a.ValueEnd {
+				continue
+			}
+			e := edit{when: withoutClick, action: Removed}
+			e.start, e.end, e.pieces = f.attrSpan(a)
+			f.m.add(f.t, Finding{Kind: ClickTracker, Vector: name + " " + string(bytes.ToLower(raw)), Part: f.t.part.number,
+				URL: attrAddress(f.bytes(a.ValueStart, a.ValueEnd)), Rule: "ping", Why: "tells of the click beside it"}, e)
+		case htmltoken.EqualFold(raw, target) && !sawTarget:
+			sawTarget = true
+			addr := attrAddress(f.bytes(a.ValueStart, a.ValueEnd))
+			if !isWebAddress(addr) && !strings.HasPrefix(addr, "//") || f.m.isOwn(addr) {
+				continue
+			}
+			finding := Finding{Kind: ClickTracker, Vector: name + " " + target, Part: f.t.part.number, URL: addr}
+			to, action, ok := f.m.follow(addr, &finding)
+			if named {
+				if !ok {
+					finding.Rule, finding.Why = "data-consent-href", "the sender named the destination"
+				}
+				to, action, ok = wanted, Undone, true
+				finding.Destination = wanted
+			}
+			if !ok {
+				continue
+			}
+			e := edit{start: a.ValueStart, end: a.ValueEnd, when: withoutClick, action: action}
+			switch {
+			case action == Kept:
+				e.when = 0
+			case action == Unlinked:
+				e.start, e.end, e.pieces = f.attrSpan(a)
+			case a.Quote == 0:
+				e.pieces = literal(`"` + attrEscaper.Replace(to) + `"`)
+			default:
+				e.pieces = literal(attrEscaper.Replace(to))
+			}
+			f.m.add(f.t, finding, e)
+		}
+	}
+}
+
+// text looks for addresses in running text, since readers make links of them.
+func (f *htmlFinder) text(tok *htmltoken.Token) {
+	if tok.Raw {
+		return
+	}
+	b := f.bytes(tok.Start, tok.End)
+	eachAddress(b, func(from, to int) {
+		addr := cleanAddress(unescapeAttr(b[from:to]))
+		if f.m.isOwn(addr) {
+			return
+		}
+		finding := Finding{Kind: ClickTracker, Vector: "text link", Part: f.t.part.number, URL: addr}
+		dest, action, ok := f.m.follow(addr, &finding)
+		if !ok {
+			return
+		}
+		e := edit{start: tok.Start + from, end: tok.Start + to, when: withoutClick, action: action, pieces: literal(attrEscaper.Replace(dest))}
+		switch action {
+		case Kept:
+			e.when = 0
+		case Unlinked:
+			e.pieces = literal(attrEscaper.Replace(removedLink(&finding)))
+		}
+		f.m.add(f.t, finding, e)
+	})
+}
+
+func isWebAddress(s string) bool {
+	return len(s) > 8 && (strings.EqualFold(s[:7], "http://") || strings.EqualFold(s[:8], "https://"))
+}
+
+// shownAgain reports whether a style sheet shows what the tag's own style hides, as responsive
+// mail does for telephones.
+func (f *htmlFinder) shownAgain(tok *htmltoken.Token) bool {
+	if len(f.revealed) == 0 {
+		return false
+	}
+	for _, name := range []string{"class", "id"} {
+		v, _ := f.attr(tok, name)
+		for _, c := range strings.Fields(v) {
+			if f.revealed[c] {
+				return true
+			}
+		}
+	}
+	return false
+}

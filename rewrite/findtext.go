@@ -1,0 +1,90 @@
+package rewrite
+
+import "bytes"
+
+// findText notes the counted links of a text/plain part.
+func (m *Message) findText(t *text) {
+	eachAddress(t.plain, func(from, to int) {
+		addr := string(t.plain[from:to])
+		if m.isOwn(addr) {
+			return
+		}
+		finding := Finding{Kind: ClickTracker, Vector: "text link", Part: t.part.number, URL: addr}
+		dest, action, ok := m.follow(addr, &finding)
+		if !ok {
+			return
+		}
+		e := edit{start: from, end: to, when: withoutClick, action: action, pieces: literal(dest)}
+		switch action {
+		case Kept:
+			e.when = 0
+		case Unlinked:
+			e.pieces = literal(removedLink(&finding))
+		}
+		m.add(t, finding, e)
+	})
+}
+
+// eachAddress calls f with the range of every http and https address in running text, as
+// readers find them: up to white space, quotes or angle brackets, without the punctuation that
+// ends a sentence.
+func eachAddress(b []byte, f func(from, to int)) {
+	for at := 0; ; {
+		i := bytes.Index(b[at:], []byte("://"))
+		if i < 0 {
+			return
+		}
+		from, to := at+i, at+i+3
+		at = to
+		switch {
+		case from >= 5 && bytes.EqualFold(b[from-5:from], []byte("https")):
+			from -= 5
+		case from >= 4 && bytes.EqualFold(b[from-4:from], []byte("http")):
+			from -= 4
+		default:
+			continue
+		}
+		for to < len(b) && b[to] > ' ' && b[to] < 0x7f && b[to] != '<' && b[to] != '>' && b[to] != '"' {
+			if b[to] == '&' && endsAddress(b[to:]) {
+				break
+			}
+			to++
+		}
+		for to > at && trailing(b[from:to]) {
+			to--
+		}
+		if to > at {
+			f(from, to)
+			at = to
+		}
+	}
+}
+
+// endsAddress reports whether a character reference of HTML stands for what ends an address.
+func endsAddress(b []byte) bool {
+	for _, ref := range []string{"&lt;", "&gt;", "&quot;", "&nbsp;", "&#34;", "&#60;", "&#62;", "&#160;"} {
+		if len(b) >= len(ref) && string(b[:len(ref)]) == ref {
+			return true
+		}
+	}
+	return false
+}
+
+// trailing reports whether the last byte is punctuation behind an address rather than part of
+// it.
+func trailing(b []byte) bool {
+	switch b[len(b)-1] {
+	case '.', ',', ';', ':', '!', '?', '\'', '*', '|', '`':
+		return true
+	case ')':
+		return bytes.Count(b, []byte("(")) < bytes.Count(b, []byte(")"))
+	case ']':
+		return bytes.Count(b, []byte("[")) < bytes.Count(b, []byte("]"))
+	case '}':
+		return bytes.Count(b, []byte("{")) < bytes.Count(b, []byte("}"))
+	}
+	return false
+}
+
+// removedLink is what stands in running text for a link that was taken out.
+func removedLink(f *Finding) string { return "[" + f.Provider + " link removed]" }

@@ -1,0 +1,242 @@
+package rewrite
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+)
+
+const (
+	maxParts = 1000
+	maxDepth = 20
+	// maxText bounds a text part that is read into memory, in encoded bytes.
+	maxText = 16 << 20
+)
+
+// part is a node of the span tree: a body part of RFC 2046, or the message itself.
+type part struct {
+	header
+	number      string // as IMAP numbers it (RFC 9051 §6.4.5.1); "" for a multipart message itself
+	typ         mediaType
+	disposition mediaType
+	encoding    string // Content-Transfer-Encoding, lower-cased
+	content     span   // the body, without the line end that belongs to the delimiter behind it
+	whole       span   // from the delimiter before it to the one behind it; empty at the top
+	glued       bool   // there is no line end between the blank line and the delimiter behind it
+	parent      *part
+	children    []*part
+}
+
+// attached reports whether a reader shows p as an attachment and not in the text.
+func (p *part) attached() bool { return p.disposition.value == "attachment" }
+
+// parser reads the span tree in one pass.
+type parser struct {
+	w          *window
+	boundaries []string // of the multiparts that we are in, outermost first
+	parts      int
+	unreadable string // why some part could not be taken apart; "" if all could
+}
+
+// delimiter is a boundary delimiter line (RFC 2046 §5.1.1).
+type delimiter struct {
+	span
+	level int // index into boundaries
+	close bool
+}
+
+// entity reads the entity at pos and returns the delimiter that ended it. parent is nil at the
+// top.
+func (p *parser) entity(pos int64, parent *part, number string) (*part, delimiter, bool) {
+	p.parts++
+	e := &part{header: p.readHeader(pos, parent == nil), parent: parent, number: number}
+	p.fill(&e.header)
+	if e.tooLong {
+		p.unreadable = "a part's header is too long"
+	}
+	ct := e.get("Content-Type")
+	if ct == "" {
+		ct = "text/plain"
+		if parent != nil && parent.typ.value == "multipart/digest" { // RFC 2046 §5.1.5
+			ct = "message/rfc822"
+		}
+	}
+	e.typ = parseMediaType(ct)
+	e.disposition = parseMediaType(e.get("Content-Disposition"))
+	e.encoding = strings.ToLower(e.get("Content-Transfer-Encoding"))
+	if i := strings.IndexAny(e.encoding, " \t;("); i >= 0 {
+		e.encoding = e.encoding[:i]
+	}
+	e.content.start = e.body
+
+	if !strings.HasPrefix(e.typ.value, "multipart/") {
+		d, ok := p.leaf(e)
+		return e, d, ok
+	}
+	boundary := e.typ.params["boundary"]
+	if boundary == "" {
+		boundary = p.guessBoundary(e.body)
+	}
+	if boundary == "" || len(boundary) > 200 {
+		e.typ = mediaType{value: "text/plain"} // what readers make of it
+		d, ok := p.leaf(e)
+		return e, d, ok
+	}
+	if len(p.boundaries) >= maxDepth {
+		p.unreadable = "parts are nested too deep"
+		d, ok := p.leaf(e)
+		return e, d, ok
+	}
+	p.boundaries = append(p.boundaries, boundary)
+	level := len(p.boundaries) - 1
+	d, ok := p.next(e.body)
+	for ok && d.level == level && !d.close {
+		if p.parts >= maxParts {
+			p.unreadable = "too many parts"
+			d, ok = p.skipTo(d.end, level)
+			break
+		}
+		begin := d.start
+		child := strconv.Itoa(len(e.children) + 1)
+		if number != "" {
+			child = number + "." + child
+		}
+		var c *part
+		c, d, ok = p.entity(d.end, e, child)
+		c.whole = span{begin, p.w.size}
+		if ok {
+			c.whole.end = d.start
+		}
+		e.children = append(e.children, c)
+	}
+	p.boundaries = p.boundaries[:level]
+	if ok && d.level == level { // behind the close delimiter is the epilogue
+		d, ok = p.next(d.end)
+	}
+	e.content.end = p.before(d, ok)
+	return e, d, ok
+}
+
+// leaf finds the end of an entity without parts.
+func (p *parser) leaf(e *part) (delimiter, bool) {
+	d, ok := p.next(e.body)
+	e.content.end = p.before(d, ok)
+	if e.content.end < e.content.start {
+		e.content.end, e.glued = e.content.start, true
+	}
+	return d, ok
+}
+
+// before returns where the content before d ends: the line end before a delimiter is part of
+// it.
+func (p *parser) before(d delimiter, ok bool) int64 {
+	if !ok {
+		return p.w.size
+	}
+	end := d.start
+	if b := p.w.at(max(0, end-2), int(min(2, end))); len(b) > 0 && b[len(b)-1] == '\n' {
+		end--
+		if len(b) == 2 && b[0] == '\r' {
+			end--
+		}
+	}
+	return end
+}
+
+// skipTo passes over all that is inside boundaries[level].
+func (p *parser) skipTo(pos int64, level int) (delimiter, bool) {
+	for {
+		d, ok := p.next(pos)
+		if !ok || d.level < level || d.close {
+			return d, ok
+		}
+		pos = d.end
+	}
+}
+
+// next finds the first delimiter line at or behind pos, which is at the begin of a line.
+func (p *parser) next(pos int64) (delimiter, bool) {
+	if len(p.boundaries) == 0 {
+		return delimiter{}, false
+	}
+	if b := p.w.at(pos, 2); len(b) == 2 && b[0] == '-' && b[1] == '-' {
+		if d, ok := p.delimiterAt(pos); ok {
+			return d, true
+		}
+	}
+	for {
+		buf := p.w.more(pos, 3)
+		i := bytes.Index(buf, []byte("\n--"))
+		if i < 0 {
+			if pos+int64(len(buf)) >= p.w.size || len(buf) < 3 {
+				return delimiter{}, false
+			}
+			pos += int64(len(buf) - 2)
+			continue
+		}
+		pos += int64(i + 1)
+		if d, ok := p.delimiterAt(pos); ok {
+			return d, true
+		}
+	}
+}
+
+// delimiterAt looks whether the line at pos is a delimiter, of the innermost multipart first.
+func (p *parser) delimiterAt(pos int64) (delimiter, bool) {
+	buf := p.w.at(pos, 512)
+	n := lineLen(buf)
+	if n == 512 && buf[n-1] != '\n' {
+		return delimiter{}, false
+	}
+	level, end := p.match(trimEOL(buf[:n]))
+	if level < 0 {
+		return delimiter{}, false
+	}
+	return delimiter{span{pos, pos + int64(n)}, level, end}, true
+}
+
+func (p *parser) isDelimiter(line []byte) bool {
+	if len(p.boundaries) == 0 || !bytes.HasPrefix(line, []byte("--")) {
+		return false
+	}
+	level, _ := p.match(line)
+	return level >= 0
+}
+
+// match compares a line with the open boundaries: "--", the boundary, "--" where it closes,
+// then nothing but white space (RFC 2046 §5.1.1), so that "b-inner" is no delimiter of "b".
+func (p *parser) match(line []byte) (level int, end bool) {
+	for i := len(p.boundaries) - 1; i >= 0; i-- {
+		b := p.boundaries[i]
+		if len(line) < len(b)+2 || string(line[2:2+len(b)]) != b {
+			continue
+		}
+		rest := bytes.TrimRight(line[2+len(b):], " \t")
+		if len(rest) == 0 {
+			return i, false
+		}
+		if string(rest) == "--" {
+			return i, true
+		}
+	}
+	return -1, false
+}
+
+// guessBoundary finds the boundary of a multipart that names none, as lenient readers do: its
+// first line with two hyphens, if the same line comes again.
+func (p *parser) guessBoundary(pos int64) string {
+	buf := p.w.at(pos, 64<<10)
+	if !bytes.HasPrefix(buf, []byte("--")) {
+		i := bytes.Index(buf, []byte("\n--"))
+		if i < 0 {
+			return ""
+		}
+		buf = buf[i+1:]
+	}
+	n := lineLen(buf)
+	line := bytes.TrimRight(trimEOL(buf[:n]), " \t")
+	if len(line) < 3 || !bytes.Contains(buf[n-1:], append([]byte("\n"), line...)) {
+		return ""
+	}
+	return string(line[2:])
+}

@@ -1,0 +1,448 @@
+package rewrite
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+)
+
+// Variant is what makes one person's copy different from another's.
+type Variant struct {
+	Open, Click bool // consent to open and to click tracking
+
+	// Link is this person's unsubscribe link for the body: an absolute https URL without
+	// quotes, white space or any of <>&. Empty for machine mail: then nothing is inserted.
+	Link string
+	// OneClick is the URI of the List-Unsubscribe field that goes with List-Unsubscribe-Post
+	// (RFC 8058), MailTo a mailto: URI that stands beside it. An empty OneClick: no List fields
+	// of ours, and the sender's own are left alone.
+	OneClick, MailTo string
+	// Language of the footer, RFC 5646; a language without a footer gets English.
+	Language string
+	// Linked says of the links in Message.OwnLinks (by index) which are this very person's for
+	// this very scope: the text part that holds one gets no footer.
+	Linked []bool
+}
+
+// planKey tells the copies apart that need a plan of their own.
+type planKey struct {
+	bit                variants
+	link, list, mailto bool
+	linked             uint64
+	lang               string
+}
+
+// plan is a copy with holes. It is made once and never changes.
+type plan struct {
+	segs     []segment
+	fixed    int64 // bytes of all but the holes
+	outcomes []Outcome
+	eightBit bool
+}
+
+// Render makes one person's copy: it fills a plan and parses nothing. The error wraps ErrOpaque
+// or ErrUnreadable where this message must not leave for such a variant, or says which link
+// cannot be put into a message.
+func (m *Message) Render(v Variant) (*Copy, error) {
+	if !v.Click && m.opaque {
+		return nil, ErrOpaque
+	}
+	if m.unreadable != "" && !(v.Open && v.Click) {
+		return nil, fmt.Errorf("%w: %s", ErrUnreadable, m.unreadable)
+	}
+	for _, l := range []string{v.Link, v.OneClick, v.MailTo} {
+		if !fitsMessage(l) {
+			return nil, fmt.Errorf("a link has characters that a message cannot hold, or over %d of them", maxLink)
+		}
+	}
+	key := planKey{bit: variantBit(v.Open, v.Click), link: v.Link != "", list: v.OneClick != ""}
+	key.mailto = key.list && v.MailTo != ""
+	for i, yes := range v.Linked {
+		if yes && i < 64 {
+			key.linked |= 1 << i
+		}
+	}
+	var ft Footer
+	if key.link {
+		ft, key.lang = m.opts.Footers.find(v.Language)
+	}
+	m.mu.Lock()
+	p := m.plans[key]
+	if p == nil {
+		var err error
+		if p, err = m.plan(key, ft); err != nil {
+			m.mu.Unlock()
+			return nil, err
+		}
+		m.plans[key] = p
+	}
+	m.mu.Unlock()
+	return p.copy(m.src, v), nil
+}
+
+// maxLink keeps a List-Unsubscribe line under the 998 characters of RFC 5322 §2.1.1.
+const maxLink = 900
+
+func fitsMessage(link string) bool {
+	for i := 0; i < len(link); i++ {
+		if c := link[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`<>"&'\`, c) >= 0 {
+			return false
+		}
+	}
+	return len(link) <= maxLink
+}
+
+// rawEdit replaces a span of the source.
+type rawEdit struct {
+	span
+	write func(*segments)
+}
+
+// plan works out what the copies of one kind have in common.
+func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
+	p := &plan{eightBit: m.eightBit}
+	done := map[int]Action{} // by finding
+	var raw []rawEdit
+	cut := func(s span, finding int) {
+		raw = append(raw, rawEdit{span: s})
+		if finding >= 0 {
+			done[finding] = Removed
+		}
+	}
+	for _, f := range m.fields {
+		if f.when&key.bit != 0 && (!f.list || key.list) {
+			cut(f.span, f.finding)
+		}
+	}
+	var bodies []rawEdit // behind the fields, where both are at one place
+	var removed []span
+	for _, r := range m.removals {
+		if r.when&key.bit != 0 {
+			cut(r.span, r.finding)
+			removed = append(removed, r.span)
+		}
+	}
+	wrap := key.link && !m.hasFooterPlace() && (m.signed || m.unreadable != "") && key.linked == 0
+	top := m.root.header
+	if key.list {
+		done[m.list] = Inserted
+	}
+	if wrap {
+		for _, f := range top.fields {
+			if isContentField(f.name) {
+				cut(f.span, -1)
+			}
+		}
+		bodies = append(bodies, rawEdit{span{top.body, m.size}, func(s *segments) { m.writeWrapped(s, ft) }})
+		done[m.footer] = Inserted
+	}
+
+	for _, t := range m.texts {
+		if wrap || inside(t.part.content, removed) {
+			continue
+		}
+		edits := t.selected(key, done)
+		upgrade := t.charset.wide
+		if t.footer && key.link && !t.placed && t.own&key.linked == 0 {
+			e, utf8 := t.footerEdit(ft)
+			edits = insertEdit(edits, e)
+			upgrade = upgrade || utf8
+			done[m.footer] = Inserted
+		}
+		if len(edits) == 0 {
+			continue
+		}
+		if upgrade {
+			if t.part == m.root {
+				raw = append(raw, t.upgradeFields()...)
+			} else {
+				bodies = append(bodies, t.upgradeFields()...)
+			}
+			bodies = append(bodies, rawEdit{t.part.content, func(s *segments) { t.spliceUpgraded(s, edits); t.unglue(s) }})
+		} else {
+			bodies = append(bodies, rawEdit{t.part.content, func(s *segments) { t.splice(s, edits); t.unglue(s) }})
+			for _, e := range edits {
+				for _, pc := range e.pieces {
+					p.eightBit = p.eightBit || t.enc == identity && hasEightBit(pc.lit)
+				}
+			}
+		}
+	}
+
+	raw = append(raw, rawEdit{span{top.end, top.end}, func(s *segments) {
+		if m.cutShort {
+			s.literal('\r', '\n')
+		}
+		if wrap {
+			m.writeWrapFields(s)
+		}
+		if key.list {
+			writeListFields(s, key.mailto)
+		}
+		if top.body == top.end {
+			s.literal('\r', '\n')
+		}
+	}})
+	raw = append(raw, bodies...)
+	sort.SliceStable(raw, func(i, j int) bool { return raw[i].start < raw[j].start })
+	var s segments
+	at := int64(0)
+	for _, e := range raw {
+		if e.start < at { // inside of what went as a whole
+			continue
+		}
+		s.source(at, e.start)
+		if e.write != nil {
+			e.write(&s)
+		}
+		at = e.end
+	}
+	s.source(at, m.size)
+	s.flush()
+	var err error
+	if p.segs, err = m.pack(s.list); err != nil {
+		return nil, err
+	}
+	for _, sg := range p.segs {
+		p.fixed += sg.len() + int64(len(sg.lit))
+	}
+	p.outcomes = m.outcomes(done)
+	return p, nil
+}
+
+func inside(s span, all []span) bool {
+	for _, o := range all {
+		if o.start <= s.start && s.end <= o.end {
+			return true
+		}
+	}
+	return false
+}
+
+// selected returns the edits of this text that a kind of copy needs, and notes what they do.
+func (t *text) selected(key planKey, done map[int]Action) []edit {
+	var out []edit
+	for _, e := range t.edits {
+		if e.when&key.bit == 0 || e.linked && !key.link {
+			continue
+		}
+		out = append(out, e)
+	}
+	return settle(out, done)
+}
+
+// insertEdit puts an insertion into its place.
+func insertEdit(edits []edit, e edit) []edit {
+	i := sort.Search(len(edits), func(i int) bool { return edits[i].start >= e.start })
+	for i > 0 && edits[i-1].end > e.start {
+		i-- // never inside of what goes
+		e.start, e.end = edits[i].start, edits[i].start
+	}
+	return append(edits[:i:i], append([]edit{e}, edits[i:]...)...)
+}
+
+// footerEdit is the insertion of the footer into this text; utf8 says that the part must leave
+// in UTF-8 for it.
+func (t *text) footerEdit(ft Footer) (e edit, utf8 bool) {
+	tmpl := ft.Text
+	if t.html {
+		tmpl = t.spot.closes + asciiHTML(ft.HTML)
+	} else {
+		tail := t.plain[max(0, t.spot.at-2):t.spot.at]
+		switch {
+		case t.spot.at == 0:
+		case bytes.HasSuffix(tail, []byte("\n")):
+			tmpl = "\r\n" + tmpl
+		default:
+			tmpl = "\r\n\r\n" + tmpl
+		}
+		if !isASCII(tmpl) {
+			switch _, ok := t.charset.encode(tmpl); {
+			case ok && !(t.enc == identity && t.ascii):
+			case t.charset.wide || t.ascii || t.charset.enc != nil:
+				utf8 = true
+			default:
+				tmpl = toASCII(tmpl)
+			}
+		}
+	}
+	if t.enc == base64Transfer && !utf8 && !bytes.Contains(t.plain, []byte("\r\n")) && bytes.Contains(t.plain, []byte("\n")) {
+		tmpl = strings.ReplaceAll(tmpl, "\r\n", "\n")
+	}
+	before, after, _ := strings.Cut(tmpl, linkPlaceholder)
+	lit := func(s string) []byte {
+		if !utf8 {
+			if b, ok := t.charset.encode(s); ok && !t.charset.wide {
+				return b
+			}
+		}
+		return []byte(s)
+	}
+	return edit{start: t.spot.at, end: t.spot.at, pieces: []piece{{lit: lit(before)}, {hole: holeLink}, {lit: lit(after)}}, finding: -1}, utf8
+}
+
+// upgradeFields replaces Content-Type's charset and the Content-Transfer-Encoding of a part
+// that is written anew in UTF-8.
+func (t *text) upgradeFields() []rawEdit {
+	var out []rawEdit
+	typ := "Content-Type: " + t.part.typ.value + "; charset=utf-8"
+	var names []string
+	for name := range t.part.typ.params {
+		if name != "charset" {
+			names = append(names, name)
+		}
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		v := t.part.typ.params[name]
+		if isASCII(v) && len(v) < 200 {
+			typ += ";\r\n " + name + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v) + `"`
+		}
+	}
+	fields := typ + "\r\nContent-Transfer-Encoding: quoted-printable\r\n"
+	if t.part.parent == nil && t.part.get("MIME-Version") == "" {
+		fields = "MIME-Version: 1.0\r\n" + fields
+	}
+	for _, f := range t.part.fields {
+		if strings.EqualFold(f.name, "Content-Type") || strings.EqualFold(f.name, "Content-Transfer-Encoding") {
+			out = append(out, rawEdit{span: f.span})
+		}
+	}
+	end, body := t.part.header.end, t.part.header.body
+	return append(out, rawEdit{span{end, end}, func(s *segments) {
+		s.literal([]byte(fields)...)
+		if end == body && t.part.parent != nil {
+			s.literal('\r', '\n')
+		}
+	}})
+}
+
+// spliceUpgraded writes the whole text with edits in UTF-8 and quoted-printable.
+func (t *text) spliceUpgraded(s *segments, edits []edit) {
+	var pieces []piece
+	utf8 := func(b []byte) []byte {
+		if t.charset.wide || t.charset.enc == nil {
+			return b
+		}
+		return t.charset.decode(b)
+	}
+	done := 0
+	for _, e := range edits {
+		pieces = append(pieces, piece{lit: utf8(t.plain[done:e.start])})
+		pieces = append(pieces, e.pieces...)
+		done = e.end
+	}
+	pieces = append(pieces, piece{lit: utf8(t.plain[done:])})
+	appendPiecesQP(s, pieces, 0, true)
+}
+
+// unglue writes the line end before a delimiter, where an empty part that now has text lacks
+// it.
+func (t *text) unglue(s *segments) {
+	if t.part.glued {
+		s.literal('\r', '\n')
+	}
+}
+
+// writeListFields writes the pair of RFC 8058 §3.1, with holes.
+func writeListFields(s *segments, mailto bool) {
+	s.literal([]byte("List-Unsubscribe: <")...)
+	s.hole(holeOneClick, plainFill)
+	if mailto {
+		s.literal([]byte(">,\r\n <")...)
+		s.hole(holeMailTo, plainFill)
+	}
+	s.literal([]byte(">\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n")...)
+}
+
+func isContentField(name string) bool {
+	return len(name) > 8 && strings.EqualFold(name[:8], "content-")
+}
+
+// wrapBoundary is a boundary that the message cannot know, since it is a hash over its header.
+func (m *Message) wrapBoundary() string {
+	h := sha256.New()
+	for _, f := range m.root.fields {
+		io.WriteString(h, f.name+f.body)
+	}
+	return "consentgate-" + hex.EncodeToString(h.Sum(nil)[:12])
+}
+
+func (m *Message) writeWrapFields(s *segments) {
+	if m.root.get("MIME-Version") == "" {
+		s.literal([]byte("MIME-Version: 1.0\r\n")...)
+	}
+	s.literal([]byte("Content-Type: multipart/mixed; boundary=\"" + m.wrapBoundary() + "\"\r\n")...)
+}
+
+// writeWrapped writes the body as the first part of a multipart/mixed, byte for byte, and the
+// footer as the second.
+func (m *Message) writeWrapped(s *segments, ft Footer) {
+	b := m.wrapBoundary()
+	s.literal([]byte("--" + b + "\r\n")...)
+	for _, f := range m.root.fields {
+		if isContentField(f.name) {
+			s.source(f.start, f.end)
+		}
+	}
+	s.literal('\r', '\n')
+	s.source(m.root.body, m.size)
+	s.literal([]byte("\r\n--" + b + "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\nContent-Disposition: inline\r\n\r\n")...)
+	before, after, _ := strings.Cut(ft.Text, linkPlaceholder)
+	appendPiecesQP(s, []piece{{lit: []byte(before)}, {hole: holeLink}, {lit: []byte(after)}}, 0, true)
+	s.literal([]byte("\r\n--" + b + "--\r\n")...)
+}
+
+// outcomes lists what a kind of copy does with each finding.
+func (m *Message) outcomes(done map[int]Action) []Outcome {
+	var out []Outcome
+	for i := range m.findings {
+		f := &m.findings[i]
+		action, ok := done[i]
+		if !ok {
+			if f.Kind == Unsubscribe {
+				continue
+			}
+			action = Kept
+		}
+		out = append(out, Outcome{f, action})
+	}
+	return out
+}
+
+// bigSpan is from how many bytes on a span stays a reference to the source; smaller ones are
+// copied into the plan, so that writing a copy takes few writes.
+const bigSpan = 32 << 10
+
+// pack joins what stands between two holes.
+func (m *Message) pack(list []segment) ([]segment, error) {
+	var out []segment
+	var lit []byte
+	flush := func() {
+		if len(lit) > 0 {
+			out = append(out, segment{lit: lit})
+			lit = nil
+		}
+	}
+	for _, sg := range list {
+		switch {
+		case sg.lit != nil:
+			lit = append(lit, sg.lit...)
+		case sg.end > sg.start && sg.len() < bigSpan:
+			n := len(lit)
+			lit = append(lit, make([]byte, sg.len())...)
+			if _, err := m.src.ReadAt(lit[n:], sg.start); err != nil && err != io.EOF {
+				return nil, fmt.Errorf("reading the message: %w", err)
+			}
+		default:
+			flush()
+			out = append(out, sg)
+		}
+	}
+	flush()
+	return out, nil
+}

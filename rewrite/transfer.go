@@ -1,0 +1,237 @@
+package rewrite
+
+import (
+	"bytes"
+	"encoding/base64"
+	"sort"
+)
+
+// transfer is a Content-Transfer-Encoding (RFC 2045 §6).
+type transfer uint8
+
+const (
+	identity transfer = iota // 7bit, 8bit, binary
+	quotedPrintable
+	base64Transfer
+	unknownTransfer // a reader cannot decode it either, or does what we cannot know
+)
+
+func parseTransfer(s string) transfer {
+	switch s {
+	case "", "7bit", "8bit", "binary", "7-bit", "8-bit", "none", "8bits", "7bits":
+		return identity
+	case "quoted-printable":
+		return quotedPrintable
+	case "base64":
+		return base64Transfer
+	}
+	return unknownTransfer
+}
+
+// text is the body of a text part: as it stands in the message, decoded, and with what a copy
+// may need changed.
+type text struct {
+	part    *part
+	enc     transfer
+	charset charset
+	html    bool
+	amp     bool   // goes as a whole without both consents
+	raw     []byte // encoded
+	plain   []byte // decoded; in UTF-8 where charset.wide, else in the part's own charset
+	jumps   []jump // of quoted-printable: where plain and raw run apart
+	ascii   bool   // plain has no byte over 127
+
+	edits  []edit     // in plain, settled
+	spot   footerSpot // where a footer stands if there is to be one
+	footer bool       // this text takes one
+	own    uint64     // which of Message.own a reader sees here
+	placed bool       // a placeholder that a reader sees is here
+}
+
+// decode fills plain from raw.
+func (t *text) decode() {
+	switch t.enc {
+	case quotedPrintable:
+		t.plain, t.jumps = decodeQP(t.raw)
+	case base64Transfer:
+		t.plain = decodeBase64(t.raw)
+	default:
+		t.plain = t.raw
+	}
+	if t.charset.wide {
+		t.plain = t.charset.decode(t.plain)
+	}
+	t.ascii = !hasEightBit(t.plain)
+}
+
+// jump says that the byte at plain[text] begins at raw[raw], and the ones behind it follow one
+// by one until the next jump.
+type jump struct{ text, raw int }
+
+// decodeQP decodes quoted-printable as lenient readers do (RFC 2045 §6.7): a wrong escape
+// stands for itself, lower-case digits and bare LF are taken, white space at the end of a line
+// is not part of the text.
+func decodeQP(raw []byte) (plain []byte, jumps []jump) {
+	plain = make([]byte, 0, len(raw))
+	apart := 0 // raw offset minus text offset, as the last jump says
+	take := func(from, to int) {
+		if from == to {
+			return
+		}
+		if d := from - len(plain); d != apart || len(jumps) == 0 {
+			apart = d
+			jumps = append(jumps, jump{len(plain), from})
+		}
+		plain = append(plain, raw[from:to]...)
+	}
+	for i := 0; i < len(raw); {
+		eol := bytes.IndexByte(raw[i:], '\n')
+		next := len(raw)
+		if eol >= 0 {
+			next = i + eol + 1
+		}
+		end := next // of the line's text
+		if eol >= 0 {
+			end--
+			if end > i && raw[end-1] == '\r' {
+				end--
+			}
+		}
+		brk := end
+		for end > i && (raw[end-1] == ' ' || raw[end-1] == '\t') {
+			end--
+		}
+		soft := end > i && raw[end-1] == '='
+		if soft {
+			end--
+		}
+		for i < end {
+			eq := bytes.IndexByte(raw[i:end], '=')
+			if eq < 0 {
+				take(i, end)
+				break
+			}
+			take(i, i+eq)
+			i += eq
+			if i+2 < end && unhex(raw[i+1]) >= 0 && unhex(raw[i+2]) >= 0 {
+				apart = i - len(plain)
+				jumps = append(jumps, jump{len(plain), i})
+				plain = append(plain, byte(unhex(raw[i+1])<<4|unhex(raw[i+2])))
+				i += 3
+				continue
+			}
+			take(i, i+1)
+			i++
+		}
+		if !soft {
+			take(brk, next)
+		}
+		i = next
+	}
+	return plain, jumps
+}
+
+// rawAt returns where the byte plain[i] begins in raw; the end of raw for the end of plain.
+func (t *text) rawAt(i int) int {
+	if t.enc == identity {
+		return i
+	}
+	if i >= len(t.plain) {
+		return len(t.raw)
+	}
+	j := sort.Search(len(t.jumps), func(k int) bool { return t.jumps[k].text > i }) - 1
+	return t.jumps[j].raw + i - t.jumps[j].text
+}
+
+// rawEnd returns where the byte plain[i-1] ends in raw.
+func (t *text) rawEnd(i int) int {
+	if i == 0 {
+		return 0
+	}
+	at := t.rawAt(i - 1)
+	if t.enc == quotedPrintable && t.raw[at] == '=' && at+2 < len(t.raw) && unhex(t.raw[at+1]) >= 0 && unhex(t.raw[at+2]) >= 0 {
+		return at + 3
+	}
+	return at + 1
+}
+
+// decodeBase64 decodes as lenient readers do (RFC 2045 §6.8): what is not of the alphabet is
+// passed over, a piece that ends with padding may be followed by another.
+func decodeBase64(raw []byte) []byte {
+	plain := make([]byte, 0, base64.StdEncoding.DecodedLen(len(raw)))
+	var bits uint32
+	n := 0
+	for _, c := range raw {
+		v := base64Value[c]
+		if v < 0 {
+			if c == '=' {
+				bits, n = 0, 0
+			}
+			continue
+		}
+		bits, n = bits<<6|uint32(v), n+6
+		if n >= 8 {
+			n -= 8
+			plain = append(plain, byte(bits>>n))
+		}
+	}
+	return plain
+}
+
+// base64Value is the value of each character of the alphabet, -1 for all others.
+var base64Value = func() (t [256]int8) {
+	for i := range t {
+		t[i] = -1
+	}
+	for i, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/" {
+		t[c] = int8(i)
+	}
+	return t
+}()
+
+// base64Line is how many bytes go into a line of 76 characters.
+const base64Line = 57
+
+// appendBase64 appends plain in lines of 76 characters. Only the last line has no line end.
+func appendBase64(dst, plain []byte) []byte {
+	for len(plain) > base64Line {
+		dst = base64.StdEncoding.AppendEncode(dst, plain[:base64Line])
+		dst = append(dst, '\r', '\n')
+		plain = plain[base64Line:]
+	}
+	return base64.StdEncoding.AppendEncode(dst, plain)
+}
+
+const upperHex = "0123456789ABCDEF"
+
+// appendQP appends plain in quoted-printable. col is how many characters stand on the line
+// already; the new one is returned. No line gets longer than 76 characters, CRLF in plain is a
+// line end, and white space before one is escaped (RFC 2045 §6.7).
+func appendQP(dst, plain []byte, col int) ([]byte, int) {
+	for i := 0; i < len(plain); i++ {
+		c := plain[i]
+		if c == '\r' && i+1 < len(plain) && plain[i+1] == '\n' {
+			dst, col = append(dst, '\r', '\n'), 0
+			i++
+			continue
+		}
+		literal := c > ' ' && c < 0x7f && c != '='
+		if c == ' ' || c == '\t' {
+			literal = i+1 < len(plain) && plain[i+1] != '\r'
+		}
+		width := 3
+		if literal {
+			width = 1
+		}
+		if col+width > 75 {
+			dst, col = append(dst, '=', '\r', '\n'), 0
+		}
+		if literal {
+			dst = append(dst, c)
+		} else {
+			dst = append(dst, '=', upperHex[c>>4], upperHex[c&15])
+		}
+		col += width
+	}
+	return dst, col
+}
