@@ -22,6 +22,7 @@ type kept struct {
 	client *smtp.Client
 	conn   net.Conn // what is closed to abort
 	expire *time.Timer
+	open   bool // a transaction was left unfinished there: a second MAIL would be out of order
 }
 
 // connect opens a connection, up to the point where MAIL may follow.

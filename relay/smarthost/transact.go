@@ -35,6 +35,17 @@ func (c *Client) transact(ctx context.Context, k *kept, env Envelope, body io.Wr
 		return &transportError{k.hop.addr, fmt.Errorf("%s: %w", step, err)}
 	}
 
+	// Before the next copy, not behind the refused one: nobody waits for it there.
+	if k.open {
+		cl.CommandTimeout = c.limit.command
+		if err := cl.Reset(); err != nil {
+			return Reply{}, broken("RSET", err)
+		}
+		if err := cl.Hello(c.cfg.Hostname); err != nil { // go-smtp wants one behind each RSET
+			return Reply{}, broken("EHLO", err)
+		}
+		k.open = false
+	}
 	if ok, _ := cl.Extension("8BITMIME"); env.Body8Bit && !ok {
 		fit = true
 		return Reply{}, ErrNo8BitMIME
@@ -66,9 +77,7 @@ func (c *Client) transact(ctx context.Context, k *kept, env Envelope, body io.Wr
 		if !ok || reply.Code == 421 { // 421: the next hop is leaving, RFC 5321 §3.8
 			return Reply{}, broken(step, err)
 		}
-		// The transaction is open on the other side unless MAIL itself was refused; a second
-		// MAIL would be out of order.
-		fit = cl.Reset() == nil
+		fit, k.open = true, true
 		return reply, nil
 	}
 
