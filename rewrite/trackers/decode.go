@@ -31,8 +31,8 @@ var decoders = map[string]struct {
 	"segment-base64": {1, buildSegmentBase64},
 	"segment-json":   {2, buildSegmentJSON},
 	"rest":           {1, buildRest},
-	"after":          {1, buildAfter},
 	"fragment":       {0, fixed(decodeFragment)},
+	"last-http":      {0, fixed(decodeLastHTTP)},
 	"mailgun":        {0, fixed(decodeMailgun)},
 	"mandrill":       {0, fixed(decodeMandrill)},
 	"postmark":       {0, fixed(decodePostmark)},
@@ -173,15 +173,13 @@ func buildRest(w []string) (decoder, error) {
 	}, err
 }
 
-// after MARK: what follows the mark in the query, the address written plainly.
-func buildAfter(w []string) (decoder, error) {
-	return func(a address) (string, bool) {
-		i := strings.Index(a.query, w[0])
-		if i < 0 {
-			return "", false
-		}
-		return a.query[i+len(w[0]):] + suffix("#", a.fragment), true
-	}, nil
+// last-http: the query from its last "&http://" or "&https://" on, written plainly.
+func decodeLastHTTP(a address) (string, bool) {
+	i := max(strings.LastIndex(a.query, "&http://"), strings.LastIndex(a.query, "&https://"))
+	if i < 0 {
+		return "", false
+	}
+	return a.query[i+1:] + suffix("#", a.fragment), true
 }
 
 func suffix(mark, s string) string {

@@ -49,7 +49,7 @@ func isAlnum(c byte) bool { return isDigit(c) || lower(c)-'a' < 26 }
 const unbounded = 1 << 30
 
 func parsePattern(s string) (pattern, error) {
-	var p pattern
+	p := pattern{}
 	starred := false
 	for rest := s; rest != ""; {
 		i := strings.IndexAny(rest, "*{")
