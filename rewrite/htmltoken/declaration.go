@@ -40,8 +40,7 @@ func comment(t *Token, src []byte, start int) {
 	for {
 		j := bytes.Index(src[i:], []byte("--"))
 		if j < 0 {
-			t.DataEnd, t.End, t.Unterminated = len(src), len(src), true
-			return
+			break
 		}
 		i += j + 2
 		for i < len(src) && src[i] == '-' {
@@ -57,6 +56,16 @@ func comment(t *Token, src []byte, start int) {
 			return
 		}
 	}
+	// What could have been the beginning of an end is no data (§13.2.5.50 to §13.2.5.52, end of file).
+	t.End, t.Unterminated = len(src), true
+	data := src[t.DataStart:]
+	for _, begun := range [...]string{"--!", "--", "-"} {
+		if bytes.HasSuffix(data, []byte(begun)) {
+			data = data[:len(data)-len(begun)]
+			break
+		}
+	}
+	t.DataEnd = t.DataStart + len(data)
 }
 
 // bogus reads a bogus comment, whose data begin at data and end at the next > (§13.2.5.41).

@@ -74,6 +74,11 @@ func (o *openElements) start(src []byte, t *Token) (raw string) {
 		return ""
 	case known.traits&void != 0:
 		return ""
+	case known.traits&needsTable != 0 && !o.inTable():
+		return "" // ignored (§13.2.6.4.7)
+	}
+	if key == keyA { // §13.2.6.4.7, a start tag whose tag name is "a"
+		o.endHTML(key, known.traits)
 	}
 	// An end tag that was left out (§13.2.6.4.7), where it is plain to see.
 	if o.n > 0 {
@@ -95,6 +100,20 @@ func (o *openElements) htmlRules(tr traits) bool {
 		return tr&mathGlyph == 0
 	case annotationXML:
 		return tr&svgRoot != 0
+	}
+	return false
+}
+
+// inTable reports whether a table is open around this place.
+func (o *openElements) inTable() bool {
+	for i := o.n - 1; i >= 0; i-- {
+		e := &o.stack[i]
+		if e.ns == html && e.traits&table != 0 {
+			return true
+		}
+		if e.point != noPoint {
+			return false
+		}
 	}
 	return false
 }
@@ -143,10 +162,12 @@ func (o *openElements) endHTML(key uint64, tr traits) {
 	switch {
 	case tr&tablePart != 0:
 		stop = tableScope
+	case key == keyLi:
+		stop = scope | listScope
 	case tr&(special|formatting) != 0:
 		stop = scope
 	}
-	block := false
+	blocks, last := 0, 0
 	for i := o.n - 1; i >= 0; i-- {
 		e := &o.stack[i]
 		switch {
@@ -155,10 +176,8 @@ func (o *openElements) endHTML(key uint64, tr traits) {
 				return // all of them end a scope and are special
 			}
 		case e.key == key:
-			if block && tr&formatting != 0 {
-				// The adoption agency: the block stays open, the formatting element does not.
-				copy(o.stack[i:o.n], o.stack[i+1:o.n])
-				o.n--
+			if blocks > 0 && tr&formatting != 0 {
+				o.adopt(i, blocks, last)
 			} else {
 				o.n = i
 			}
@@ -166,9 +185,29 @@ func (o *openElements) endHTML(key uint64, tr traits) {
 		case e.traits&stop != 0:
 			return
 		case e.traits&special != 0:
-			block = true
+			if blocks == 0 {
+				last = i
+			}
+			blocks++
 		}
 	}
+}
+
+// adopt does to the stack what the adoption agency does (§13.2.6.4.7) when the formatting element at i ends
+// and blocks stand open inside of it, the innermost at last: they stay open and it does not.
+func (o *openElements) adopt(i, blocks, last int) {
+	kept := i
+	for j := i + 1; j < o.n; j++ {
+		e := o.stack[j]
+		if j > last && blocks < 8 {
+			break // the agency works 8 times at most, once a block and once to close what is in the last
+		}
+		if j > last || e.ns == html && e.traits&(special|formatting) != 0 {
+			o.stack[kept] = e
+			kept++
+		}
+	}
+	o.n = kept
 }
 
 func pointOf(ns uint8, tr traits, src []byte, t *Token) uint8 {

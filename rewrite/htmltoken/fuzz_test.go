@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -318,5 +317,3 @@ func checkInside(t testing.TB, src []byte, tok *Token) {
 		end = a.End
 	}
 }
-
-func benchFile() string { return filepath.FromSlash(os.Getenv("CONSENTGATE_BENCH_HTML")) }

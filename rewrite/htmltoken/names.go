@@ -10,7 +10,10 @@ const (
 	special                       // §13.2.4.2, the special elements of HTML
 	scope                         // ends a scope (§13.2.4.2)
 	tableScope                    // ends a table scope
+	listScope                     // ends a list item scope, besides scope
 	tablePart                     // its end tag looks in table scope
+	needsTable                    // its start tag is ignored outside of a table
+	table                         // table
 	formatting                    // its end tag runs the adoption agency
 	stays                         // its end tag closes nothing: body, html
 	closesP                       // its start tag closes an open p
@@ -35,13 +38,16 @@ var namesOf = map[traits]string{
 		template textarea tfoot th thead title tr track ul wbr xmp`,
 	scope:      `applet caption html table td th marquee object template`,
 	tableScope: `html table template`,
+	listScope:  `ol ul`,
 	tablePart:  `caption table tbody td tfoot th thead tr`,
+	needsTable: `caption col colgroup tbody td tfoot th thead tr`,
+	table:      `table`,
 	formatting: `a b big code em font i nobr s small strike strong tt u`,
 	stays:      `body html`,
 	closesP: `address article aside blockquote center dd details dialog dir div dl dt fieldset figcaption figure footer
 		form h1 h2 h3 h4 h5 h6 header hgroup hr li listing main menu nav ol p plaintext pre search section summary
 		ul xmp`,
-	closesSame: `a dd dt h1 h2 h3 h4 h5 h6 li nobr optgroup option tbody td tfoot th thead tr`,
+	closesSame: `dd dt h1 h2 h3 h4 h5 h6 li nobr optgroup option tbody td tfoot th thead tr`,
 	breakout: `b big blockquote body br center code dd div dl dt em embed h1 h2 h3 h4 h5 h6 head hr i img li listing
 		menu meta nobr ol p pre ruby s small span strong strike sub sup table tt u ul var`,
 	font:       `font`,
@@ -82,7 +88,9 @@ var known = func() map[uint64]knownName {
 }()
 
 var (
+	keyA  = nameKey([]byte("a"))
 	keyP  = nameKey([]byte("p"))
+	keyLi = nameKey([]byte("li"))
 	keyBr = nameKey([]byte("br"))
 )
 

@@ -15,16 +15,19 @@
 // Two things of the standard are decided by the tree that a browser builds and not by the tokens: where the
 // content of an element is raw text, and where <![CDATA[ is a CDATA section. Both need to know whether the
 // place is HTML or foreign content (svg, math). This package keeps a list of the open elements, as a tree
-// builder would, and follows the rules for foreign content (§13.2.6.5) with it. It cannot know in these
-// cases, all of which need broken markup around svg or math:
+// builder would, and follows the rules for foreign content (§13.2.6.5) with it. Where the tags around and
+// inside of svg and math match, it knows. Where they do not, it follows the commonest repairs and can be
+// wrong in these cases:
 //   - End tags that are left out are filled in only where the element stands directly below (a <p> before
-//     another block, a <td> before the next). Formatting elements are not opened again after a block, and
-//     misnested tables are not repaired. So inside of foreignObject, desc, title or annotation-xml, an
-//     element that is left open can hide the end of the svg or be thought to do so.
+//     another block, a <td> before the next). Formatting elements are not opened again behind a block.
+//     So inside of foreignObject, desc, title or annotation-xml, an element that is left open can hide the
+//     end of the svg, or be thought to.
+//   - A table directly inside a table, a second body or form, and what else a browser ignores or moves
+//     where it stands, count like others; only rows and cells outside of a table are ignored.
 //   - More than 256 open elements: the outermost are forgotten, and their end tags ignored.
-//   - Start tags that a browser ignores where they stand (a <tr> outside of a table, a second <body>)
-//     count as open until the next matching end tag.
 //   - The encoding attribute of annotation-xml is compared as it stands, without decoding references.
+//   - An input that is a piece of a page, such as the inside of a conditional comment, is taken for a
+//     whole one: what is open around it is not known.
 //
 // The content of noscript is markup, since mail readers run no scripts. The name image is not turned into
 // img, as a tree builder does: ask for both.
