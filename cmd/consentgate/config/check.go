@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/relay/sign"
 )
 
 // check finds what is wrong beyond the type of a single value, and brings addresses and hosts
@@ -88,18 +89,15 @@ func (c *Config) checkSmarthost(d *decoder) {
 // smarthostURL says what is wrong with the address of a next hop, and what would be right. It
 // shows nothing of it: people put passwords there.
 func smarthostURL(text string) (wrong, right string) {
-	const schemes = "smtp://host:port, smtp+starttls://, smtps://, lmtp:// or lmtp+unix:///path"
+	const schemes = "smtp://host:port, smtp+starttls://host:port or smtps://host:port"
 	u, err := url.Parse(text)
 	if err != nil {
 		return "this is not a URL", schemes
 	}
 	switch u.Scheme {
-	case "lmtp+unix":
-		if u.Host != "" || !strings.HasPrefix(u.Path, "/") || len(u.Path) > maxSocketPath || u.User != nil {
-			return "this names no socket", "lmtp+unix:///path, with three slashes"
-		}
-		return "", ""
-	case "smtp", "smtp+starttls", "smtps", "lmtp":
+	case "smtp", "smtp+starttls", "smtps":
+	case "lmtp", "lmtp+unix":
+		return u.Scheme + ":// is not yet in this version", schemes
 	default:
 		return "this begins with no scheme that is known", schemes
 	}
@@ -114,8 +112,6 @@ func smarthostURL(text string) (wrong, right string) {
 		return "the port is empty", u.Scheme + "://host:port, or no colon"
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 		return "something follows the host and port", u.Scheme + "://host:port"
-	case u.Scheme == "lmtp" && u.Port() == "":
-		return "LMTP has no port of its own", "lmtp://host:port" // RFC 2033 §5: never 25
 	}
 	return "", ""
 }
@@ -287,7 +283,7 @@ func (c *Config) checkDKIM(d *decoder) {
 		d.bad("dkim.key_file", "is missing beside dkim.domain", "the PEM file of the private key")
 	}
 	if k.KeyFile != "" && !d.wrong["dkim.domain"] && !d.wrong["dkim.selector"] && !d.wrong["dkim.key_file"] {
-		if err := loadSigner(k); err != nil {
+		if _, err := sign.Load(k.KeyFile, k.Domain, k.Selector); err != nil {
 			d.bad("dkim.key_file", err.Error(), "")
 		}
 	}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"github.com/consentgate/consentgate/cmd/consentgate/config"
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/boltstore"
+	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/redisstore"
+)
+
+type checkConfigCmd struct{ configFlag }
+
+func (checkConfigCmd) Help() string {
+	return `Says every mistake in the file, a line for each (exit status 2). Where there is none, says what can be reached: the smarthosts, the store, and whether the ports are free (exit status 1 if something is wrong). It sends no mail and changes nothing.
+
+Example:
+
+    consentgate check-config --config /etc/consentgate/consentgate.toml`
+}
+
+func (c checkConfigCmd) Run(ctx context.Context, std streams) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	path, err := c.path()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "%s: no mistakes\n", path)
+	for _, note := range notes(cfg) {
+		fmt.Fprintf(std.out, "note: %s\n", note)
+	}
+
+	ok := true
+	say := func(what string, good string, err error) {
+		if err != nil {
+			ok = false
+			fmt.Fprintf(std.out, "%s: FAILED: %s\n", what, strings.ReplaceAll(err.Error(), "\n", " "))
+			return
+		}
+		fmt.Fprintf(std.out, "%s: %s\n", what, good)
+	}
+	for _, u := range cfg.Smarthost.URLs {
+		good, err := checkSmarthost(ctx, cfg, u)
+		say("smarthost "+u, good, err)
+	}
+	running, err := dialControl(ctx, controlPath(cfg))
+	if err == nil {
+		running.Close()
+		say("gateway", "running, and answers on "+controlPath(cfg), nil)
+	} else if !errors.Is(err, errNobody) {
+		say("gateway", "", err)
+	}
+	good, err := checkStore(ctx, cfg, running != nil)
+	say("store", good, err)
+	for _, l := range listeners(cfg) {
+		good, err := checkFree(l.address, running != nil)
+		say(l.key+" "+l.address, good, err)
+	}
+	if !ok {
+		return errReported
+	}
+	return nil
+}
+
+// notes are no mistakes, but an operator should know them.
+func notes(cfg *config.Config) []string {
+	var n []string
+	if cfg.DKIM.Domain == "" {
+		n = append(n, "dkim.domain is empty, so copies are not signed here: the smarthost must sign, or no mailbox offers one-click unsubscribe")
+	}
+	if cfg.Consent.WhenUnreachable == "untracked" {
+		n = append(n, "consent.when_unreachable is \"untracked\": while the store does not answer, mail may reach people who unsubscribed")
+	}
+	for key, state := range map[string]consent.State{"open": cfg.Consent.WhenUnset.Open, "click": cfg.Consent.WhenUnset.Click} {
+		if state == consent.Granted {
+			n = append(n, "consent.when_unset lets "+key+" tracking pass for people who were never asked")
+		}
+	}
+	if cfg.Unsubscribe.Chain {
+		n = append(n, "unsubscribe.chain is not yet in this version: the sender's own one-click link is replaced and not fired")
+	}
+	if cfg.Unsubscribe.ConfirmGrants {
+		n = append(n, "unsubscribe.confirm_grants is not yet in this version: a consent given on the page holds at once")
+	}
+	return n
+}
+
+// checkSmarthost connects and says EHLO.
+func checkSmarthost(ctx context.Context, cfg *config.Config, address string) (string, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "", err
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"smtp": "25", "smtp+starttls": "587", "smtps": "465"}[u.Scheme]
+	}
+	ctx, cancel := context.WithTimeout(ctx, cfg.Smarthost.ConnectTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return "", err
+		}
+	}
+	if u.Scheme == "smtps" {
+		secure := tls.Client(conn, &tls.Config{ServerName: u.Hostname()})
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return "", fmt.Errorf("TLS: %w", err)
+		}
+		conn = secure
+	}
+	client := smtp.NewClient(conn)
+	client.CommandTimeout = cfg.Smarthost.ConnectTimeout
+	if err := client.Hello(cfg.Hostname); err != nil {
+		return "", fmt.Errorf("EHLO: %w", err)
+	}
+	var offers []string
+	for _, name := range []string{"STARTTLS", "8BITMIME", "SMTPUTF8", "DSN", "SIZE", "AUTH"} {
+		if has, _ := client.Extension(name); has {
+			offers = append(offers, name)
+		}
+	}
+	if has, _ := client.Extension("STARTTLS"); !has && u.Scheme == "smtp+starttls" {
+		return "", errors.New("it does not offer STARTTLS, which smtp+starttls:// must have")
+	}
+	if err := client.Quit(); err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("QUIT: %w", err)
+	}
+	if len(offers) == 0 {
+		return "answers, offers no extension", nil
+	}
+	return "answers, offers " + strings.Join(offers, " "), nil
+}
+
+// checkStore asks the store whether it answers and is this gateway's. An embedded store is held
+// by the gateway while one runs, and is not made here where there is none.
+func checkStore(ctx context.Context, cfg *config.Config, running bool) (string, error) {
+	ring, err := keyring.Load(cfg.KeyFile)
+	if err != nil {
+		return "", err
+	}
+	var store consent.Store
+	if file := cfg.StoreFile(); file != "" {
+		if running {
+			return "held by the running gateway", nil
+		}
+		if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
+			return "not there yet, serve makes it", checkParent(file)
+		}
+		store, err = boltstore.Open(file, ring)
+	} else {
+		store, err = redisstore.Open(cfg.Consent.Store, ring)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if err := store.Ping(ctx); err != nil {
+		return "", err
+	}
+	return "answers", nil
+}
+
+// checkParent says whether the folder of a file that is not there yet could be used: it, or the
+// nearest one above it that exists, is a folder.
+func checkParent(file string) error {
+	dir := filepath.Dir(file)
+	for {
+		info, err := os.Stat(dir)
+		if err == nil && !info.IsDir() {
+			return fmt.Errorf("%s is no folder", dir)
+		}
+		if err == nil || !errors.Is(err, os.ErrNotExist) || dir == filepath.Dir(dir) {
+			return err
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+type listenKey struct{ key, address string }
+
+func listeners(cfg *config.Config) []listenKey {
+	var all []listenKey
+	for _, a := range cfg.SMTP.Listen {
+		all = append(all, listenKey{"smtp.listen", a})
+	}
+	return append(all, listenKey{"unsubscribe.listen", cfg.Unsubscribe.Listen}, listenKey{"admin.listen", cfg.Admin.Listen})
+}
+
+// checkFree says whether an address could be listened on. While the gateway runs it holds them.
+func checkFree(address string, running bool) (string, error) {
+	network := "tcp"
+	if path, unix := strings.CutPrefix(address, "unix:"); unix {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			return "free", nil // not there, or left behind by a process that died
+		}
+		conn.Close()
+		if running {
+			return "taken, by the running gateway as it should be", nil
+		}
+		return "", errors.New("taken: another program answers there")
+	}
+	l, err := net.Listen(network, address)
+	if err == nil {
+		return "free", l.Close()
+	}
+	if running {
+		return "taken, by the running gateway as it should be", nil
+	}
+	return "", err
+}

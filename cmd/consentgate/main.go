@@ -1,0 +1,126 @@
+// Command consentgate is an SMTP relay between a mail sender and its smarthost that enforces
+// each recipient's consent to open and click tracking.
+//
+// Here is one file a verb; each reads the configuration, wires the packages that do the work
+// and turns errors into one line and an exit status: 0 done, 1 failed, 2 wrong usage or wrong
+// configuration. It has no logic of its own about mail or consent.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/consentgate/consentgate/cmd/consentgate/config"
+)
+
+// commands are the verbs; kong reads the tags.
+type commands struct {
+	Serve       serveCmd       `cmd:"" help:"Run the gateway."`
+	CheckConfig checkConfigCmd `cmd:"" help:"Say every mistake in the configuration file, and what can be reached."`
+	Rewrite     rewriteCmd     `cmd:"" help:"Filter: a message on standard input, one person's copy on standard output."`
+	Consent     consentCmd     `cmd:"" help:"Read and write what people agreed to."`
+	Keygen      keygenCmd      `cmd:"" help:"Write a new key file; never overwrites one."`
+	Version     versionCmd     `cmd:"" help:"Print version, commit and Go version."`
+}
+
+// streams are what a verb reads and prints.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// usageError is wrong usage or wrong configuration: exit status 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// errReported says that a verb failed and has already printed why.
+var errReported = errors.New("failed")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks for an orderly end; from then on a second one ends the program at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// run parses the arguments, runs the verb and returns the exit status.
+func run(ctx context.Context, args []string, std streams) int {
+	var verbs commands
+	parser, err := kong.New(&verbs,
+		kong.Name("consentgate"),
+		kong.Description("An SMTP relay that enforces each recipient's consent to open and click tracking.\n\nTry it first, with nothing but this program:  consentgate demo"),
+		kong.Writers(std.out, std.err),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(std),
+	)
+	if err != nil {
+		panic("consentgate: the verbs: " + err.Error()) // a mistake in a tag; every test would show it
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	verb, err := parser.Parse(args)
+	if err != nil {
+		return report(std.err, usageError{fmt.Errorf("%w; see consentgate --help", err)})
+	}
+	return report(std.err, verb.Run())
+}
+
+// report prints err, a line for each mistake, and returns the exit status that it calls for.
+func report(w io.Writer, err error) int {
+	var wrongUsage usageError
+	var mistakes config.Mistakes
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errReported):
+		return 1
+	case errors.As(err, &mistakes):
+		fmt.Fprintln(w, mistakes.Error())
+		return 2
+	}
+	fmt.Fprintln(w, "consentgate: "+strings.ReplaceAll(err.Error(), "\n", " "))
+	if errors.As(err, &wrongUsage) {
+		return 2
+	}
+	return 1
+}
+
+// configFlag is --config, for the verbs that read the file.
+type configFlag struct {
+	Config string `placeholder:"FILE" help:"Configuration file. Without it: consentgate.toml in the working directory, then /etc/consentgate/consentgate.toml."`
+}
+
+// load finds, reads and checks the configuration file. Its errors are wrong usage.
+func (f configFlag) load() (*config.Config, error) {
+	path, err := f.path()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := config.Load(path, os.LookupEnv)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return cfg, nil
+}
+
+func (f configFlag) path() (string, error) {
+	if f.Config != "" {
+		return f.Config, nil
+	}
+	path, err := config.Find()
+	if err != nil {
+		return "", usageError{err}
+	}
+	return path, nil
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"consentgate": main})
+}
+
+// TestScripts runs the command as a user does: testdata/script/*.txtar.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Values["gateways"] = map[string]*gatewayProcess{}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"start":  startCmd,
+			"stop":   stopCmd,
+			"status": statusCmd,
+			"mode":   modeCmd,
+			"hold":   holdCmd,
+			"edit":   editCmd,
+		},
+	})
+}
+
+// gatewayProcess is a consentgate serve in the background.
+type gatewayProcess struct {
+	cmd  *exec.Cmd
+	done chan error
+	log  chan string // the whole log, once it has ended
+}
+
+// start NAME ARG... runs consentgate with the arguments in the background and waits until its
+// log says that it is ready. stop NAME ends it.
+func startCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: start NAME ARG...")
+	}
+	exe, err := os.Executable()
+	ts.Check(err)
+	cmd := exec.Command(exe, args[1:]...)
+	cmd.Args[0] = "consentgate" // which is how testscript.Main tells which command it is
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), "WORK="+ts.Getenv("WORK"))
+	stderr, err := cmd.StderrPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	p := &gatewayProcess{cmd: cmd, done: make(chan error, 1), log: make(chan string, 1)}
+	ready := make(chan struct{})
+	go func() {
+		var log strings.Builder
+		lines := bufio.NewScanner(io.TeeReader(stderr, &log))
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), "consentgate is ready") {
+				close(ready)
+			}
+		}
+		p.log <- log.String()
+		p.done <- cmd.Wait()
+	}()
+	ts.Value("gateways").(map[string]*gatewayProcess)[args[0]] = p
+	ts.Defer(func() { cmd.Process.Kill() }) // of no effect where stop has ended it
+	select {
+	case <-ready:
+	case log := <-p.log:
+		ts.Fatalf("the gateway ended before it was ready:\n%s", log)
+	case <-time.After(20 * time.Second):
+		ts.Fatalf("the gateway is not ready after 20 s")
+	}
+}
+
+// stop NAME SIGNAL STATUS ends what start began, checks its exit status, and leaves its log in
+// the file NAME.log.
+func stopCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: stop NAME SIGNAL STATUS")
+	}
+	p := ts.Value("gateways").(map[string]*gatewayProcess)[args[0]]
+	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": os.Interrupt, "KILL": os.Kill}
+	ts.Check(p.cmd.Process.Signal(signals[args[1]]))
+	select {
+	case <-p.done:
+	case <-time.After(35 * time.Second):
+		ts.Fatalf("the gateway has not ended 35 s after %s", args[1])
+	}
+	log := <-p.log
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".log"), []byte(log), 0o600))
+	if got := strconv.Itoa(p.cmd.ProcessState.ExitCode()); got != args[2] {
+		ts.Fatalf("exit status %s, want %s\n%s", got, args[2], log)
+	}
+}
+
+// status N ARG... runs consentgate and checks its exit status; its output is for stdout and
+// stderr. Standard input is the file named by -stdin FILE before N.
+func statusCmd(ts *testscript.TestScript, neg bool, args []string) {
+	stdin := ""
+	if len(args) > 1 && args[0] == "-stdin" {
+		stdin, args = ts.ReadFile(args[1]), args[2:]
+	}
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: status [-stdin FILE] N ARG...")
+	}
+	exe, err := os.Executable()
+	ts.Check(err)
+	cmd := exec.Command(exe, args[1:]...)
+	cmd.Args[0] = "consentgate"
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), "WORK="+ts.Getenv("WORK"))
+	cmd.Stdin = strings.NewReader(stdin)
+	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
+	cmd.Run() // the status says how it went
+	if got := strconv.Itoa(cmd.ProcessState.ExitCode()); got != args[0] {
+		ts.Fatalf("exit status %s, want %s", got, args[0])
+	}
+}
+
+// mode OCTAL FILE checks the permissions of a file or socket.
+func modeCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: mode OCTAL FILE")
+	}
+	info, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%04o", info.Mode().Perm()); (got == args[0]) == neg {
+		ts.Fatalf("%s has mode %s", args[1], got)
+	}
+}
+
+// hold NAME listens on a port until the script ends; $NAME is host:port.
+func holdCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: hold NAME")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+	ts.Setenv(args[0], l.Addr().String())
+}
+
+// edit FILE OLD NEW replaces each OLD in the file.
+func editCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: edit FILE OLD NEW")
+	}
+	text := ts.ReadFile(args[0])
+	if !strings.Contains(text, args[1]) {
+		ts.Fatalf("%s does not hold %q", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(text, args[1], args[2])), 0o600))
+}

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/consentgate/consentgate/cmd/consentgate/config"
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/token"
+	"github.com/consentgate/consentgate/consent/web"
+	"github.com/consentgate/consentgate/relay"
+)
+
+type serveCmd struct{ configFlag }
+
+func (serveCmd) Help() string {
+	return `Takes mail from senders, and serves the unsubscribe page, the API and the control socket, until SIGTERM or SIGINT. Then what is under way ends, within 30 s. A second signal ends it at once.
+
+Example:
+
+    consentgate serve --config /etc/consentgate/consentgate.toml`
+}
+
+// stopTime is how long requests under way may take once the gateway stops.
+const stopTime = 30 * time.Second
+
+func (s serveCmd) Run(ctx context.Context, std streams) (err error) {
+	cfg, err := s.load()
+	if err != nil {
+		return err
+	}
+	log := newLog(cfg, std.err)
+	umask(socketMask)
+
+	ring, err := keyring.Load(cfg.KeyFile)
+	if err != nil {
+		return usageError{err}
+	}
+	g := &gateway{cfg: cfg, log: log}
+	defer func() { err = errors.Join(err, g.close()) }()
+	if err := g.open(ring); err != nil {
+		return err
+	}
+	g.announce(ctx)
+	return g.run(ctx)
+}
+
+// gateway is everything that serves, and what must be closed after it.
+type gateway struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	store   consent.Store
+	relay   *relay.Server
+	servers []*listening
+	closers []func() error
+}
+
+// listening is an HTTP server with its bound listener.
+type listening struct {
+	what string
+	http *http.Server
+	net.Listener
+}
+
+// open opens and binds everything, so that nothing serves unless all can.
+func (g *gateway) open(ring *keyring.Ring) error {
+	cfg := g.cfg
+	if err := g.openControl(); err != nil {
+		return err
+	}
+	signer, err := openSigner(cfg)
+	if err != nil {
+		return err
+	}
+	rewriting, err := rewriteOptions(cfg)
+	if err != nil {
+		return err
+	}
+	next, err := newSmarthost(cfg)
+	if err != nil {
+		return usageError{err}
+	}
+	g.closers = append(g.closers, func() error { next.Close(); return nil })
+	if g.store, err = openStore(cfg, ring); err != nil {
+		return err
+	}
+	g.closers = append(g.closers, g.store.Close)
+	links := token.New(ring)
+
+	public := web.NewPublic(web.PublicConfig{Store: g.store, Links: links, Company: cfg.Unsubscribe.Company, Log: g.log, Now: time.Now})
+	if err := g.listen("unsubscribe", cfg.Unsubscribe.Listen, belowBase(cfg.Unsubscribe.BaseURL, public)); err != nil {
+		return err
+	}
+	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromAPI, Log: g.log, Now: time.Now})
+	if err := g.listen("admin", cfg.Admin.Listen, admin); err != nil {
+		return err
+	}
+	for _, s := range g.servers {
+		if s.what == "control" {
+			s.http.Handler = web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromCLI, Log: g.log, Now: time.Now})
+		}
+	}
+	g.relay, err = relay.New(relay.Config{
+		Hostname:        cfg.Hostname,
+		Listen:          cfg.SMTP.Listen,
+		AllowNetworks:   cfg.SMTP.AllowNetworks,
+		MaxMessageBytes: cfg.SMTP.MaxMessageBytes,
+		MaxConnections:  cfg.SMTP.MaxConnections,
+		IdleTimeout:     cfg.SMTP.IdleTimeout,
+		Classes:         cfg.SMTP.Classes,
+		DefaultScope:    cfg.Consent.DefaultScope,
+		KnownScopes:     []consent.Scope{cfg.Consent.DefaultScope},
+		Policy:          policy(cfg),
+		Rewrite:         rewriting,
+		Rules:           rules(cfg),
+		BaseURL:         cfg.Unsubscribe.BaseURL,
+		Discard:         cfg.Unsubscribe.Unsubscribed == "discard",
+		FullAddresses:   cfg.Log.Addresses == "full",
+		Log:             g.log,
+		Now:             time.Now,
+	}, g.store, links, signer, next)
+	return bindError("smtp.listen", err)
+}
+
+// openControl binds the control socket before the store is opened, so that a second gateway on
+// the same folder is told so in these words. A machine without a place for the socket, such as
+// a sidecar with a read-only disk, runs without one.
+func (g *gateway) openControl() error {
+	path := controlPath(g.cfg)
+	l, err := listenControl(path)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		g.log.Warn("no control socket: consentgate consent cannot speak to this gateway", "path", path, "err", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	g.serve("control", l, nil) // its handler needs the store
+	return nil
+}
+
+func (g *gateway) listen(what, address string, h http.Handler) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return bindError(what+".listen", err)
+	}
+	g.serve(what, l, h)
+	return nil
+}
+
+func (g *gateway) serve(what string, l net.Listener, h http.Handler) {
+	g.servers = append(g.servers, &listening{what, newHTTPServer(h, g.log), l})
+	g.closers = append(g.closers, func() error {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+}
+
+// announce logs what serves where, and what an operator would not want to find out later.
+func (g *gateway) announce(ctx context.Context) {
+	version, commit := build()
+	g.log.Info("consentgate starts", "version", version, "commit", commit, "hostname", g.cfg.Hostname)
+	if g.cfg.DKIM.Domain == "" {
+		g.log.Warn("COPIES ARE NOT SIGNED: dkim.domain is empty. Unless the smarthost signs them, List-Unsubscribe fields included, no mailbox offers one-click unsubscribe")
+	}
+	if g.cfg.Log.Addresses == "full" {
+		g.log.Warn("the log holds mail addresses in clear: log.addresses is \"full\"")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if err := g.store.Ping(ctx); err != nil {
+		g.log.Warn("the consent store does not answer: until it does, marketing mail gets what consent.when_unreachable says and transactional mail leaves untracked",
+			"when_unreachable", g.cfg.Consent.WhenUnreachable, "err", err)
+	}
+	for _, a := range g.relay.Addrs() {
+		g.log.Info("listening", "for", "smtp", "address", a.String())
+	}
+	for _, s := range g.servers {
+		g.log.Info("listening", "for", s.what, "address", s.Addr().String())
+	}
+}
+
+// run serves until ctx is done or something fails, and returns when all has ended.
+func (g *gateway) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		wg     sync.WaitGroup
+		mu     sync.Mutex
+		failed error
+	)
+	start := func(f func(context.Context) error) {
+		wg.Go(func() {
+			if err := f(ctx); err != nil {
+				mu.Lock()
+				failed = errors.Join(failed, err)
+				mu.Unlock()
+			}
+			cancel() // one that ends by itself ends the others
+		})
+	}
+	start(g.relay.Run)
+	for _, s := range g.servers {
+		start(s.run)
+	}
+	g.log.Info("consentgate is ready")
+	<-ctx.Done()
+	g.log.Info("consentgate stops: what is under way ends first")
+	wg.Wait()
+	g.log.Info("consentgate has stopped")
+	return failed
+}
+
+// run serves until ctx is done; requests under way then have stopTime to end.
+func (s *listening) run(ctx context.Context) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(s.Listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("%s: %w", s.what, err)
+	case <-ctx.Done():
+	}
+	limit, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	if err := s.http.Shutdown(limit); err != nil {
+		s.http.Close()
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("%s: %w", s.what, err)
+	}
+	return nil
+}
+
+// close closes what open opened, the last one first.
+func (g *gateway) close() error {
+	var err error
+	for i := len(g.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, g.closers[i]())
+	}
+	return err
+}
+
+// belowBase lets h, which knows paths from the root, serve the page below the path of the
+// public address as well. A proxy in front may have taken that path off, or not.
+func belowBase(base string, h http.Handler) http.Handler {
+	u, err := url.Parse(base)
+	if err != nil || u.Path == "" {
+		return h
+	}
+	below := http.StripPrefix(u.Path, h)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, u.Path+"/") {
+			below.ServeHTTP(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// bindError says what to do about an address that cannot be listened on.
+func bindError(key string, err error) error {
+	var syscallErr *os.SyscallError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: stop the program that holds it, or change %s", err, key)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: a port below 1024 needs CAP_NET_BIND_SERVICE, or change %s", err, key)
+	case errors.As(err, &syscallErr):
+		return fmt.Errorf("%w: change %s", err, key)
+	}
+	return err
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/consentgate/consentgate/cmd/consentgate/config"
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/boltstore"
+	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/redisstore"
+	"github.com/consentgate/consentgate/relay/sign"
+	"github.com/consentgate/consentgate/relay/smarthost"
+	"github.com/consentgate/consentgate/rewrite"
+	"github.com/consentgate/consentgate/rewrite/trackers"
+)
+
+// What the configuration says, as the parts of the gateway want it.
+
+// openStore opens the store. It succeeds where a Redis does not answer now.
+func openStore(cfg *config.Config, ring *keyring.Ring) (consent.Store, error) {
+	if file := cfg.StoreFile(); file != "" {
+		return boltstore.Open(file, ring)
+	}
+	return redisstore.Open(cfg.Consent.Store, ring)
+}
+
+// openSigner returns nil where copies are not signed here.
+func openSigner(cfg *config.Config) (*sign.Signer, error) {
+	if cfg.DKIM.Domain == "" {
+		return nil, nil
+	}
+	signer, err := sign.Load(cfg.DKIM.KeyFile, cfg.DKIM.Domain, cfg.DKIM.Selector)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return signer, nil
+}
+
+func newSmarthost(cfg *config.Config) (*smarthost.Client, error) {
+	return smarthost.New(smarthost.Config{
+		URLs:           cfg.Smarthost.URLs,
+		Username:       cfg.Smarthost.Username,
+		Password:       cfg.Smarthost.Password,
+		Hostname:       cfg.Hostname,
+		MaxConnections: cfg.Smarthost.MaxConnections,
+		ConnectTimeout: cfg.Smarthost.ConnectTimeout,
+	})
+}
+
+func policy(cfg *config.Config) consent.Policy {
+	p := consent.Policy{
+		OpenWhenUnset:   cfg.Consent.WhenUnset.Open,
+		ClickWhenUnset:  cfg.Consent.WhenUnset.Click,
+		WhenUnreachable: consent.Defer,
+	}
+	if cfg.Consent.WhenUnreachable == "untracked" {
+		p.WhenUnreachable = consent.Send
+	}
+	return p
+}
+
+func rules(cfg *config.Config) *trackers.Rules {
+	return trackers.Default().WithHosts(cfg.Rewrite.AllowHosts, cfg.Rewrite.TrackerHosts)
+}
+
+func rewriteOptions(cfg *config.Config) (rewrite.Options, error) {
+	f, err := footers(cfg)
+	if err != nil {
+		return rewrite.Options{}, usageError{err}
+	}
+	return rewrite.Options{
+		LinkPrefix:  cfg.Unsubscribe.BaseURL + "/u/",
+		Opaque:      rewrite.Opaque(cfg.Rewrite.OpaqueLinks),
+		Identifiers: rewrite.Identifiers(cfg.Rewrite.Identifiers),
+		Footers:     f,
+	}, nil
+}
+
+// footers returns the built-in ones (nil where they name no company), or the operator's own for
+// all languages. Where only one of the two templates is given, the other is the built-in
+// English one.
+func footers(cfg *config.Config) (rewrite.Footers, error) {
+	u := cfg.Unsubscribe
+	if u.Company == "" && u.FooterHTML == "" && u.FooterText == "" {
+		return nil, nil
+	}
+	all := rewrite.DefaultFooters(u.Company)
+	if u.FooterHTML == "" && u.FooterText == "" {
+		return all, nil
+	}
+	own := all["en"]
+	for file, into := range map[string]*string{u.FooterHTML: &own.HTML, u.FooterText: &own.Text} {
+		if file == "" {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("footer: %w", err)
+		}
+		*into = string(text)
+	}
+	return rewrite.Footers{"en": own}, nil
+}
+
+// newLog makes the log that [log] asks for.
+func newLog(cfg *config.Config, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(strings.ToUpper(cfg.Log.Level))); err != nil {
+		panic("log level passed the check of the configuration: " + cfg.Log.Level)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if cfg.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
