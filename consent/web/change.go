@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
+	"slices"
 
 	"github.com/consentgate/consentgate/consent"
 )
@@ -39,7 +41,8 @@ func readChange(w http.ResponseWriter, r *http.Request) (consent.Change, error) 
 		return none, err
 	}
 	var c consent.Change
-	for name, value := range members {
+	for _, name := range slices.Sorted(maps.Keys(members)) { // the same mistake gets the same answer
+		value := members[name]
 		switch name {
 		case "mail":
 			c.Mail, err = consent.ParseState(consent.Mail, value)

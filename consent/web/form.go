@@ -1,9 +1,11 @@
 package web
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"strings"
@@ -18,33 +20,33 @@ var errForm = errors.New("the body is no form that this page sends")
 // at most once and none of them a file. The query of the URL plays no part. A body without a
 // Content-Type is taken for urlencoded, since an opt-out shall not fail on that.
 func readForm(w http.ResponseWriter, r *http.Request) (map[string]string, error) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	kind := "application/x-www-form-urlencoded"
+	kind, params := "application/x-www-form-urlencoded", map[string]string(nil)
 	if ct := r.Header.Get("Content-Type"); ct != "" {
 		var err error
-		if kind, _, err = mime.ParseMediaType(ct); err != nil {
+		if kind, params, err = mime.ParseMediaType(ct); err != nil {
 			return nil, errForm
 		}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
+	if err != nil {
+		return nil, err
 	}
 	var values url.Values
 	switch kind {
 	case "application/x-www-form-urlencoded":
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return nil, err
-		}
 		if values, err = url.ParseQuery(strings.TrimRight(string(body), "\r\n")); err != nil {
 			return nil, errForm
 		}
 	case "multipart/form-data":
-		if err := r.ParseMultipartForm(maxForm); err != nil {
-			return nil, err
-		}
-		defer r.MultipartForm.RemoveAll()
-		if len(r.MultipartForm.File) > 0 {
+		form, err := multipart.NewReader(bytes.NewReader(body), params["boundary"]).ReadForm(maxForm)
+		if err != nil {
 			return nil, errForm
 		}
-		values = r.MultipartForm.Value
+		defer form.RemoveAll()
+		if len(form.File) > 0 {
+			return nil, errForm
+		}
+		values = form.Value
 	default:
 		return nil, errForm
 	}

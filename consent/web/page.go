@@ -95,9 +95,9 @@ var pageTemplate = template.Must(template.New("page").Parse(head + `{{.T.Title}}
 </section>
 <div class="two">
 {{if eq .Holds.Mail "subscribed"}}<form method="post"><button name="do" value="unsubscribe">{{.T.Unsubscribe}}</button></form>
+<form method="post"><button name="do" value="stop-tracking">{{.T.StopTracking}}</button></form>
 {{else if not .Holds.Everywhere}}<form method="post"><button name="do" value="resubscribe">{{.T.Resubscribe}}</button></form>
-{{end}}<form method="post"><button name="do" value="stop-tracking">{{.T.StopTracking}}</button></form>
-</div>
+{{end}}</div>
 <section>
 <h2>{{.T.Preferences}}</h2>
 <form method="post">

@@ -45,7 +45,7 @@ var texts = []text{{
 	AskMail:     "Send me the mail of this list?", AskOpen: "May the sender learn when I open a mail?", AskClick: "May the sender learn which links I click?",
 	Yes: "Yes", No: "No",
 	Saved: "Your choice is saved.", Unchanged: "Nothing to change: this held already.", Unsubscribed: "You are unsubscribed.",
-	TrackingOff: "Tracking is off. You keep the mail.", Renewed: "You are subscribed again.",
+	TrackingOff: "Tracking is off.", Renewed: "You are subscribed again.",
 
 	BadLinkTitle: "This link does not work", BadLink: "It may have been cut off when it was copied. Please open the mail again and click the link there. If that does not help, answer the mail and ask to be taken off the list.",
 	DownTitle: "This did not work just now", Down: "Nothing was changed that we could confirm. Please try again in a few minutes.",
@@ -68,7 +68,7 @@ var texts = []text{{
 	AskMail:     "Mail dieser Liste erhalten?", AskOpen: "Darf der Absender erfahren, wann ich eine Mail öffne?", AskClick: "Darf der Absender erfahren, welche Links ich anklicke?",
 	Yes: "Ja", No: "Nein",
 	Saved: "Ihre Wahl ist gespeichert.", Unchanged: "Nichts zu ändern: Das galt schon.", Unsubscribed: "Sie sind abgemeldet.",
-	TrackingOff: "Das Tracking ist beendet. Die Mail erhalten Sie weiter.", Renewed: "Sie sind wieder angemeldet.",
+	TrackingOff: "Das Tracking ist beendet.", Renewed: "Sie sind wieder angemeldet.",
 
 	BadLinkTitle: "Dieser Link funktioniert nicht", BadLink: "Vielleicht wurde er beim Kopieren abgeschnitten. Bitte öffnen Sie die Mail noch einmal und klicken Sie dort auf den Link. Hilft das nicht, antworten Sie auf die Mail und bitten Sie um Abmeldung.",
 	DownTitle: "Das hat gerade nicht geklappt", Down: "Wir können nicht bestätigen, dass etwas geändert wurde. Bitte versuchen Sie es in einigen Minuten noch einmal.",

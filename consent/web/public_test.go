@@ -1,0 +1,552 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/html"
+
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/boltstore"
+	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/token"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// failing is a store that can be made to fail, before or while it applies.
+type failing struct {
+	consent.Store
+	mu            sync.Mutex
+	err, applyErr error
+	lookups       int
+}
+
+func (f *failing) Lookup(ctx context.Context, s consent.Scope, p []consent.Address) ([]consent.Result, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lookups++
+	if f.err != nil {
+		return make([]consent.Result, len(p)), f.err
+	}
+	return f.Store.Lookup(ctx, s, p)
+}
+
+func (f *failing) Apply(ctx context.Context, c []consent.Change) ([]consent.Result, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	rs := make([]consent.Result, len(c))
+	if f.err != nil {
+		return rs, f.err
+	}
+	if f.applyErr != nil { // the call works, the change does not
+		for i := range rs {
+			rs[i].Err = f.applyErr
+		}
+		return rs, nil
+	}
+	return f.Store.Apply(ctx, c)
+}
+
+func (f *failing) Ping(ctx context.Context) error {
+	if f.err != nil {
+		return f.err
+	}
+	return f.Store.Ping(ctx)
+}
+
+// site is a public handler with its store.
+type site struct {
+	t     *testing.T
+	store *failing
+	links *token.Sealer
+	log   bytes.Buffer
+	h     http.Handler
+	who   consent.Address
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	ring := keyring.Ephemeral()
+	store, err := boltstore.Open(filepath.Join(t.TempDir(), "consent.db"), ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	s := &site{t: t, store: &failing{Store: store}, links: token.New(ring)}
+	if s.who, err = consent.ParseAddress("marta@example.org"); err != nil {
+		t.Fatal(err)
+	}
+	s.h = NewPublic(PublicConfig{Store: s.store, Links: s.links, Company: "Shop & Söhne <GmbH>",
+		Log: slog.New(slog.NewTextHandler(&s.log, nil)), Now: func() time.Time { return noon }})
+	return s
+}
+
+func (s *site) link(language string) string {
+	return "/u/" + s.links.Seal(token.Claims{Who: s.who, Scope: "newsletter", Language: language})
+}
+
+func (s *site) do(method, path, contentType, body string, header ...string) *httptest.ResponseRecorder {
+	s.t.Helper()
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	s.h.ServeHTTP(w, r)
+	s.checkHeaders(w)
+	return w
+}
+
+func (s *site) post(path, form string) *httptest.ResponseRecorder {
+	s.t.Helper()
+	return s.do("POST", path, "application/x-www-form-urlencoded", form)
+}
+
+// checkHeaders checks what every answer must have and what none may.
+func (s *site) checkHeaders(w *httptest.ResponseRecorder) {
+	s.t.Helper()
+	for name, want := range map[string]string{
+		"Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+	} {
+		if got := w.Header().Get(name); got != want {
+			s.t.Errorf("status %d: %s is %q, want %q", w.Code, name, got, want)
+		}
+	}
+	csp := w.Header().Get("Content-Security-Policy")
+	for _, part := range []string{"default-src 'none'", "style-src 'sha256-", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'"} {
+		if !strings.Contains(csp, part) {
+			s.t.Errorf("status %d: policy %q lacks %q", w.Code, csp, part)
+		}
+	}
+	for _, name := range []string{"Set-Cookie", "Location", "Access-Control-Allow-Origin"} {
+		if got := w.Header().Get(name); got != "" {
+			s.t.Errorf("status %d: %s: %s", w.Code, name, got)
+		}
+	}
+	if strings.Contains(w.Body.String(), "marta") || strings.Contains(s.log.String(), "marta") {
+		s.t.Error("the address stands in the answer or the log")
+	}
+}
+
+func (s *site) result() consent.Result {
+	s.t.Helper()
+	rs, err := s.store.Store.Lookup(context.Background(), "newsletter", []consent.Address{s.who})
+	if err != nil || rs[0].Err != nil {
+		s.t.Fatal(rs, err)
+	}
+	return rs[0]
+}
+
+func (s *site) record() consent.Record { return s.result().Scope }
+
+func (s *site) apply(c consent.Change) {
+	s.t.Helper()
+	c.Who, c.Source, c.Time = s.who, consent.FromImport, noon.Add(-time.Hour)
+	if c.Scope == "" {
+		c.Scope = "newsletter"
+	}
+	if rs, err := s.store.Store.Apply(context.Background(), []consent.Change{c}); err != nil || rs[0].Err != nil {
+		s.t.Fatal(rs, err)
+	}
+}
+
+func multipartBody(t *testing.T, file bool, pairs ...string) (contentType, body string) {
+	t.Helper()
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	for i := 0; i < len(pairs); i += 2 {
+		var part io.Writer
+		var err error
+		if file {
+			part, err = w.CreateFormFile(pairs[i], "x.txt")
+		} else {
+			part, err = w.CreateFormField(pairs[i])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(part, pairs[i+1])
+	}
+	w.Close()
+	return w.FormDataContentType(), b.String()
+}
+
+// RFC 8058 §3.1 and §3.2: what unsubscribes, what does not.
+func TestOneClick(t *testing.T) {
+	const form = "application/x-www-form-urlencoded"
+	mpType, mpBody := multipartBody(t, false, "List-Unsubscribe", "One-Click")
+	mpOther, mpOtherBody := multipartBody(t, false, "List-Unsubscribe", "One-Click", "x", "y")
+	mpTwice, mpTwiceBody := multipartBody(t, false, "List-Unsubscribe", "One-Click", "List-Unsubscribe", "One-Click")
+	mpFile, mpFileBody := multipartBody(t, true, "List-Unsubscribe", "One-Click")
+	for _, c := range []struct {
+		name, method, contentType, body string
+		want                            int
+		unsubscribes                    bool
+	}{
+		{"urlencoded", "POST", form, "List-Unsubscribe=One-Click", 200, true},
+		{"urlencoded, encoded", "POST", form, "List%2DUnsubscribe=One%2dClick", 200, true},
+		{"urlencoded with charset", "POST", form + "; charset=UTF-8", "List-Unsubscribe=One-Click", 200, true},
+		{"urlencoded, type in capitals", "POST", "Application/X-WWW-Form-Urlencoded", "List-Unsubscribe=One-Click", 200, true},
+		{"line end behind it", "POST", form, "List-Unsubscribe=One-Click\r\n", 200, true},
+		{"no type", "POST", "", "List-Unsubscribe=One-Click", 200, true},
+		{"multipart", "POST", mpType, mpBody, 200, true},
+		{"GET with the body", "GET", form, "List-Unsubscribe=One-Click", 200, false},
+		{"HEAD with the body", "HEAD", form, "List-Unsubscribe=One-Click", 200, false},
+		{"OPTIONS with the body", "OPTIONS", form, "List-Unsubscribe=One-Click", 204, false},
+		{"PUT", "PUT", form, "List-Unsubscribe=One-Click", 405, false},
+		{"DELETE", "DELETE", form, "List-Unsubscribe=One-Click", 405, false},
+		{"PATCH", "PATCH", form, "List-Unsubscribe=One-Click", 405, false},
+		{"odd method", "BREW", form, "List-Unsubscribe=One-Click", 405, false},
+		{"empty", "POST", form, "", 400, false},
+		{"no type and empty", "POST", "", "", 400, false},
+		{"other value", "POST", form, "List-Unsubscribe=Two-Click", 400, false},
+		{"other case", "POST", form, "list-unsubscribe=one-click", 400, false},
+		{"twice", "POST", form, "List-Unsubscribe=One-Click&List-Unsubscribe=One-Click", 400, false},
+		{"more fields", "POST", form, "List-Unsubscribe=One-Click&x=y", 400, false},
+		{"with a form of the page", "POST", form, "List-Unsubscribe=One-Click&do=resubscribe", 400, false},
+		{"bad escape", "POST", form, "List-Unsubscribe=One-Click&%zz", 400, false},
+		{"semicolon", "POST", form, "List-Unsubscribe=One-Click;x", 400, false},
+		{"JSON", "POST", "application/json", `{"List-Unsubscribe":"One-Click"}`, 400, false},
+		{"plain text", "POST", "text/plain", "List-Unsubscribe=One-Click", 400, false},
+		{"broken type", "POST", "///;;", "List-Unsubscribe=One-Click", 400, false},
+		{"multipart, more fields", "POST", mpOther, mpOtherBody, 400, false},
+		{"multipart, twice", "POST", mpTwice, mpTwiceBody, 400, false},
+		{"multipart, a file", "POST", mpFile, mpFileBody, 400, false},
+		{"multipart without boundary", "POST", "multipart/form-data", mpBody, 400, false},
+		{"multipart, cut", "POST", mpType, mpBody[:len(mpBody)-8], 400, false},
+		{"too large", "POST", form, "List-Unsubscribe=One-Click&x=" + strings.Repeat("y", maxForm), 413, false},
+		{"multipart too large", "POST", mpType, strings.Repeat("-", maxForm) + mpBody, 413, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSite(t)
+			w := s.do(c.method, s.link("en"), c.contentType, c.body)
+			if w.Code != c.want {
+				t.Errorf("status %d, want %d", w.Code, c.want)
+			}
+			r := s.record()
+			if c.unsubscribes {
+				want := consent.Record{Scope: "newsletter", Version: 1, Mail: consent.Entry{State: consent.Unsubscribed, Time: noon, Source: consent.FromOneClick}}
+				if r != want {
+					t.Errorf("record %+v", r)
+				}
+				if ct := w.Header().Get("Content-Type"); !strings.HasPrefix(ct, "text/plain") {
+					t.Errorf("type %q", ct)
+				}
+				if again := s.do(c.method, s.link("de"), c.contentType, c.body); again.Code != 200 || s.record() != want {
+					t.Errorf("twice: status %d, record %+v", again.Code, s.record())
+				}
+			} else if r.Version != 0 {
+				t.Errorf("the record changed: %+v", r)
+			}
+			if w.Code == 405 && w.Header().Get("Allow") != "GET, HEAD, POST, OPTIONS" {
+				t.Errorf("Allow: %q", w.Header().Get("Allow"))
+			}
+		})
+	}
+}
+
+// The query of the URL is no body: a scanner may append what it likes.
+func TestQueryIsNoBody(t *testing.T) {
+	s := newSite(t)
+	if w := s.post(s.link("")+"?List-Unsubscribe=One-Click", ""); w.Code != 400 || s.record().Version != 0 {
+		t.Errorf("status %d, record %+v", w.Code, s.record())
+	}
+	if w := s.post(s.link("")+"?utm_source=x", "List-Unsubscribe=One-Click"); w.Code != 200 || s.record().Version != 1 {
+		t.Errorf("status %d, record %+v", w.Code, s.record())
+	}
+}
+
+func TestScannersChangeNothing(t *testing.T) {
+	s := newSite(t)
+	s.apply(consent.Change{Mail: consent.Subscribed, Open: consent.Granted})
+	before := s.result()
+	first := s.do("GET", s.link("en"), "", "").Body.String()
+	for i := range 100 {
+		for _, method := range []string{"GET", "HEAD", "OPTIONS"} {
+			for _, query := range []string{"", "?do=unsubscribe", "?do=stop-tracking", "?List-Unsubscribe=One-Click"} {
+				w := s.do(method, s.link("en")+query, "", "", "User-Agent", fmt.Sprint("scanner ", i))
+				if method == "GET" && w.Body.String() != first {
+					t.Fatal("the page changed while it was only looked at")
+				}
+			}
+		}
+	}
+	if after := s.result(); after != before {
+		t.Errorf("record was %+v, is %+v", before, after)
+	}
+}
+
+func TestBadTokensLookAlike(t *testing.T) {
+	s := newSite(t)
+	good := s.link("de")
+	foreign := token.New(keyring.Ephemeral()).Seal(token.Claims{Who: s.who, Scope: "newsletter", Language: "de"})
+	var first *httptest.ResponseRecorder
+	for _, path := range []string{"/u/" + foreign, good[:len(good)-1], good + "A", good + "/", good + "%0a", "/u/", "/u", "/", "/index.html",
+		"/u//" + good[3:], "/v" + good[2:], "/u/" + strings.Repeat("A", 100_000), "/favicon.ico", "/robots.txt", "/%00"} {
+		for _, method := range []string{"GET", "POST", "HEAD", "OPTIONS", "PUT"} {
+			w := s.do(method, path, "application/x-www-form-urlencoded", "List-Unsubscribe=One-Click", "Accept-Language", "fr, de;q=0.8")
+			if first == nil {
+				first = w
+			}
+			if w.Code != 404 || w.Body.String() != first.Body.String() || fmt.Sprint(w.Header()) != fmt.Sprint(first.Header()) {
+				t.Errorf("%s %.60s: status %d, or another page", method, path, w.Code)
+			}
+		}
+	}
+	if !strings.Contains(first.Body.String(), "Dieser Link funktioniert nicht") {
+		t.Errorf("page:\n%s", first.Body)
+	}
+	if s.store.lookups != 0 || s.record().Version != 0 {
+		t.Errorf("the store was asked %d times, record %+v", s.store.lookups, s.record())
+	}
+}
+
+func TestStoreDownIsNeverASuccess(t *testing.T) {
+	for name, set := range map[string]func(*failing){
+		"unreachable":        func(f *failing) { f.err = fmt.Errorf("%w: refused at 10.0.0.7", consent.ErrUnreachable) },
+		"foreign":            func(f *failing) { f.err = consent.ErrForeign },
+		"change not durable": func(f *failing) { f.applyErr = consent.ErrUnreachable },
+	} {
+		for _, c := range []struct{ method, body string }{
+			{"GET", ""}, {"POST", "List-Unsubscribe=One-Click"}, {"POST", "do=unsubscribe"}, {"POST", "do=stop-tracking"}, {"POST", "do=save&open=granted"},
+		} {
+			s := newSite(t)
+			set(s.store)
+			if c.method == "GET" && s.store.err == nil {
+				continue
+			}
+			w := s.do(c.method, s.link("en"), "application/x-www-form-urlencoded", c.body)
+			if w.Code != 503 || w.Header().Get("Retry-After") == "" {
+				t.Errorf("%s, %s %s: status %d, Retry-After %q", name, c.method, c.body, w.Code, w.Header().Get("Retry-After"))
+			}
+			if strings.Contains(w.Body.String(), "10.0.0.7") || strings.Contains(w.Body.String(), "You are unsubscribed") {
+				t.Errorf("%s, %s %s:\n%s", name, c.method, c.body, w.Body)
+			}
+		}
+	}
+}
+
+// An opt-out that arrived is carried out though whoever sent it hung up.
+func TestOneClickOutlivesItsConnection(t *testing.T) {
+	s := newSite(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	r := httptest.NewRequest("POST", s.link(""), strings.NewReader("List-Unsubscribe=One-Click")).WithContext(ctx)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	s.h.ServeHTTP(httptest.NewRecorder(), r)
+	if s.record().Mail.State != consent.Unsubscribed {
+		t.Errorf("record %+v", s.record())
+	}
+}
+
+func TestPageForms(t *testing.T) {
+	states := func(r consent.Record) string {
+		return fmt.Sprintf("%s/%s/%s", r.Mail.State, r.Open.State, r.Click.State)
+	}
+	for _, c := range []struct {
+		name   string
+		before consent.Change
+		form   string
+		want   string // states of the record
+		undone string // after the undo of the page
+	}{
+		{"unsubscribe", consent.Change{Mail: consent.Subscribed}, "do=unsubscribe", "unsubscribed//", "subscribed//"},
+		{"unsubscribe, never seen", consent.Change{}, "do=unsubscribe", "unsubscribed//", "subscribed//"},
+		{"resubscribe", consent.Change{Mail: consent.Unsubscribed}, "do=resubscribe", "subscribed//", "unsubscribed//"},
+		{"stop tracking", consent.Change{Open: consent.Granted}, "do=stop-tracking", "/denied/denied", "/granted/unset"},
+		{"save all", consent.Change{Mail: consent.Subscribed, Open: consent.Denied}, "do=save&mail=unsubscribed&open=granted&click=granted",
+			"unsubscribed/granted/granted", "subscribed/denied/unset"},
+		{"save one", consent.Change{Open: consent.Granted}, "do=save&click=denied", "/granted/denied", "/granted/unset"},
+		{"save what holds", consent.Change{Mail: consent.Subscribed, Open: consent.Granted}, "do=save&mail=subscribed&open=granted", "subscribed/granted/", ""},
+		{"save nothing", consent.Change{}, "do=save", "//", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSite(t)
+			s.apply(c.before)
+			before := s.record()
+			w := s.post(s.link("en"), c.form)
+			if w.Code != 200 || states(s.record()) != c.want {
+				t.Fatalf("status %d, %s, want %s", w.Code, states(s.record()), c.want)
+			}
+			undo := undoForm(t, w.Body.String())
+			if c.undone == "" {
+				if undo != nil || s.record() != before {
+					t.Errorf("undo %v for nothing, record %+v", undo, s.record())
+				}
+				return
+			}
+			if undo == nil {
+				t.Fatal("no undo")
+			}
+			w = s.post(s.link("en"), undo.Encode())
+			if w.Code != 200 || states(s.record()) != c.undone {
+				t.Errorf("undo %v: status %d, %s, want %s", undo, w.Code, states(s.record()), c.undone)
+			}
+		})
+	}
+}
+
+func TestConsentOfThePageHasItsNotice(t *testing.T) {
+	s := newSite(t)
+	s.apply(consent.Change{Mail: consent.Subscribed, Open: consent.Denied, Notice: "paper"})
+	if w := s.post(s.link("de"), "do=save&mail=subscribed&open=granted&click=denied"); w.Code != 200 {
+		t.Fatal(w.Code)
+	}
+	want := consent.Record{Scope: "newsletter", Version: 3,
+		Mail:  consent.Entry{State: consent.Subscribed, Time: noon.Add(-time.Hour), Source: consent.FromImport, Notice: "paper"}, // untouched
+		Open:  consent.Entry{State: consent.Granted, Time: noon, Source: consent.FromPage, Notice: "page-de-1"},
+		Click: consent.Entry{State: consent.Denied, Time: noon, Source: consent.FromPage},
+	}
+	if got := s.record(); got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestWrongForms(t *testing.T) {
+	s := newSite(t)
+	for _, form := range []string{"do=", "do=erase", "do=unsubscribe&do=unsubscribe", "do=unsubscribe&open=granted", "do=resubscribe&x=y",
+		"do=save&open=yes", "do=save&mail=granted", "do=save&mail=", "do=save&open=granted&open=denied", "do=save&scope=other", "do=save&notice=x",
+		"open=granted", "x=y"} {
+		if w := s.post(s.link("en"), form); w.Code != 400 || s.record().Version != 0 {
+			t.Errorf("%s: status %d, record %+v", form, w.Code, s.record())
+		}
+	}
+}
+
+// Unsubscribed in "*" beats the scope, so the page must not claim that it could be lifted here.
+func TestUnsubscribedEverywhere(t *testing.T) {
+	s := newSite(t)
+	s.apply(consent.Change{Scope: consent.AnyScope, Mail: consent.Unsubscribed})
+	for _, w := range []*httptest.ResponseRecorder{
+		s.do("GET", s.link("en"), "", ""), s.post(s.link("en"), "do=resubscribe"), s.post(s.link("en"), "do=save&mail=subscribed"),
+	} {
+		body := w.Body.String()
+		if w.Code != 200 || !strings.Contains(body, texts[0].MailOffEverywhere) || strings.Contains(body, "resubscribe") || strings.Contains(body, texts[0].Renewed) {
+			t.Errorf("status %d:\n%s", w.Code, body)
+		}
+	}
+	if s.record().Version != 0 {
+		t.Errorf("record %+v", s.record())
+	}
+	// A link for "*" itself can.
+	link := "/u/" + s.links.Seal(token.Claims{Who: s.who, Scope: consent.AnyScope})
+	w := s.post(link, "do=resubscribe")
+	if w.Code != 200 || s.result().Any.Mail.State != consent.Subscribed || !strings.Contains(w.Body.String(), texts[0].AllLists) {
+		t.Errorf("status %d, %+v", w.Code, s.result())
+	}
+}
+
+func TestLanguages(t *testing.T) {
+	for _, c := range []struct{ mail, accept, want string }{
+		{"", "", "en"}, {"de", "", "de"}, {"de", "en", "de"}, {"en", "de", "en"}, {"de-AT", "", "de"}, {"EN-gb", "de", "en"},
+		{"", "de-CH, en;q=0.5", "de"}, {"", "ja, de;q=0.3", "de"}, {"", "ja", "en"}, {"ja", "de", "de"}, {"ja", "ja", "en"},
+		{"not a tag!", "de", "de"}, {"", "*", "en"}, {"", ";;;q=x", "en"}, {"", strings.Repeat("de,", 1000), "en"}, {"und", "de", "de"},
+	} {
+		if got := textFor(c.mail, c.accept).Lang; got != c.want {
+			t.Errorf("mail %q, reader %.40q: %s, want %s", c.mail, c.accept, got, c.want)
+		}
+	}
+}
+
+// Every language has every text, and a notice of its own.
+func TestTextsAreComplete(t *testing.T) {
+	seen := map[string]bool{}
+	for _, tx := range texts {
+		if seen[tx.Notice] || consent.CheckNotice(tx.Notice) != nil {
+			t.Errorf("%s: notice %q", tx.Lang, tx.Notice)
+		}
+		seen[tx.Notice] = true
+		eachField(tx, func(name, value string) {
+			if strings.TrimSpace(value) == "" {
+				t.Errorf("%s lacks %s", tx.Lang, name)
+			}
+		})
+	}
+}
+
+// The page as a reader's program sees it.
+func TestPageMarkup(t *testing.T) {
+	s := newSite(t)
+	s.apply(consent.Change{Mail: consent.Subscribed, Open: consent.Granted})
+	for _, lang := range []string{"en", "de"} {
+		for name, w := range map[string]*httptest.ResponseRecorder{
+			"page":  s.do("GET", s.link(lang), "", ""),
+			"saved": s.post(s.link(lang), "do=save&click=denied"),
+			"404":   s.do("GET", "/u/x", "", "", "Accept-Language", lang),
+			"400":   s.post(s.link(lang), "x=y"),
+		} {
+			body := w.Body.String()
+			if len(body) >= 20<<10 {
+				t.Errorf("%s: %d bytes", name, len(body))
+			}
+			checkMarkup(t, lang+" "+name, body, lang)
+			if name == "page" || name == "saved" {
+				for _, want := range []string{"m•••@example.org", "newsletter", "Shop &amp; Söhne &lt;GmbH&gt;"} {
+					if !strings.Contains(body, want) {
+						t.Errorf("%s %s lacks %q", lang, name, want)
+					}
+				}
+			}
+		}
+	}
+	// Each radio shows what holds: mail yes, opens yes, clicks (saved above) no.
+	root := parse(t, s.do("GET", s.link("en"), "", "").Body.String())
+	checked := map[string]string{}
+	for n := range elements(root, "input") {
+		if _, ok := attr(n, "checked"); ok {
+			name, _ := attr(n, "name")
+			checked[name], _ = attr(n, "value")
+		}
+	}
+	if fmt.Sprint(checked) != "map[click:denied mail:subscribed open:granted]" {
+		t.Errorf("checked: %v", checked)
+	}
+	// Somebody who never chose sees nothing chosen about tracking.
+	s = newSite(t)
+	body := s.do("GET", s.link("en"), "", "").Body.String()
+	if n := strings.Count(body, " checked"); n != 1 {
+		t.Errorf("%d radios are checked for somebody never seen, want mail alone", n)
+	}
+}
+
+func TestServerKeepsTheHeaders(t *testing.T) {
+	s := newSite(t)
+	srv := httptest.NewServer(s.h)
+	defer srv.Close()
+	res, err := http.PostForm(srv.URL+s.link(""), url.Values{"List-Unsubscribe": {"One-Click"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != 200 || s.record().Mail.State != consent.Unsubscribed {
+		t.Errorf("status %d, %+v", res.StatusCode, s.record())
+	}
+	if res, err = http.Head(srv.URL + s.link("")); err != nil || res.StatusCode != 200 || res.Header.Get("Referrer-Policy") != "no-referrer" {
+		t.Errorf("HEAD: %v, %v", res, err)
+	}
+}
+
+func parse(t *testing.T, body string) *html.Node {
+	t.Helper()
+	root, err := html.Parse(strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
