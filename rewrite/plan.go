@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -174,9 +175,6 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 	}
 
 	raw = append(raw, rawEdit{span{top.end, top.end}, func(s *segments) {
-		if m.cutShort {
-			s.literal('\r', '\n')
-		}
 		if wrap {
 			m.writeWrapFields(s)
 		}
@@ -187,6 +185,9 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 			s.literal('\r', '\n')
 		}
 	}})
+	if m.cutShort && !slices.ContainsFunc(raw, func(e rawEdit) bool { return e.start < e.end && e.end == top.end }) {
+		raw = slices.Insert(raw, 0, rawEdit{span{top.end, top.end}, func(s *segments) { s.literal('\r', '\n') }})
+	}
 	raw = append(raw, bodies...)
 	sort.SliceStable(raw, func(i, j int) bool { return raw[i].start < raw[j].start })
 	var s segments
