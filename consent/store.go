@@ -64,6 +64,10 @@ var (
 // storetest: redisstore and boltstore.
 //
 // No address stands in a key: keys hold an HMAC-SHA-256 of the normalised address.
+//
+// Errors wrap ErrUnreachable where the store does not answer (also when it is closed), ErrForeign
+// where it belongs to another key, and context.Canceled where the caller gave up. An error of one
+// person that wraps none of these is a record that cannot be read.
 type Store interface {
 	// Lookup reads the records of people in scope and in AnyScope, in one round trip for all of
 	// them (one a node in a cluster). The results are in the order of people; the error of one
@@ -73,7 +77,9 @@ type Store interface {
 
 	// Apply makes each change in one atomic step and returns the records after it, in the order
 	// of changes, with AnyScope's record beside each. When it returns without an error for a
-	// change, that change is durable as the store is configured; Result.Err says otherwise.
+	// change, that change is durable as the store is configured; Result.Err says otherwise, also
+	// for a change that Change.Check refuses; the others are made all the same. The returned error
+	// is set only where nothing was changed at all, and then every Result has it too.
 	// Applying what already holds, under the same notice, is no error and changes nothing.
 	Apply(ctx context.Context, changes []Change) ([]Result, error)
 

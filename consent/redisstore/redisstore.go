@@ -55,7 +55,7 @@ const (
 
 	// maxPipeline bounds how many changes go in one round trip, so that a large import neither
 	// keeps other gateways waiting nor runs into the read timeout.
-	maxPipeline = 500
+	maxPipeline = 100
 )
 
 // Store is a consent.Store in Redis. Use Open.

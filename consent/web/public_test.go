@@ -86,9 +86,7 @@ func newSite(t *testing.T) *site {
 	}
 	t.Cleanup(func() { store.Close() })
 	s := &site{t: t, store: &failing{Store: store}, links: token.New(ring)}
-	if s.who, err = consent.ParseAddress("marta@example.org"); err != nil {
-		t.Fatal(err)
-	}
+	s.who = mustParse(t, "marta@example.org")
 	s.h = NewPublic(PublicConfig{Store: s.store, Links: s.links, Company: "Shop & Söhne <GmbH>",
 		Log: slog.New(slog.NewTextHandler(&s.log, nil)), Now: func() time.Time { return noon }})
 	return s
@@ -259,6 +257,43 @@ func TestOneClick(t *testing.T) {
 			}
 		})
 	}
+}
+
+func FuzzReadForm(f *testing.F) {
+	const form = "application/x-www-form-urlencoded"
+	f.Add(form, "List-Unsubscribe=One-Click")
+	f.Add(form, "do=save&open=granted&open=denied")
+	f.Add("multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"List-Unsubscribe\"\r\n\r\nOne-Click\r\n--b--\r\n")
+	f.Add("multipart/form-data; boundary=\"\"", "--\r\n")
+	f.Fuzz(func(t *testing.T, contentType, body string) {
+		r := httptest.NewRequest("POST", "/u/x?do=unsubscribe", strings.NewReader(body))
+		r.Header.Set("Content-Type", contentType)
+		fields, err := readForm(httptest.NewRecorder(), r)
+		if err != nil {
+			return
+		}
+		if len(body) > maxForm {
+			t.Fatalf("%d bytes were read", len(body))
+		}
+		if isOneClick(fields) && !strings.Contains(body, "=") && !strings.Contains(body, "name") {
+			t.Fatalf("%q, %q is taken for one click", contentType, body)
+		}
+		if c, ok := readChoice(fields); ok {
+			base := consent.Change{Who: mustParse(t, "a@example.org"), Scope: "s", Source: consent.FromPage, Time: noon, Mail: c.Mail, Open: c.Open, Click: c.Click}
+			if err := base.Check(); err != nil {
+				t.Fatalf("%q gives a change that no store takes: %v", body, err)
+			}
+		}
+	})
+}
+
+func mustParse(t *testing.T, mailbox string) consent.Address {
+	t.Helper()
+	a, err := consent.ParseAddress(mailbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 // The query of the URL is no body: a scanner may append what it likes.
