@@ -1,0 +1,382 @@
+package relay
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"go.uber.org/goleak"
+
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/token"
+	"github.com/consentgate/consentgate/relay/sign"
+	"github.com/consentgate/consentgate/relay/smarthost"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// sink is a smarthost that keeps what it gets. Some recipients are answered otherwise.
+type sink struct {
+	server *smtp.Server
+	addr   string
+
+	mu       sync.Mutex
+	messages []delivered
+	onData   func() // called behind the dot, before the answer
+}
+
+type delivered struct {
+	from, to string
+	mail     smtp.MailOptions
+	rcpt     smtp.RcptOptions
+	text     string
+}
+
+type sinkSession struct {
+	sink *sink
+	got  delivered
+}
+
+func newSink(t *testing.T, change func(*smtp.Server)) *sink {
+	t.Helper()
+	k := &sink{}
+	k.server = smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &sinkSession{sink: k}, nil }))
+	k.server.Domain = "sink.example.org"
+	k.server.EnableDSN, k.server.EnableSMTPUTF8 = true, true
+	k.server.MaxLineLength = 1 << 20
+	if change != nil {
+		change(k.server)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.addr = l.Addr().String()
+	served := make(chan error, 1)
+	go func() { served <- k.server.Serve(l) }()
+	t.Cleanup(func() {
+		k.server.Close()
+		l.Close()
+		<-served
+	})
+	return k
+}
+
+func (s *sinkSession) Mail(from string, opts *smtp.MailOptions) error {
+	s.got = delivered{from: from, mail: *opts}
+	return nil
+}
+
+func (s *sinkSession) Rcpt(to string, opts *smtp.RcptOptions) error {
+	s.got.to, s.got.rcpt = to, *opts
+	switch local, _, _ := strings.Cut(to, "@"); local {
+	case "nobody":
+		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "<" + to + "> no such user"}
+	case "later":
+		return &smtp.SMTPError{Code: 450, EnhancedCode: smtp.EnhancedCode{4, 2, 1}, Message: "greylisted"}
+	}
+	return nil
+}
+
+func (s *sinkSession) Data(r io.Reader) error {
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	if f := s.sink.onData; f != nil {
+		f()
+	}
+	switch local, _, _ := strings.Cut(s.got.to, "@"); local {
+	case "spam":
+		return &smtp.SMTPError{Code: 554, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "5.7.1 first line\n5.7.1 second line\nthird line"}
+	case "leaving":
+		return &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 3, 2}, Message: "leaving"}
+	}
+	s.got.text = string(text)
+	s.sink.mu.Lock()
+	s.sink.messages = append(s.sink.messages, s.got)
+	s.sink.mu.Unlock()
+	return nil
+}
+
+func (s *sinkSession) Reset()        {}
+func (s *sinkSession) Logout() error { return nil }
+
+func (k *sink) got() []delivered {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return append([]delivered(nil), k.messages...)
+}
+
+// last returns the message that came last.
+func (k *sink) last(t *testing.T) delivered {
+	t.Helper()
+	all := k.got()
+	if len(all) == 0 {
+		t.Fatal("the smarthost got nothing")
+	}
+	return all[len(all)-1]
+}
+
+// fixedStore knows some people by the local part of their addresses, the same in all scopes but
+// where the scope is "other", in which nobody ever said anything.
+type fixedStore struct {
+	mu      sync.Mutex
+	lookups int
+	err     error         // of every lookup
+	block   chan struct{} // not nil: lookups wait for their context
+	short   bool          // answers with too few results
+}
+
+var errStoreDown = fmt.Errorf("%w: dial 10.9.8.7:6379: refused", consent.ErrUnreachable)
+
+func (s *fixedStore) Lookup(ctx context.Context, scope consent.Scope, people []consent.Address) ([]consent.Result, error) {
+	s.mu.Lock()
+	s.lookups++
+	err, short := s.err, s.short
+	s.mu.Unlock()
+	if s.block != nil {
+		<-ctx.Done()
+		err = ctx.Err()
+	}
+	results := make([]consent.Result, len(people))
+	for i, who := range people {
+		r := &results[i]
+		r.Scope.Scope, r.Any.Scope = scope, consent.AnyScope
+		if r.Err = err; err != nil || scope == "other" {
+			continue
+		}
+		switch local, _, _ := strings.Cut(who.String(), "@"); local {
+		case "both":
+			r.Scope.Open.State, r.Scope.Click.State = consent.Granted, consent.Granted
+		case "gone":
+			r.Scope.Mail.State = consent.Unsubscribed
+		case "shard":
+			r.Err = errStoreDown
+		}
+	}
+	if short {
+		return nil, nil
+	}
+	return results, err
+}
+
+func (s *fixedStore) Apply(context.Context, []consent.Change) ([]consent.Result, error) {
+	return nil, errors.New("the relay writes no consent")
+}
+func (s *fixedStore) Ping(context.Context) error { return nil }
+func (s *fixedStore) Close() error               { return nil }
+
+// testbed is a relay between a client and a sink.
+type testbed struct {
+	*Server
+	t      *testing.T
+	sink   *sink
+	store  *fixedStore
+	ring   *keyring.Ring
+	signer *sign.Signer
+	next   *smarthost.Client
+	log    *lockedBuffer
+	stop   context.CancelFunc
+	done   chan error
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// start runs a relay. change may set its configuration and what belongs to it, before it is made.
+func start(t *testing.T, change func(*Config, *testbed)) *testbed {
+	t.Helper()
+	b := prepare(t, change)
+	ctx, cancel := context.WithCancel(context.Background())
+	b.stop, b.done = cancel, make(chan error, 1)
+	go func() { b.done <- b.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-b.done:
+			if err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Error("Run does not end")
+		}
+	})
+	return b
+}
+
+func prepare(t *testing.T, change func(*Config, *testbed)) *testbed {
+	t.Helper()
+	b := &testbed{t: t, store: &fixedStore{}, ring: keyring.Ephemeral(), log: &lockedBuffer{}}
+	cfg := Config{
+		Hostname:      "gate.example.org",
+		Listen:        []string{"127.0.0.1:0"},
+		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		KnownScopes:   []consent.Scope{"news.example.org", "other"},
+		Policy:        consent.Policy{WhenUnreachable: consent.Defer},
+		BaseURL:       "https://mail.example.org",
+		TempDir:       t.TempDir(),
+		Log:           slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Now:           func() time.Time { return time.Date(2026, 11, 2, 10, 0, 0, 0, time.UTC) },
+	}
+	if change != nil {
+		change(&cfg, b)
+	}
+	if b.sink == nil {
+		b.sink = newSink(t, nil)
+	}
+	if b.next == nil {
+		b.next = newNext(t, b.sink.addr)
+	}
+	var err error
+	if b.Server, err = New(cfg, b.store, token.New(b.ring), b.signer, b.next); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func newNext(t *testing.T, addr string) *smarthost.Client {
+	t.Helper()
+	c, err := smarthost.New(smarthost.Config{URLs: []string{"smtp://" + addr}, Hostname: "gate.example.org", ConnectTimeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// client speaks SMTP line by line.
+type client struct {
+	t *testing.T
+	net.Conn
+	r *bufio.Reader
+}
+
+// dial connects to the first listener and does not read the greeting.
+func (b *testbed) dial() *client {
+	b.t.Helper()
+	a := b.Addrs()[0]
+	c, err := net.Dial(a.Network(), a.String())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	return &client{b.t, c, bufio.NewReader(c)}
+}
+
+// hello connects and says EHLO.
+func (b *testbed) hello() *client {
+	b.t.Helper()
+	c := b.dial()
+	c.expect("220")
+	c.say("EHLO client.example.org")
+	c.expect("250")
+	return c
+}
+
+// say sends a line.
+func (c *client) say(format string, args ...any) {
+	c.t.Helper()
+	c.raw(fmt.Sprintf(format, args...) + "\r\n")
+}
+
+// raw sends bytes as they are. That the peer closed meanwhile is seen when the answer is read.
+func (c *client) raw(s string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c, s); err != nil && !errors.Is(err, net.ErrClosed) {
+		c.t.Logf("write: %v", err)
+	}
+}
+
+// reply reads a reply of one or more lines; the error is io.EOF where the connection ended.
+func (c *client) reply() (string, error) {
+	var lines []string
+	for {
+		line, err := c.r.ReadString('\n')
+		if err != nil {
+			return strings.Join(lines, "\n"), err
+		}
+		line = strings.TrimSuffix(line, "\r\n")
+		lines = append(lines, line)
+		if len(line) < 4 || line[3] != '-' {
+			return strings.Join(lines, "\n"), nil
+		}
+	}
+}
+
+// expect reads a reply that begins like that and returns it.
+func (c *client) expect(prefix string) string {
+	c.t.Helper()
+	got, err := c.reply()
+	if err != nil || !strings.HasPrefix(got, prefix) {
+		c.t.Fatalf("got %q, %v; want %q", got, err, prefix)
+	}
+	return got
+}
+
+func (c *client) expectEnd() {
+	c.t.Helper()
+	if got, err := c.reply(); err == nil || got != "" {
+		c.t.Fatalf("got %q, want the end of the connection", got)
+	}
+}
+
+// envelope says MAIL and RCPT.
+func (c *client) envelope(to string) {
+	c.t.Helper()
+	c.say("MAIL FROM:<news@example.org>")
+	c.expect("250")
+	c.say("RCPT TO:<%s>", to)
+	c.expect("250")
+}
+
+// send sends a message to one recipient and returns the answer.
+func (c *client) send(to, message string) string {
+	c.t.Helper()
+	c.envelope(to)
+	c.say("DATA")
+	c.expect("354")
+	c.raw(strings.ReplaceAll(message, "\r\n.", "\r\n..") + "\r\n.\r\n")
+	got, err := c.reply()
+	if err != nil {
+		c.t.Fatalf("answer to the message: %q, %v", got, err)
+	}
+	return got
+}
+
+const newsletter = "From: News <news@example.org>\r\nTo: joe@example.com\r\nSubject: hello\r\nMIME-Version: 1.0\r\n" +
+	"Content-Type: text/html; charset=utf-8\r\n\r\n" +
+	"<html><body><p>Hello!</p><img src=\"https://t.example.net/open.gif\" width=\"1\" height=\"1\"></body></html>"
+
+// header returns the header of a message, unfolded.
+func header(text string) string {
+	h, _, _ := strings.Cut(text, "\r\n\r\n")
+	return strings.NewReplacer("\r\n\t", " ", "\r\n ", " ").Replace(h) + "\r\n"
+}
