@@ -113,7 +113,7 @@ type Message struct {
 type fieldEdit struct {
 	span
 	when    variants
-	list    bool // only where a List-Unsubscribe of ours takes its place
+	list    bool // only where links of ours are put in
 	finding int  // -1 for none
 }
 

@@ -19,8 +19,9 @@ type Variant struct {
 	// quotes, white space or any of <>&. Empty for machine mail: then nothing is inserted.
 	Link string
 	// OneClick is the URI of the List-Unsubscribe field that goes with List-Unsubscribe-Post
-	// (RFC 8058), MailTo a mailto: URI that stands beside it. An empty OneClick: no List fields
-	// of ours, and the sender's own are left alone.
+	// (RFC 8058), MailTo a mailto: URI that stands beside it. Where OneClick is empty and Link
+	// is not, the copy carries no List fields, for a receipt cannot be unsubscribed from; only
+	// where no text part can hold Link does it stand in a List-Unsubscribe without one-click.
 	OneClick, MailTo string
 	// Language of the footer, RFC 5646; a language without a footer gets English.
 	Language string
@@ -115,7 +116,7 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 		}
 	}
 	for _, f := range m.fields {
-		if f.when&key.bit != 0 && (!f.list || key.list) {
+		if f.when&key.bit != 0 && (!f.list || key.link || key.list) {
 			cut(f.span, f.finding)
 		}
 	}
@@ -178,8 +179,13 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 		if wrap {
 			m.writeWrapFields(s)
 		}
-		if key.list {
+		switch {
+		case key.list:
 			writeListFields(s, key.mailto)
+		case key.link && !wrap && !m.hasFooterPlace():
+			s.literal([]byte("List-Unsubscribe: <")...)
+			s.hole(holeLink, plainFill)
+			s.literal([]byte(">\r\n")...)
 		}
 		if top.body == top.end {
 			s.literal('\r', '\n')

@@ -410,6 +410,15 @@ func TestHeaderFields(t *testing.T) {
 	}
 	v := variant(true, false)
 	v.OneClick = ""
+	calendar := parse(t, message("Content-Type: text/calendar\n", "BEGIN:VCALENDAR\n"))
+	if got := string(render(t, calendar, v)); !strings.Contains(got, "\r\nList-Unsubscribe: <"+testLink+">\r\n\r\nBEGIN") {
+		t.Errorf("without a text part the field is the link, got\n%s", got)
+	}
+	got = string(render(t, m, v))
+	if strings.Contains(got, "List-Unsubscribe") {
+		t.Errorf("a receipt cannot be unsubscribed from, got\n%s", got)
+	}
+	v.Link = ""
 	got = string(render(t, m, v))
 	if !strings.Contains(got, "List-Unsubscribe: <https://s.example/u>\r\n") || !strings.Contains(got, "Disposition-Notification-To") || strings.Contains(got, "secret") {
 		t.Errorf("without a pair of ours, got\n%s", got)

@@ -54,7 +54,7 @@ type flat struct {
 	kind       Kind
 	start, end int
 	name       string // of a tag
-	data       string // the text of a comment, decoded as x/net does
+	data       string // of all but tags and texts, decoded as x/net does
 	attrs      string // name=value, decoded
 	selfClose  bool
 }
@@ -165,6 +165,7 @@ func flatten(z *xhtml.Tokenizer, tt xhtml.TokenType, src []byte, start, end int)
 		f.data = string(z.Text())
 	case xhtml.DoctypeToken:
 		f.kind = Doctype
+		f.data = string(z.Text())
 	}
 	return f
 }
@@ -183,26 +184,26 @@ func mineFlat(t *Token, src []byte) flat {
 		f.selfClose = t.SelfClosing
 		seen := map[string]bool{}
 		var b strings.Builder
-		for i, a := range t.Attrs {
+		for _, a := range t.Attrs {
 			name := lowerName(src[a.NameStart:a.NameEnd])
 			if seen[name] {
 				continue
 			}
 			seen[name] = true
 			fmt.Fprintf(&b, "%q=%q ", name, decodedValue(src, a))
-			// x/net looks for /> by the last attribute that it kept. Where the last one is a duplicate with
-			// an unquoted value that ends with /, it wrongly sees one. i is the last kept.
-			_ = i
 		}
 		f.attrs = b.String()
 		if n := len(t.Attrs); n > 0 {
-			if last := t.Attrs[n-1]; last.HasValue && last.Quote == 0 && last.End == t.End-1 && src[last.End-1] == '/' && duplicate(t, src, n-1) {
+			// x/net tells /> from a value that ends with / by the last attribute that it kept. Where the last
+			// one is a duplicate, which it did not keep, it sees a /> that is none.
+			last := t.Attrs[n-1]
+			if last.HasValue && last.Quote == 0 && last.End == t.End-1 && src[last.End-1] == '/' && duplicate(t, src, n-1) {
 				f.selfClose = true
 			}
 		}
-	case Comment, Bogus:
-		f.data = decodedText(src[t.DataStart:t.DataEnd])
-	case CDATA:
+	case Doctype:
+		f.data = decodedText(bytes.TrimLeft(src[t.DataStart:t.DataEnd], " \t\r\n\f"))
+	case Comment, Bogus, CDATA:
 		f.data = decodedText(src[t.DataStart:t.DataEnd])
 	}
 	return f

@@ -18,9 +18,12 @@ func New(src []byte) *Tokenizer {
 	return z
 }
 
-// Reset begins anew with src, and keeps the memory of the Tokenizer.
+// Reset begins anew with src, and keeps the memory of the Tokenizer, unless it has become large.
 func (z *Tokenizer) Reset(src []byte) {
 	z.src, z.pos, z.raw = src, 0, ""
+	if cap(z.attrs) > 4096 {
+		z.attrs = nil
+	}
 	z.open.reset()
 }
 

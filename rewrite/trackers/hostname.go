@@ -13,7 +13,7 @@ import (
 func canonicalHost(h string) (string, bool) {
 	plain := true
 	for i := range len(h) {
-		if c := h[i]; c >= 0x80 || !hostByte(c) || lower(c) != c {
+		if c := h[i]; !hostBytes[c] || 'A' <= c && c <= 'Z' {
 			plain = false
 			break
 		}
@@ -29,7 +29,7 @@ func canonicalHost(h string) (string, bool) {
 		}
 		h = asciiLabels(strings.Map(foldHostRune, h))
 		for i := range len(h) {
-			if !hostByte(h[i]) {
+			if !hostBytes[h[i]] {
 				return "", false
 			}
 		}
@@ -38,11 +38,14 @@ func canonicalHost(h string) (string, bool) {
 	return h, h != "" && h[0] != '.'
 }
 
-// hostByte says whether a byte may stand in a host: all of ASCII but the URL Standard's
+// hostBytes are the bytes that may stand in a host: all of ASCII but the URL Standard's
 // forbidden domain code points.
-func hostByte(c byte) bool {
-	return c > ' ' && c < 0x7f && strings.IndexByte(`#%/:<>?@[\]^|`, c) < 0
-}
+var hostBytes = func() (t [256]bool) {
+	for c := byte('!'); c < 0x7f; c++ {
+		t[c] = strings.IndexByte(`#%/:<>?@[\]^|`, c) < 0
+	}
+	return t
+}()
 
 func foldHostRune(c rune) rune {
 	switch {

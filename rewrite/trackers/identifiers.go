@@ -6,29 +6,39 @@ import "strings"
 type nameSet struct {
 	exact    map[string]struct{}
 	prefixes []string
+	first    [256]bool // the first bytes of them all, to rule most names out at once
 }
 
 // newNameSet takes names, case ignored, perhaps with one "*" at the end.
 func newNameSet(globs []string) nameSet {
 	s := nameSet{exact: map[string]struct{}{}}
 	for _, g := range globs {
-		g = strings.ToLower(g)
-		if p, ok := strings.CutSuffix(g, "*"); ok {
-			s.prefixes = append(s.prefixes, p)
-		} else {
-			s.exact[g] = struct{}{}
-		}
+		s.add(strings.ToLower(g))
 	}
 	return s
 }
 
-func (s nameSet) with(more nameSet) nameSet {
-	all := nameSet{exact: map[string]struct{}{}, prefixes: append(append([]string(nil), s.prefixes...), more.prefixes...)}
-	for n := range s.exact {
-		all.exact[n] = struct{}{}
+func (s *nameSet) add(glob string) {
+	if glob == "" {
+		return
 	}
-	for n := range more.exact {
-		all.exact[n] = struct{}{}
+	s.first[glob[0]] = true
+	if p, ok := strings.CutSuffix(glob, "*"); ok {
+		s.prefixes = append(s.prefixes, p)
+	} else {
+		s.exact[glob] = struct{}{}
+	}
+}
+
+func (s *nameSet) with(more *nameSet) nameSet {
+	all := nameSet{exact: map[string]struct{}{}}
+	for _, set := range []*nameSet{s, more} {
+		for n := range set.exact {
+			all.add(n)
+		}
+		for _, p := range set.prefixes {
+			all.add(p + "*")
+		}
 	}
 	return all
 }
@@ -37,7 +47,10 @@ func (s nameSet) with(more nameSet) nameSet {
 const longestName = 64
 
 // has says whether a name, as it stands in a query, is in the set.
-func (s nameSet) has(written string) bool {
+func (s *nameSet) has(written string) bool {
+	if written == "" || !s.first[lower(written[0])] && written[0] != '%' && written[0] > ' ' {
+		return false
+	}
 	var buf [longestName]byte
 	n := 0
 	for i := 0; i < len(written); {

@@ -136,6 +136,7 @@ func (t *ruleText) compile() (*Rule, error) {
 		var c condition
 		c.name, err = parsePattern(name)
 		note(err)
+		c.literal, _ = c.name.literal()
 		if valued {
 			c.value, err = parsePattern(value)
 			note(err)

@@ -17,8 +17,9 @@ type Rule struct {
 
 // A condition is a parameter that must be there.
 type condition struct {
-	name  pattern
-	value pattern // nil: any
+	name    pattern
+	literal string  // the name, where it is no pattern
+	value   pattern // nil: any
 }
 
 // matches says whether the rule fires for the address and, where it has a decoder, what
@@ -60,6 +61,9 @@ func (r *Rule) hasParams(query string) bool {
 }
 
 func (c *condition) in(query string) bool {
+	if c.literal != "" && !strings.Contains(query, c.literal) && strings.IndexByte(query, '%') < 0 {
+		return false
+	}
 	for query != "" {
 		var p pair
 		p, query = nextPair(query)
@@ -75,11 +79,12 @@ func (c *condition) in(query string) bool {
 type index struct {
 	byLabel   map[string][]int32 // rules of certain hosts, by hostGlob.key
 	bySegment map[string][]int32 // rules of any host, by the first segment of their path
-	rest      []int32            // rules of any host whose first segment is a pattern
+	byFirst   map[string][]int32 // those whose first segment is a pattern, by the hosts' first label
+	rest      []int32            // those that have none, either
 }
 
 func buildIndex(rules []*Rule) index {
-	x := index{byLabel: map[string][]int32{}, bySegment: map[string][]int32{}}
+	x := index{byLabel: map[string][]int32{}, bySegment: map[string][]int32{}, byFirst: map[string][]int32{}}
 	add := func(m map[string][]int32, key string, i int32) {
 		if l := m[key]; len(l) == 0 || l[len(l)-1] != i {
 			m[key] = append(l, i)
@@ -104,9 +109,25 @@ func buildIndex(rules []*Rule) index {
 				continue
 			}
 		}
+		if r.firstLabels() {
+			for _, g := range r.hosts {
+				add(x.byFirst, g.labels[0], i)
+			}
+			continue
+		}
 		x.rest = append(x.rest, i)
 	}
 	return x
+}
+
+// firstLabels says whether all hosts of the rule are of the form "click.**".
+func (r *Rule) firstLabels() bool {
+	for _, g := range r.hosts {
+		if !g.any || strings.ContainsAny(g.labels[0], "*?") {
+			return false
+		}
+	}
+	return len(r.hosts) > 0
 }
 
 // find returns the first rule that fires for the address, nil if none, and what its decoder
@@ -125,8 +146,13 @@ func (r *Rules) find(a *address) (rule *Rule, raw string) {
 	if strings.IndexByte(first, '%') >= 0 {
 		first = unescape(first, false)
 	}
+	label := a.host
+	if i := strings.IndexByte(label, '.'); i >= 0 {
+		label = label[:i]
+	}
 	best := int32(len(r.rules))
-	for _, candidates := range [3][]int32{r.index.byLabel[hostKey(a.host)], r.index.bySegment[first], r.index.rest} {
+	x := &r.index
+	for _, candidates := range [4][]int32{x.byLabel[hostKey(a.host)], x.bySegment[first], x.byFirst[label], x.rest} {
 		for _, i := range candidates {
 			if i >= best {
 				break

@@ -66,8 +66,8 @@ func (r *Rules) With(more *Rules) *Rules {
 	return &Rules{
 		rules:       rules,
 		index:       buildIndex(rules),
-		identifiers: more.identifiers.with(r.identifiers),
-		signatures:  more.signatures.with(r.signatures),
+		identifiers: more.identifiers.with(&r.identifiers),
+		signatures:  more.signatures.with(&r.signatures),
 		ownPages:    append(append([]string(nil), more.ownPages...), r.ownPages...),
 		allow:       more.allow.with(r.allow),
 		trackers:    more.trackers.with(r.trackers),
