@@ -170,7 +170,7 @@ func TestLinear(t *testing.T) {
 		}
 		return best
 	}
-	short, long := hostile(1<<16), hostile(1<<19)
+	short, long := hostile(1<<14), hostile(1<<17)
 	for name := range short {
 		a, b := fastest(short[name]), fastest(long[name])
 		if b > 24*a && b > 20*time.Millisecond {

@@ -72,7 +72,7 @@ func (o *openElements) start(src []byte, t *Token) (raw string) {
 		}
 		o.push(element{key: key, ns: ns})
 		return ""
-	case known.traits&void != 0:
+	case known.traits&unlisted != 0:
 		return ""
 	case known.traits&needsTable != 0 && !o.inTable():
 		return "" // ignored (§13.2.6.4.7)
@@ -133,9 +133,7 @@ func (o *openElements) leave() {
 func (o *openElements) end(name []byte) {
 	key := nameKey(name)
 	if o.n > 0 && o.stack[o.n-1].ns == html && o.stack[o.n-1].key == key {
-		if o.stack[o.n-1].traits&stays == 0 {
-			o.n--
-		}
+		o.n--
 		return
 	}
 	known := lookup(name, key)
@@ -155,7 +153,7 @@ func (o *openElements) end(name []byte) {
 
 // endHTML closes the nearest open HTML element of that name, if its end tag reaches it (§13.2.6.4.7).
 func (o *openElements) endHTML(key uint64, tr traits) {
-	if tr&(void|stays) != 0 {
+	if tr&unlisted != 0 {
 		return
 	}
 	stop := special // any other end tag
@@ -175,10 +173,14 @@ func (o *openElements) endHTML(key uint64, tr traits) {
 			if e.point != noPoint {
 				return // all of them end a scope and are special
 			}
-		case e.key == key:
-			if blocks > 0 && tr&formatting != 0 {
+		case e.key == key || e.traits&tr&heading != 0:
+			switch {
+			case blocks > 0 && tr&formatting != 0:
 				o.adopt(i, blocks, last)
-			} else {
+			case tr&alone != 0:
+				copy(o.stack[i:o.n], o.stack[i+1:o.n])
+				o.n--
+			default:
 				o.n = i
 			}
 			return

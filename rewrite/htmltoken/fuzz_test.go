@@ -165,7 +165,7 @@ func flatten(z *xhtml.Tokenizer, tt xhtml.TokenType, src []byte, start, end int)
 		f.data = string(z.Text())
 	case xhtml.DoctypeToken:
 		f.kind = Doctype
-		f.data = string(z.Text())
+		f.data = strings.ReplaceAll(string(z.Text()), "\ufffd", "\x00")
 	}
 	return f
 }
@@ -202,7 +202,9 @@ func mineFlat(t *Token, src []byte) flat {
 			}
 		}
 	case Doctype:
+		// x/net leaves out the space before, and leaves NUL as it is, against §13.2.5.55.
 		f.data = decodedText(bytes.TrimLeft(src[t.DataStart:t.DataEnd], " \t\r\n\f"))
+		f.data = strings.ReplaceAll(f.data, "\ufffd", "\x00")
 	case Comment, Bogus, CDATA:
 		f.data = decodedText(src[t.DataStart:t.DataEnd])
 	}

@@ -6,7 +6,7 @@ import "strings"
 type traits uint32
 
 const (
-	void       traits = 1 << iota // never has content
+	unlisted   traits = 1 << iota // void elements, and html, head, body, whose end tags close nothing here
 	special                       // §13.2.4.2, the special elements of HTML
 	scope                         // ends a scope (§13.2.4.2)
 	tableScope                    // ends a table scope
@@ -15,7 +15,8 @@ const (
 	needsTable                    // its start tag is ignored outside of a table
 	table                         // table
 	formatting                    // its end tag runs the adoption agency
-	stays                         // its end tag closes nothing: body, html
+	heading                       // its end tag closes any of them
+	alone                         // its end tag leaves open what is inside
 	closesP                       // its start tag closes an open p
 	closesSame                    // its start tag closes an open element of the same name
 	breakout                      // leaves foreign content (§13.2.6.5)
@@ -30,7 +31,8 @@ const (
 
 // element names, by trait. All are in lower case, as names are compared (§13.2.5.8).
 var namesOf = map[traits]string{
-	void: `area base basefont bgsound br col embed frame hr image img input keygen link meta param source track wbr`,
+	unlisted: `area base basefont bgsound body br col embed frame head hr html image img input
+		keygen link meta param source track wbr`,
 	special: `address applet area article aside base basefont bgsound blockquote body br button caption center col
 		colgroup dd details dir div dl dt embed fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6
 		head header hgroup hr html iframe img input keygen li link listing main marquee menu meta nav noembed noframes
@@ -43,7 +45,8 @@ var namesOf = map[traits]string{
 	needsTable: `caption col colgroup tbody td tfoot th thead tr`,
 	table:      `table`,
 	formatting: `a b big code em font i nobr s small strike strong tt u`,
-	stays:      `body html`,
+	heading:    `h1 h2 h3 h4 h5 h6`,
+	alone:      `form`,
 	closesP: `address article aside blockquote center dd details dialog dir div dl dt fieldset figcaption figure footer
 		form h1 h2 h3 h4 h5 h6 header hgroup hr li listing main menu nav ol p plaintext pre search section summary
 		ul xmp`,

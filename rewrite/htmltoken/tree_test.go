@@ -126,7 +126,7 @@ func TestForeignBroken(t *testing.T) {
 	vocabulary := strings.Fields(`<svg> <svg> <math> </svg> </math> <g> </g> <foreignObject> </foreignObject> <desc> </desc>
 		<mi> </mi> <mtext> </mtext> <annotation-xml> </annotation-xml> <annotation-xml/encoding=text/html/> <mglyph>
 		<div> </div> <p> </p> <span> </span> <b> </b> <br> </br> <img> <font> <font/color=red> </font> <table> <td> </td> </table> <tr> </tr>
-		<a> </a> <ul> <li> </li> </ul> <svg/> <path/> <h1> </h1> </body> <center> </center>`)
+		<a> </a> <ul> <li> </li> </ul> <svg/> <path/> <h1> </h1> </h2> <form> </form> </head> </body> <center> </center>`)
 	r := rand.New(rand.NewPCG(3, 4))
 	wrong := 0
 	const n = 20000
