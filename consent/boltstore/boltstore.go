@@ -22,6 +22,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -57,7 +58,11 @@ func Open(path string, ring *keyring.Ring) (*Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("consent store: %w", err)
 	}
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType})
+	var db *bolt.DB
+	err := guard(func() (err error) {
+		db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType})
+		return err
+	})
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("consent store %s is held by another process: a gateway is running; speak to it, or stop it first", path)
@@ -80,7 +85,12 @@ func Open(path string, ring *keyring.Ring) (*Store, error) {
 // begin checks whose store this is, and marks it as ours where it is new.
 func (s *Store) begin(fingerprint string) error {
 	isNew := false
-	err := s.db.View(func(tx *bolt.Tx) error {
+	err := s.view(func(tx *bolt.Tx) error {
+		if info, err := os.Stat(s.db.Path()); err != nil {
+			return err
+		} else if info.Size() < tx.Size() {
+			return fmt.Errorf("%w: it has %d bytes of %d", errDamaged, info.Size(), tx.Size())
+		}
 		meta := tx.Bucket(metaBucket)
 		if meta == nil {
 			name, _ := tx.Cursor().First()
@@ -96,7 +106,7 @@ func (s *Store) begin(fingerprint string) error {
 			return consent.ErrForeign
 		}
 		if tx.Bucket(recordsBucket) == nil {
-			return errors.New("it is damaged: its records are gone")
+			return fmt.Errorf("%w: its records are gone", errDamaged)
 		}
 		return nil
 	})
@@ -123,7 +133,7 @@ func (s *Store) Lookup(ctx context.Context, scope consent.Scope, people []consen
 	results := make([]consent.Result, len(people))
 	err := ctx.Err()
 	if err == nil {
-		err = s.db.View(func(tx *bolt.Tx) error {
+		err = s.view(func(tx *bolt.Tx) error {
 			r := s.reader(tx)
 			for i, who := range people {
 				results[i] = r.result(who, scope)
@@ -144,14 +154,16 @@ func (s *Store) Apply(ctx context.Context, changes []consent.Change) ([]consent.
 	}
 	// What holds already costs no commit: a link that is clicked again and again writes nothing.
 	news := false
-	err = s.db.View(func(tx *bolt.Tx) (err error) {
+	err = s.view(func(tx *bolt.Tx) (err error) {
 		news, err = s.apply(tx, changes, results)
 		return err
 	})
 	if err == nil && news {
-		err = s.db.Batch(func(tx *bolt.Tx) error { // may run more than once
-			_, err := s.apply(tx, changes, results)
-			return err
+		err = guard(func() error {
+			return s.db.Batch(func(tx *bolt.Tx) error { // may run more than once
+				_, err := s.apply(tx, changes, results)
+				return err
+			})
 		})
 	}
 	return results, fail(results, err)
@@ -196,7 +208,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return fail(nil, s.db.View(func(*bolt.Tx) error { return nil }))
+	return fail(nil, s.view(func(*bolt.Tx) error { return nil }))
 }
 
 // Close waits for what is under way and lets go of the file. Later calls fail.
@@ -238,6 +250,24 @@ func (r *reader) result(who consent.Address, scope consent.Scope) consent.Result
 		return consent.Result{Err: err}
 	}
 	return consent.Result{Scope: rec, Any: any}
+}
+
+var errDamaged = errors.New("the file is damaged: bring back a copy")
+
+// guard runs f and makes an error of what bbolt does with a damaged file, which is to panic, or
+// to read behind the end of a file that was cut. Damage must not take the mail down with it.
+func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w (%v)", errDamaged, r)
+		}
+	}()
+	return f()
+}
+
+func (s *Store) view(f func(*bolt.Tx) error) error {
+	return guard(func() error { return s.db.View(f) })
 }
 
 // fail puts err, in the words of package consent, into every result and returns it.
