@@ -43,8 +43,8 @@ type conn struct {
 	mu       sync.Mutex
 	phase    phase
 	draining bool
-	poisoned bool  // lostCR was found: nothing more is read
-	ended    bool  // a read timed out, or the budget is used up: nothing more is read
+	poisoned bool  // lostCR has found one: nothing more is read
+	ended    bool  // that was said, a read timed out, or the budget is used up: nothing more is read
 	limited  bool  // a message was refused before its end:
 	budget   int64 // so many bytes more are swallowed
 	once     sync.Once
@@ -52,7 +52,12 @@ type conn struct {
 
 func (c *conn) Read(p []byte) (int, error) {
 	c.mu.Lock()
-	if c.poisoned || c.ended {
+	switch {
+	case c.poisoned && !c.ended:
+		c.ended = true
+		c.mu.Unlock()
+		return 0, poison
+	case c.ended:
 		c.mu.Unlock()
 		return 0, io.EOF
 	}
@@ -71,10 +76,13 @@ func (c *conn) Read(p []byte) (int, error) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.lost.found(p[:n]) {
-		// What came before in p is lost with it; it was pipelined ahead of the message.
+	if i := c.lost.find(p[:n]); i >= 0 {
 		c.poisoned = true
-		return 0, poison
+		if i == 0 {
+			c.ended = true
+			return 0, poison
+		}
+		return i, nil // the next Read says so; what came before may belong to other messages
 	}
 	if c.limited {
 		if c.budget -= int64(n); c.budget < 0 {

@@ -161,22 +161,21 @@ type lostCR struct {
 	state int // 0 within a line, 1 behind LF, 2 behind LF dot, 3 behind LF dot CR
 }
 
-// found takes the next bytes and reports whether "\n.\r" without an LF behind was among them.
-func (l *lostCR) found(p []byte) bool {
-	for len(p) > 0 {
+// find takes the next bytes and returns the index of the byte that makes a CR behind "\n." a bare
+// one, or -1.
+func (l *lostCR) find(p []byte) int {
+	for i := 0; i < len(p); i++ {
 		if l.state == 0 {
-			i := bytes.IndexByte(p, '\n')
-			if i < 0 {
-				return false
+			n := bytes.IndexByte(p[i:], '\n')
+			if n < 0 {
+				return -1
 			}
-			l.state, p = 1, p[i+1:]
+			i, l.state = i+n, 1
 			continue
 		}
-		c := p[0]
-		p = p[1:]
-		switch {
+		switch c := p[i]; {
 		case l.state == 3 && c != '\n':
-			return true
+			return i
 		case c == '\n':
 			l.state = 1
 		case l.state == 1 && c == '.':
@@ -187,5 +186,5 @@ func (l *lostCR) found(p []byte) bool {
 			l.state = 0
 		}
 	}
-	return false
+	return -1
 }
