@@ -36,25 +36,6 @@ type footerSpot struct {
 
 const maxStack = 512
 
-// fetching names the attributes that a reader may fetch from on opening the mail.
-var fetching = map[string]bool{
-	"src": true, "srcset": true, "lowsrc": true, "dynsrc": true, "longdesc": true, "poster": true, "background": true,
-	"data": true, "codebase": true, "code": true, "archive": true, "manifest": true, "profile": true, "icon": true,
-	"imagesrcset": true, "xlink:href": true, "o:href": true, "datasrc": true, "classid": true, "movie": true,
-}
-
-// hrefFetches names the elements whose href is fetched without a click.
-var hrefFetches = map[string]bool{"link": true, "image": true, "use": true, "feimage": true, "script": true, "font-face-uri": true}
-
-// goWhole names the elements that are nothing without what they fetch: they go as a whole.
-var goWhole = map[string]bool{
-	"img": true, "image": true, "bgsound": true, "embed": true, "iframe": true, "frame": true, "link": true, "track": true,
-	"source": true, "amp-img": true, "amp-pixel": true, "v:image": true, "v:imagedata": true, "v:fill": true,
-}
-
-// pictures names the elements that a reader sees as a picture, whose size tells a pixel.
-var pictures = map[string]bool{"img": true, "image": true, "v:image": true, "amp-img": true, "bgsound": true, "iframe": true, "embed": true}
-
 var voids = map[string]bool{
 	"area": true, "base": true, "basefont": true, "bgsound": true, "br": true, "col": true, "embed": true, "frame": true, "hr": true, "img": true,
 	"image": true, "input": true, "keygen": true, "link": true, "meta": true, "param": true, "source": true, "track": true, "wbr": true,
@@ -189,12 +170,6 @@ func lowerName(b []byte) string {
 // close pops the elements that a start tag closes by itself (WHATWG HTML §13.1.2.4), as far as
 // it matters for knowing what is hidden.
 func (f *htmlFinder) close(name string) {
-	top := func() string {
-		if len(f.stack) == 0 {
-			return ""
-		}
-		return f.stack[len(f.stack)-1].name
-	}
 	upTo := func(names, stops string) {
 		for i := len(f.stack) - 1; i >= 0; i-- {
 			n := " " + f.stack[i].name + " "
@@ -208,7 +183,7 @@ func (f *htmlFinder) close(name string) {
 	}
 	switch name {
 	case "p", "div", "table", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "center", "blockquote", "section", "article", "pre", "hr", "form":
-		if top() == "p" {
+		if f.parent() == "p" {
 			f.stack = f.stack[:len(f.stack)-1]
 		}
 	case "td", "th":
@@ -220,7 +195,7 @@ func (f *htmlFinder) close(name string) {
 	case "li":
 		upTo(" li ", " ul ol ")
 	case "option":
-		if top() == "option" {
+		if f.parent() == "option" {
 			f.stack = f.stack[:len(f.stack)-1]
 		}
 	}
@@ -252,7 +227,7 @@ func (f *htmlFinder) endTag(tok *htmltoken.Token) {
 // comment looks into conditional comments, which Outlook reads as markup.
 func (f *htmlFinder) comment(tok *htmltoken.Token) {
 	data := f.bytes(tok.DataStart, tok.DataEnd)
-	if f.depth > 4 || !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("[if")) {
+	if !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("[if")) {
 		return
 	}
 	open := bytes.Index(data, []byte("]>"))
@@ -263,89 +238,27 @@ func (f *htmlFinder) comment(tok *htmltoken.Token) {
 	if i := bytes.LastIndex(bytes.ToLower(data), []byte("<![endif]")); i > open {
 		end = i
 	}
-	stack := len(f.stack)
+	f.inside(tok.DataStart+open+2, tok.DataStart+end)
+}
+
+// inside walks markup inside of a token; the elements that it leaves open are its own.
+func (f *htmlFinder) inside(from, to int) {
+	if f.depth > 4 {
+		return
+	}
 	saved := append([]element(nil), f.stack...)
 	f.depth++
-	f.scan(tok.DataStart+open+2, tok.DataStart+end)
+	f.scan(from, to)
 	f.depth--
-	f.stack = append(f.stack[:0], saved[:stack]...)
+	f.stack = append(f.stack[:0], saved...)
 }
 
-// fetches notes what the tag fetches on opening.
-func (f *htmlFinder) fetches(tok *htmltoken.Token, name, style string, hidden bool) {
-	whole := goWhole[name] || name == "input"
-	var seen look
-	measured := false
-	for i := range tok.Attrs {
-		a := &tok.Attrs[i]
-		if a.ValueStart == a.ValueEnd {
-			continue
-		}
-		attr := lowerName(f.bytes(a.NameStart, a.NameEnd))
-		if !fetching[attr] && !(attr == "href" && hrefFetches[name]) {
-			continue
-		}
-		for _, addr := range f.addresses(a, attr) {
-			addr = remote(addr, f.base)
-			if addr == "" || f.m.rules.Allowed(addr) {
-				continue
-			}
-			finding := Finding{Kind: OpenTracker, Vector: name + " " + attr, Part: f.t.part.number, URL: addr}
-			if r := f.m.rules.Open(addr); r != nil {
-				finding.Rule, finding.Provider, finding.Why = r.Name, r.Provider, "a known open tracker"
-			} else if pictures[name] && !f.m.rules.Spacer(addr) {
-				if !measured {
-					seen, measured = f.measure(tok, style), true
-				}
-				switch {
-				case seen.tiny():
-					finding.Rule, finding.Why = "size", "a picture too small to be seen"
-				case hidden:
-					finding.Rule, finding.Why = "hidden", "a picture that is hidden"
-				}
-			}
-			if finding.Rule == "" {
-				continue
-			}
-			e := edit{when: withoutOpen, action: Removed}
-			if whole {
-				e.start, e.end = tok.Start, tok.End
-				f.m.add(f.t, finding, e)
-				return
-			}
-			e.start, e.end, e.pieces = f.attrSpan(a)
-			f.m.add(f.t, finding, e)
-			break
-		}
+// parent is the name of the innermost open element.
+func (f *htmlFinder) parent() string {
+	if len(f.stack) == 0 {
+		return ""
 	}
-}
-
-func (f *htmlFinder) measure(tok *htmltoken.Token, style string) look {
-	l := look{width: unknownSide, height: unknownSide}
-	if v, ok := f.attr(tok, "width"); ok {
-		l.width = attrSide(v)
-	}
-	if v, ok := f.attr(tok, "height"); ok {
-		l.height = attrSide(v)
-	}
-	l.apply(style)
-	return l
-}
-
-// addresses returns the addresses that an attribute holds: several in a srcset.
-func (f *htmlFinder) addresses(a *htmltoken.Attr, name string) []string {
-	v := attrAddress(f.bytes(a.ValueStart, a.ValueEnd))
-	if name != "srcset" && name != "imagesrcset" {
-		return []string{v}
-	}
-	var out []string
-	for _, word := range strings.FieldsFunc(v, func(r rune) bool { return r <= ' ' }) {
-		word = strings.Trim(word, ",")
-		if strings.ContainsAny(word, "/:") {
-			out = append(out, word)
-		}
-	}
-	return out
+	return f.stack[len(f.stack)-1].name
 }
 
 // attrSpan is the range to cut for an attribute to go, with the white space before it.
@@ -380,21 +293,22 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 		raw := f.bytes(a.NameStart, a.NameEnd)
 		switch {
 		case htmltoken.EqualFold(raw, "data-consent-href"):
-			e := edit{when: always, finding: -1}
-			e.start, e.end, e.pieces = f.attrSpan(a)
+			e := f.cutAttr(a, always)
+			e.finding = -1
 			f.t.edits = append(f.t.edits, e)
 		case htmltoken.EqualFold(raw, "ping"), htmltoken.EqualFold(raw, "attributionsrc"):
 			if a.ValueStart == a.ValueEnd {
 				continue
 			}
-			e := edit{when: withoutClick, action: Removed}
-			e.start, e.end, e.pieces = f.attrSpan(a)
 			f.m.add(f.t, Finding{Kind: ClickTracker, Vector: name + " " + string(bytes.ToLower(raw)), Part: f.t.part.number,
-				URL: attrAddress(f.bytes(a.ValueStart, a.ValueEnd)), Rule: "ping", Why: "tells of the click beside it"}, e)
-		case htmltoken.EqualFold(raw, target) && !sawTarget:
+				URL: attrAddress(f.bytes(a.ValueStart, a.ValueEnd)), Rule: "ping", Why: "tells of the click beside it"}, f.cutAttr(a, withoutClick))
+		case (htmltoken.EqualFold(raw, target) || name == "a" && htmltoken.EqualFold(raw, "xlink:href")) && !sawTarget:
 			sawTarget = true
 			addr := attrAddress(f.bytes(a.ValueStart, a.ValueEnd))
-			if !isWebAddress(addr) && !strings.HasPrefix(addr, "//") || f.m.isOwn(addr) {
+			if f.m.isOwn(addr) {
+				continue
+			}
+			if addr = remote(addr, f.base); addr == "" {
 				continue
 			}
 			finding := Finding{Kind: ClickTracker, Vector: name + " " + target, Part: f.t.part.number, URL: addr}
@@ -425,9 +339,17 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 	}
 }
 
-// text looks for addresses in running text, since readers make links of them.
+// text looks for addresses in running text, since readers make links of them, and into style
+// sheets.
 func (f *htmlFinder) text(tok *htmltoken.Token) {
-	if tok.Raw {
+	switch parent := f.parent(); {
+	case parent == "style":
+		f.styleSheet(tok.Start, tok.End, !tok.Raw)
+		return
+	case tok.Raw && (parent == "iframe" || parent == "noembed" || parent == "noframes"):
+		f.inside(tok.Start, tok.End) // a reader that drops the tag shows what is in it
+		return
+	case tok.Raw:
 		return
 	}
 	b := f.bytes(tok.Start, tok.End)

@@ -23,10 +23,19 @@ import (
 // Options is the operator's policy for rewriting, the same for all messages.
 type Options struct {
 	LinkPrefix  string      // what every unsubscribe link of ours begins with, e.g. "https://mail.example.org/u/"
+	Images      Images      // what goes without open consent; "" is ImagesTrackers
 	Opaque      Opaque      // a known click counter whose destination cannot be read, without click consent; "" is OpaqueKeep
 	Identifiers Identifiers // parameters that name the person; "" is IdentifiersStrip
 	Footers     Footers     // nil: the built-in ones
 }
+
+// Images says which remote resources a copy without open consent does without.
+type Images string
+
+const (
+	ImagesTrackers  Images = "trackers"   // the known trackers, the tiny and the hidden
+	ImagesAllRemote Images = "all-remote" // whatever a reader would fetch; data: and cid: stay
+)
 
 // Opaque says what becomes of a click counter whose destination cannot be read.
 type Opaque string

@@ -141,38 +141,27 @@ func declarations(style string) []declaration {
 	return out
 }
 
-// cssPlain resolves comments and escapes (CSS Syntax §4.3.7).
+// cssPlain resolves comments and escapes.
 func cssPlain(s string) string {
 	if !strings.ContainsAny(s, "\\/") {
 		return s
 	}
 	var b strings.Builder
-	for i := 0; i < len(s); i++ {
+	for i := 0; i < len(s); {
 		switch {
 		case strings.HasPrefix(s[i:], "/*"):
 			end := strings.Index(s[i+2:], "*/")
 			if end < 0 {
 				return b.String()
 			}
-			i += 2 + end + 1
-		case s[i] == '\\' && i+1 < len(s):
-			i++
-			v, n := 0, 0
-			for n < 6 && i+n < len(s) && unhex(s[i+n]) >= 0 {
-				v = v<<4 | unhex(s[i+n])
-				n++
-			}
-			if n == 0 {
-				b.WriteByte(s[i])
-				continue
-			}
-			b.WriteRune(rune(v))
-			i += n - 1
-			if i+1 < len(s) && (s[i+1] == ' ' || s[i+1] == '\t' || s[i+1] == '\n') {
-				i++
-			}
+			i += end + 4
+		case s[i] == '\\':
+			r, n := cssEscape(s[i:])
+			b.WriteRune(r)
+			i += n
 		default:
 			b.WriteByte(s[i])
+			i++
 		}
 	}
 	return b.String()
