@@ -121,7 +121,7 @@ func (c consentSetCmd) Run(ctx context.Context, std streams) error {
 // open checks the arguments and finds who answers: the running gateway, or the store.
 func (p *personFlags) open(ctx context.Context) (*api, consent.Scope, error) {
 	if _, err := consent.ParseAddress(p.Address); err != nil {
-		return nil, "", usageError{err}
+		return nil, "", usageError{fmt.Errorf("ADDRESS: %w", err)}
 	}
 	cfg, err := p.load()
 	if err != nil {

@@ -46,10 +46,16 @@ func (e usageError) Unwrap() error { return e.error }
 var errReported = errors.New("failed")
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal asks for an orderly end; from then on a second one ends the program at once.
+	os.Exit(run(context.Background(), os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// untilSignal returns a context that ends with the first SIGTERM or SIGINT, which asks for an
+// orderly end. From then on a second one ends the program at once. It is for the verbs that
+// serve; the others end at the first.
+func untilSignal(ctx context.Context) context.Context {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+	return ctx
 }
 
 // run parses the arguments, runs the verb and returns the exit status.
@@ -65,9 +71,6 @@ func run(ctx context.Context, args []string, std streams) int {
 	)
 	if err != nil {
 		panic("consentgate: the verbs: " + err.Error()) // a mistake in a tag; every test would show it
-	}
-	if len(args) == 0 {
-		args = []string{"--help"}
 	}
 	verb, err := parser.Parse(args)
 	if err != nil {

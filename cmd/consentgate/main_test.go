@@ -32,7 +32,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start":  startCmd,
-			"stop":   stopCmd,
+			"end":    endCmd,
 			"status": statusCmd,
 			"mode":   modeCmd,
 			"hold":   holdCmd,
@@ -49,7 +49,7 @@ type gatewayProcess struct {
 }
 
 // start NAME ARG... runs consentgate with the arguments in the background and waits until its
-// log says that it is ready. stop NAME ends it.
+// log says that it is ready. end NAME ends it.
 func startCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: start NAME ARG...")
@@ -77,7 +77,7 @@ func startCmd(ts *testscript.TestScript, neg bool, args []string) {
 		p.done <- cmd.Wait()
 	}()
 	ts.Value("gateways").(map[string]*gatewayProcess)[args[0]] = p
-	ts.Defer(func() { cmd.Process.Kill() }) // of no effect where stop has ended it
+	ts.Defer(func() { cmd.Process.Kill() }) // of no effect where end has ended it
 	select {
 	case <-ready:
 	case log := <-p.log:
@@ -87,11 +87,11 @@ func startCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// stop NAME SIGNAL STATUS ends what start began, checks its exit status, and leaves its log in
+// end NAME SIGNAL STATUS ends what start began, checks its exit status, and leaves its log in
 // the file NAME.log.
-func stopCmd(ts *testscript.TestScript, neg bool, args []string) {
+func endCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
-		ts.Fatalf("usage: stop NAME SIGNAL STATUS")
+		ts.Fatalf("usage: end NAME SIGNAL STATUS")
 	}
 	p := ts.Value("gateways").(map[string]*gatewayProcess)[args[0]]
 	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": os.Interrupt, "KILL": os.Kill}
@@ -165,4 +165,27 @@ func editCmd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s does not hold %q", args[0], args[1])
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(text, args[1], args[2])), 0o600))
+}
+
+// waitFor reads until a line holds want.
+func waitFor(t *testing.T, r io.Reader, want string) {
+	t.Helper()
+	found := make(chan bool, 1)
+	go func() {
+		lines := bufio.NewScanner(r)
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), want) {
+				found <- true
+			}
+		}
+		found <- false
+	}()
+	select {
+	case ok := <-found:
+		if !ok {
+			t.Fatalf("it ended without saying %q", want)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatalf("it did not say %q in 10 s", want)
+	}
 }

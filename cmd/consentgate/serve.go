@@ -41,6 +41,7 @@ func (s serveCmd) Run(ctx context.Context, std streams) (err error) {
 	if err != nil {
 		return err
 	}
+	ctx = untilSignal(ctx)
 	log := newLog(cfg, std.err)
 	umask(socketMask)
 

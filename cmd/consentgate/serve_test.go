@@ -1,0 +1,314 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/emersion/go-msgauth/dkim"
+	"github.com/emersion/go-smtp"
+
+	"github.com/consentgate/consentgate/cmd/consentgate/config"
+	"github.com/consentgate/consentgate/consent/keyring"
+)
+
+// sink is a smarthost that keeps what it gets.
+type sink struct {
+	address string
+	mails   chan []byte
+}
+
+func newSink(t *testing.T) *sink {
+	t.Helper()
+	s := &sink{mails: make(chan []byte, 10)}
+	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return sinkSession{s}, nil }))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.address = l.Addr().String()
+	var wg sync.WaitGroup
+	wg.Go(func() { server.Serve(l) })
+	t.Cleanup(func() { server.Close(); wg.Wait() })
+	return s
+}
+
+type sinkSession struct{ *sink }
+
+func (sinkSession) Reset()                               {}
+func (sinkSession) Logout() error                        { return nil }
+func (sinkSession) Mail(string, *smtp.MailOptions) error { return nil }
+func (sinkSession) Rcpt(string, *smtp.RcptOptions) error { return nil }
+func (s sinkSession) Data(r io.Reader) error {
+	text, err := io.ReadAll(r)
+	s.mails <- text
+	return err
+}
+
+// running is a gateway in this process.
+type running struct {
+	smtp, page, admin string // host:port
+	log               *bytes.Buffer
+	stop              func() error
+}
+
+// start runs a gateway with the minimal configuration and extra tables.
+func start(t *testing.T, sink, store, extra string) *running {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := keyring.Create(filepath.Join(dir, "key")); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "consentgate.toml")
+	text := fmt.Sprintf(`hostname = "gate.example.org"
+key_file = "%[1]s/key"
+[smtp]
+listen = ["127.0.0.1:0"]
+[smarthost]
+urls = ["smtp://%[2]s"]
+[delivery]
+mode = "stateless"
+spool_dir = "%[1]s/spool"
+[consent]
+store = "%[3]s"
+[rewrite]
+opaque_links = "keep"
+[unsubscribe]
+base_url = "https://mail.example.org/gate"
+listen = "127.0.0.1:0"
+[admin]
+listen = "127.0.0.1:0"
+%[4]s`, dir, sink, strings.ReplaceAll(store, "DIR", dir), extra)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(file, os.LookupEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring, err := keyring.Load(cfg.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &running{log: &bytes.Buffer{}}
+	g := &gateway{cfg: cfg, log: slog.New(slog.NewTextHandler(r.log, nil))}
+	if err := g.open(ring); err != nil {
+		g.close()
+		t.Fatal(err)
+	}
+	g.announce(t.Context())
+	r.smtp = g.relay.Addrs()[0].String()
+	for _, s := range g.servers {
+		switch s.what {
+		case "unsubscribe":
+			r.page = s.Addr().String()
+		case "admin":
+			r.admin = s.Addr().String()
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- g.run(ctx) }()
+	r.stop = sync.OnceValue(func() error {
+		cancel()
+		err := <-done
+		if closed := g.close(); err == nil {
+			err = closed
+		}
+		return err
+	})
+	t.Cleanup(func() {
+		if err := r.stop(); err != nil {
+			t.Errorf("the gateway ended with: %v", err)
+		}
+	})
+	return r
+}
+
+// send hands mail over as a sender does and returns what the gateway answered, nil for 250.
+func (r *running) send(t *testing.T, class string) error {
+	t.Helper()
+	mail := "From: Shop <news@example.org>\r\nTo: anna@example.net\r\nSubject: Sale\r\nX-Consent-Class: " + class +
+		"\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<p>Hello<img src=\"https://shop.us1.list-manage.com/track/open.php?u=1&amp;id=2&amp;e=3\" width=1 height=1></p>\r\n"
+	c, err := smtp.Dial(r.smtp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SendMail("news@example.org", []string{"anna@example.net"}, strings.NewReader(mail)); err != nil {
+		return err
+	}
+	return c.Quit()
+}
+
+func (r *running) get(t *testing.T, address string) (int, string) {
+	t.Helper()
+	resp, err := http.Get("http://" + address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+var oneClick = regexp.MustCompile(`(?m)^List-Unsubscribe: <https://mail\.example\.org(/gate/u/[A-Za-z0-9_-]+)>\r$`)
+
+// The whole way: mail in, a signed copy without the pixel out, one click on its link, and the
+// next mail to that person is refused.
+func TestServe(t *testing.T) {
+	dkimTable, public := dkimKey(t)
+	smarthost := newSink(t)
+	g := start(t, smarthost.address, "file:DIR/consent.db", dkimTable)
+	if status, said := g.get(t, g.admin+"/readyz"); status != 200 {
+		t.Fatalf("/readyz: %d %s", status, said)
+	}
+
+	if err := g.send(t, "marketing"); err != nil {
+		t.Fatal(err)
+	}
+	copy := <-smarthost.mails
+	if bytes.Contains(copy, []byte("list-manage.com")) {
+		t.Errorf("the pixel is still there:\n%s", copy)
+	}
+	checks, err := dkim.VerifyWithOptions(bytes.NewReader(copy), &dkim.VerifyOptions{LookupTXT: func(string) ([]string, error) { return []string{public}, nil }})
+	if err != nil || len(checks) != 1 || checks[0].Err != nil {
+		t.Errorf("DKIM: %v %+v", err, checks)
+	}
+	link := oneClick.FindSubmatch(copy)
+	if link == nil {
+		t.Fatalf("no List-Unsubscribe of ours:\n%s", copy)
+	}
+
+	// A GET changes nothing, below the path of the public address or with that taken off.
+	for _, path := range []string{string(link[1]), strings.TrimPrefix(string(link[1]), "/gate")} {
+		if status, _ := g.get(t, g.page+path); status != 200 {
+			t.Errorf("GET %s: %d", path, status)
+		}
+	}
+	if status, _ := g.get(t, g.page+"/gate/u/forged"); status != 404 {
+		t.Errorf("a forged token: %d", status)
+	}
+	if err := g.send(t, "marketing"); err != nil {
+		t.Fatal(err)
+	}
+	<-smarthost.mails
+
+	resp, err := http.PostForm("http://"+g.page+string(link[1]), url.Values{"List-Unsubscribe": {"One-Click"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 200 {
+		t.Errorf("one click: %s", resp.Status)
+	}
+	if err := g.send(t, "marketing"); err == nil || !strings.Contains(err.Error(), "550") {
+		t.Errorf("mail after the one click: %v, want 550", err)
+	}
+	if status, said := g.get(t, g.admin+"/v1/consent/default/anna@example.net"); status != 200 || !strings.Contains(said, `"mail":"unsubscribed"`) || !strings.Contains(said, `"source":"one-click"`) {
+		t.Errorf("the API: %d %s", status, said)
+	}
+	if err := g.stop(); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(g.log.String(), "anna@example.net") {
+		t.Errorf("an address in clear in the log:\n%s", g.log)
+	}
+	if strings.Contains(g.log.String(), "NOT SIGNED") {
+		t.Error("signed copies are said to be unsigned")
+	}
+}
+
+func dkimKey(t *testing.T) (table, public string) {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "dkim.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table = fmt.Sprintf("[dkim]\ndomain = \"example.org\"\nselector = \"gate\"\nkey_file = %q\n", file)
+	return table, "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(der)
+}
+
+// Redis is not there at start: the gateway runs all the same, says that it is not ready, defers
+// marketing mail and sends transactional mail untracked.
+func TestServeWithoutRedis(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := l.Addr().String()
+	l.Close()
+	smarthost := newSink(t)
+	g := start(t, smarthost.address, "redis://"+nobody+"/0", "")
+	if status, said := g.get(t, g.admin+"/readyz"); status != 503 || !strings.Contains(said, "store") {
+		t.Errorf("/readyz: %d %s", status, said)
+	}
+	if status, _ := g.get(t, g.admin+"/healthz"); status != 200 {
+		t.Errorf("/healthz: %d", status)
+	}
+	if err := g.send(t, "marketing"); err == nil || !strings.Contains(err.Error(), "451") {
+		t.Errorf("marketing: %v, want 451", err)
+	}
+	if err := g.send(t, "transactional"); err != nil {
+		t.Fatalf("transactional: %v", err)
+	}
+	if copy := <-smarthost.mails; bytes.Contains(copy, []byte("list-manage.com")) {
+		t.Errorf("tracked without an answer of the store:\n%s", copy)
+	}
+	if err := g.stop(); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"the consent store does not answer", "COPIES ARE NOT SIGNED"} {
+		if !strings.Contains(g.log.String(), want) {
+			t.Errorf("the log does not say %q:\n%s", want, g.log)
+		}
+	}
+}
+
+func TestBelowBase(t *testing.T) {
+	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.URL.Path) })
+	for _, tt := range []struct{ base, path, want string }{
+		{"https://mail.example.org", "/u/abc", "/u/abc"},
+		{"https://mail.example.org/gate", "/gate/u/abc", "/u/abc"},
+		{"https://mail.example.org/gate", "/u/abc", "/u/abc"},
+		{"https://mail.example.org/gate", "/gateway/u/abc", "/gateway/u/abc"},
+	} {
+		w := httptest.NewRecorder()
+		belowBase(tt.base, echo).ServeHTTP(w, httptest.NewRequest("GET", tt.path, nil))
+		if got := w.Body.String(); got != tt.want {
+			t.Errorf("%s below %s: %s, want %s", tt.path, tt.base, got, tt.want)
+		}
+	}
+}
