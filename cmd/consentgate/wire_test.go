@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/consentgate/consentgate/cmd/consentgate/config"
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/rewrite"
+)
+
+func TestPolicy(t *testing.T) {
+	cfg := config.Default()
+	want := consent.Policy{OpenWhenUnset: consent.Denied, ClickWhenUnset: consent.Denied, WhenUnreachable: consent.Defer}
+	if diff := cmp.Diff(want, policy(cfg)); diff != "" {
+		t.Errorf("the default: %s", diff)
+	}
+	cfg.Consent.WhenUnset.Click = consent.Granted
+	cfg.Consent.WhenUnreachable = "untracked"
+	want = consent.Policy{OpenWhenUnset: consent.Denied, ClickWhenUnset: consent.Granted, WhenUnreachable: consent.Send}
+	if diff := cmp.Diff(want, policy(cfg)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFooters(t *testing.T) {
+	cfg := config.Default()
+	if f, err := footers(cfg); err != nil || f != nil {
+		t.Errorf("%v, %v, want nil for the built-in ones", f, err)
+	}
+	cfg.Unsubscribe.Company = "Example Shop"
+	built, err := footers(cfg)
+	if err != nil || len(built) < 8 || !strings.Contains(built["de"].Text, "Example Shop") {
+		t.Errorf("%v, %v, want the built-in ones with the company", built, err)
+	}
+	own := `<p><a href="{{unsubscribe_url}}">stop</a></p>`
+	cfg.Unsubscribe.FooterHTML = filepath.Join(t.TempDir(), "footer.html")
+	if err := os.WriteFile(cfg.Unsubscribe.FooterHTML, []byte(own), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := footers(cfg)
+	want := rewrite.Footers{"en": {HTML: own, Text: built["en"].Text}}
+	if err != nil || !cmp.Equal(want, got) {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+	cfg.Unsubscribe.FooterText = filepath.Join(t.TempDir(), "none")
+	if _, err := footers(cfg); err == nil {
+		t.Error("a footer file that went away is not noticed")
+	}
+}
+
+func TestNewLog(t *testing.T) {
+	for _, tt := range []struct{ level, format, want string }{
+		{"info", "text", "level=INFO msg=two\nlevel=WARN msg=three\n"},
+		{"warn", "json", `{"level":"WARN","msg":"three"}` + "\n"},
+		{"error", "text", ""},
+	} {
+		cfg := config.Default()
+		cfg.Log.Level, cfg.Log.Format = tt.level, tt.format
+		var out bytes.Buffer
+		log := newLog(cfg, &out)
+		log.Debug("one")
+		log.Info("two")
+		log.Warn("three")
+		got := out.String()
+		for line := range strings.Lines(got) { // the time differs
+			cut := line
+			if i := strings.Index(cut, "level="); i > 0 {
+				cut = cut[i:]
+			} else if i := strings.Index(cut, `"level"`); i > 0 {
+				cut = "{" + cut[i:]
+			}
+			got = strings.Replace(got, line, cut, 1)
+		}
+		if got != tt.want {
+			t.Errorf("%s %s: %q, want %q", tt.level, tt.format, got, tt.want)
+		}
+	}
+}
