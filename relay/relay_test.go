@@ -163,6 +163,8 @@ func (s *fixedStore) Lookup(ctx context.Context, scope consent.Scope, people []c
 			r.Scope.Open.State, r.Scope.Click.State = consent.Granted, consent.Granted
 		case "gone":
 			r.Scope.Mail.State = consent.Unsubscribed
+		case "bug":
+			panic("a bug that knows " + who.String())
 		case "shard":
 			r.Err = errStoreDown
 		}
