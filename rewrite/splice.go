@@ -128,6 +128,7 @@ func (t *text) spliceQP(s *segments, pieces []piece, from, to int) {
 // appendPiecesQP writes pieces as quoted-printable from column col on. final says that a hard
 // line end or the end of the part follows.
 func appendPiecesQP(s *segments, pieces []piece, col int, final bool) int {
+	pieces = joinLiterals(pieces)
 	for i, p := range pieces {
 		if p.hole != noHole {
 			if col > 0 {
@@ -157,6 +158,27 @@ func appendPiecesQP(s *segments, pieces []piece, col int, final bool) int {
 		s.lit, col = appendQP(s.lit, lit, col)
 	}
 	return col
+}
+
+// joinLiterals makes one piece of literals that follow one another, so that white space at the
+// end of a piece is at the end of a line or before a hole.
+func joinLiterals(pieces []piece) []piece {
+	var out []piece
+	var lit []byte
+	for _, p := range pieces {
+		if p.hole == noHole {
+			lit = append(lit, p.lit...)
+			continue
+		}
+		if len(lit) > 0 {
+			out, lit = append(out, piece{lit: lit}), nil
+		}
+		out = append(out, p)
+	}
+	if len(lit) > 0 {
+		out = append(out, piece{lit: lit})
+	}
+	return out
 }
 
 // spliceBase64 writes the whole body anew: what is before the first hole is encoded now, the

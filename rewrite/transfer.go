@@ -59,7 +59,8 @@ func (t *text) decode() {
 		t.plain = t.raw
 	}
 	if t.charset.wide {
-		t.plain = t.charset.decode(t.plain)
+		t.plain = bytes.TrimPrefix(t.charset.decode(t.plain), []byte("\uFEFF"))
+		t.plain = bytes.ReplaceAll(bytes.ReplaceAll(t.plain, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
 	}
 	t.ascii = !hasEightBit(t.plain)
 }
