@@ -48,6 +48,10 @@ func openAPI(ctx context.Context, cfg *config.Config) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := store.Ping(ctx); err != nil { // the API says that it does not answer, but not why
+		store.Close()
+		return nil, err
+	}
 	h := web.NewAdmin(web.AdminConfig{Store: store, Source: consent.FromCLI, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	return &api{client: &http.Client{Transport: inProcess{h}}, close: func() { store.Close() }}, nil
 }

@@ -78,19 +78,20 @@ func (c checkConfigCmd) Run(ctx context.Context, std streams) error {
 	return nil
 }
 
-// notes are no mistakes, but an operator should know them.
+// notes are no mistakes, but an operator should know them. serve logs them at its start.
 func notes(cfg *config.Config) []string {
 	var n []string
 	if cfg.DKIM.Domain == "" {
-		n = append(n, "dkim.domain is empty, so copies are not signed here: the smarthost must sign, or no mailbox offers one-click unsubscribe")
+		n = append(n, "COPIES ARE NOT SIGNED: dkim.domain is empty. Unless the smarthost signs them, List-Unsubscribe fields included, no mailbox offers one-click unsubscribe")
 	}
 	if cfg.Consent.WhenUnreachable == "untracked" {
 		n = append(n, "consent.when_unreachable is \"untracked\": while the store does not answer, mail may reach people who unsubscribed")
 	}
-	for key, state := range map[string]consent.State{"open": cfg.Consent.WhenUnset.Open, "click": cfg.Consent.WhenUnset.Click} {
-		if state == consent.Granted {
-			n = append(n, "consent.when_unset lets "+key+" tracking pass for people who were never asked")
-		}
+	if unset := cfg.Consent.WhenUnset; unset.Open == consent.Granted || unset.Click == consent.Granted {
+		n = append(n, fmt.Sprintf("consent.when_unset lets people be tracked who were never asked: open %s, click %s", unset.Open, unset.Click))
+	}
+	if cfg.Log.Addresses == "full" {
+		n = append(n, "log.addresses is \"full\": the log holds mail addresses in clear")
 	}
 	if cfg.Unsubscribe.Chain {
 		n = append(n, "unsubscribe.chain is not yet in this version: the sender's own one-click link is replaced and not fired")

@@ -58,7 +58,11 @@ func (c rewriteCmd) Run(std streams) error {
 	if err != nil {
 		return err
 	}
-	m, err := rewrite.Parse(rewrite.Bytes(text), int64(len(text)), rules(cfg), options)
+	known, err := rules(cfg)
+	if err != nil {
+		return err
+	}
+	m, err := rewrite.Parse(rewrite.Bytes(text), int64(len(text)), known, options)
 	if err != nil {
 		return fmt.Errorf("the message: %w", err)
 	}

@@ -89,6 +89,10 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if err != nil {
 		return err
 	}
+	known, err := rules(cfg)
+	if err != nil {
+		return err
+	}
 	next, err := newSmarthost(cfg)
 	if err != nil {
 		return usageError{err}
@@ -125,7 +129,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		KnownScopes:     []consent.Scope{cfg.Consent.DefaultScope},
 		Policy:          policy(cfg),
 		Rewrite:         rewriting,
-		Rules:           rules(cfg),
+		Rules:           known,
 		BaseURL:         cfg.Unsubscribe.BaseURL,
 		Discard:         cfg.Unsubscribe.Unsubscribed == "discard",
 		FullAddresses:   cfg.Log.Addresses == "full",
@@ -175,11 +179,8 @@ func (g *gateway) serve(what string, l net.Listener, h http.Handler) {
 func (g *gateway) announce(ctx context.Context) {
 	version, commit := build()
 	g.log.Info("consentgate starts", "version", version, "commit", commit, "hostname", g.cfg.Hostname)
-	if g.cfg.DKIM.Domain == "" {
-		g.log.Warn("COPIES ARE NOT SIGNED: dkim.domain is empty. Unless the smarthost signs them, List-Unsubscribe fields included, no mailbox offers one-click unsubscribe")
-	}
-	if g.cfg.Log.Addresses == "full" {
-		g.log.Warn("the log holds mail addresses in clear: log.addresses is \"full\"")
+	for _, note := range notes(g.cfg) {
+		g.log.Warn(note)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()

@@ -63,8 +63,21 @@ func policy(cfg *config.Config) consent.Policy {
 	return p
 }
 
-func rules(cfg *config.Config) *trackers.Rules {
-	return trackers.Default().WithHosts(cfg.Rewrite.AllowHosts, cfg.Rewrite.TrackerHosts)
+// rules returns the built-in ones with the operator's own before them.
+func rules(cfg *config.Config) (*trackers.Rules, error) {
+	all := trackers.Default()
+	if cfg.Rewrite.RulesFile != "" {
+		text, err := os.ReadFile(cfg.Rewrite.RulesFile)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("rules: %w", err)}
+		}
+		own, err := trackers.Load(text)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("rules: %w", err)}
+		}
+		all = all.With(own)
+	}
+	return all.WithHosts(cfg.Rewrite.AllowHosts, cfg.Rewrite.TrackerHosts), nil
 }
 
 func rewriteOptions(cfg *config.Config) (rewrite.Options, error) {

@@ -54,6 +54,41 @@ func TestFooters(t *testing.T) {
 	}
 }
 
+func TestRules(t *testing.T) {
+	cfg := config.Default()
+	cfg.Rewrite.RulesFile = filepath.Join(t.TempDir(), "rules.toml")
+	own := "[[rule]]\nname = \"own\"\nprovider = \"own\"\nkind = \"open\"\nhosts = [\"px.example.org\"]\nexample = \"https://px.example.org/1.gif\"\n"
+	if err := os.WriteFile(cfg.Rewrite.RulesFile, []byte(own), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Rewrite.AllowHosts = []string{"img.example.org"}
+	r, err := rules(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Allowed("https://img.example.org/a.png") || r.Allowed("https://px.example.org/1.gif") {
+		t.Error("allow_hosts did not arrive")
+	}
+	text := "From: a@example.org\r\nContent-Type: text/html\r\n\r\n<img src=\"https://px.example.org/1.gif\">\r\n"
+	m, err := rewrite.Parse(rewrite.Bytes(text), int64(len(text)), r, rewrite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, f := range m.Findings() {
+		found = found || f.Rule == "own" && f.Kind == rewrite.OpenTracker
+	}
+	if !found {
+		t.Errorf("the rule of the operator's own does not fire: %+v", m.Findings())
+	}
+	if err := os.Remove(cfg.Rewrite.RulesFile); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rules(cfg); err == nil {
+		t.Error("a rules file that went away is not noticed")
+	}
+}
+
 func TestNewLog(t *testing.T) {
 	for _, tt := range []struct{ level, format, want string }{
 		{"info", "text", "level=INFO msg=two\nlevel=WARN msg=three\n"},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/relay/sign"
+	"github.com/consentgate/consentgate/rewrite/trackers"
 )
 
 // check finds what is wrong beyond the type of a single value, and brings addresses and hosts
@@ -184,6 +185,18 @@ func (c *Config) checkRewrite(d *decoder) {
 			hosts[i] = strings.ToLower(host)
 		}
 	}
+	if file := c.Rewrite.RulesFile; file != "" && !d.wrong["rewrite.rules_file"] {
+		text, err := readSmall(file)
+		if err != nil {
+			d.bad("rewrite.rules_file", err.Error(), "a file of rules")
+		} else if _, err := trackers.Load([]byte(text)); err != nil {
+			i := 0
+			for line := range strings.SplitSeq(err.Error(), "\n") { // one mistake a line
+				d.bad(fmt.Sprintf("rewrite.rules_file[%d]", i), file+": "+line, "")
+				i++
+			}
+		}
+	}
 	for i, host := range c.Rewrite.AllowHosts {
 		if j := slices.Index(c.Rewrite.TrackerHosts, host); j >= 0 {
 			d.is(fmt.Sprintf("rewrite.allow_hosts[%d]", i), "is in tracker_hosts as well", "one of the two")
@@ -239,7 +252,7 @@ func checkFooter(d *decoder, path, file string) {
 	}
 	text, err := readSmall(file)
 	if err != nil {
-		d.bad(path, err.Error(), "a template file of at most 64 KiB")
+		d.bad(path, err.Error(), "a template file")
 		return
 	}
 	if n := strings.Count(text, "{{unsubscribe_url}}"); n != 1 {
@@ -247,13 +260,14 @@ func checkFooter(d *decoder, path, file string) {
 	}
 }
 
+// readSmall reads a file that people write by hand.
 func readSmall(file string) (string, error) {
 	info, err := os.Stat(file)
 	if err != nil {
 		return "", err
 	}
-	if !info.Mode().IsRegular() || info.Size() > 64<<10 {
-		return "", fmt.Errorf("%s is no regular file of that size", file)
+	if !info.Mode().IsRegular() || info.Size() > 1<<20 {
+		return "", fmt.Errorf("%s is no regular file, or over 1 MiB", file)
 	}
 	text, err := os.ReadFile(file)
 	return string(text), err

@@ -111,7 +111,7 @@ type Rewrite struct {
 	Images       string   `toml:"images" oneof:"trackers all-remote" later:""`
 	OpaqueLinks  string   `toml:"opaque_links" needed:"opaque_links = \"keep\" (it still counts), \"unlink\" (the text stays) or \"reject\" (550)" oneof:"keep unlink reject"`
 	Identifiers  string   `toml:"identifiers" oneof:"strip keep"`
-	RulesFile    string   `toml:"rules_file" later:""`
+	RulesFile    string   `toml:"rules_file"` // more rules, in the form of package trackers
 	Observe      bool     `toml:"observe" later:""`
 	AllowHosts   []string `toml:"allow_hosts"`   // never treated as trackers
 	TrackerHosts []string `toml:"tracker_hosts"` // always treated as trackers

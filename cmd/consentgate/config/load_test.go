@@ -261,7 +261,8 @@ func TestMistakes(t *testing.T) {
 		{"opaque_links", `""`, `is needed and empty; opaque_links = "keep"`},
 		{"opaque_links", `"drop"`, `"drop" is not a value of this key; one of keep, unlink, reject`},
 		{"identifiers", `"Strip"`, `one of strip, keep; did you mean "strip"?`},
-		{"rules_file", `"/etc/rules.toml"`, `not yet`},
+		{"rules_file", `"/nowhere/rules.toml"`, `no such file`},
+		{"rules_file", `"testdata"`, `is no regular file`},
 		{"observe", `true`, `not yet`},
 		{"observe", `"yes"`, `is text; write true or false, without quotes`},
 		{"observe", `"${TEXT}"`, `is not true or false once the variable is put in`},
@@ -284,7 +285,7 @@ func TestMistakes(t *testing.T) {
 		{"unsubscribed", `"bounce"`, `one of reject, discard`},
 		{"mailto", `"unsubscribe@gate.example.org"`, `not yet`},
 		{"footer_html", `"/nowhere/footer.html"`, `no such file`},
-		{"footer_text", `"/"`, `is no regular file`},
+		{"footer_text", `"/"`, `is no regular file, or over 1 MiB`},
 		{"webhook_url", `"https://hook.example.org"`, `not yet`},
 		{"company", `"one\ntwo"`, `is no name`},
 		{"logo_file", `"/logo.png"`, `not yet`},
@@ -471,7 +472,7 @@ func TestFooterFiles(t *testing.T) {
 		"<a href=\"{{unsubscribe_url}}\">stop</a>":    "",
 		"<a href=\"\">stop</a>":                       "holds {{unsubscribe_url}} 0 times",
 		"{{unsubscribe_url}} and {{unsubscribe_url}}": "holds {{unsubscribe_url}} 2 times",
-		strings.Repeat("a", 65<<10):                   "is no regular file of that size",
+		strings.Repeat("a", 1<<20+1):                  "is no regular file, or over 1 MiB",
 	} {
 		file := filepath.Join(t.TempDir(), "footer.html")
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
@@ -481,6 +482,35 @@ func TestFooterFiles(t *testing.T) {
 		_, err := load(t, changed, env)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%.40q: %v, want %q", content, err, want)
+		}
+	}
+}
+
+// Every mistake in the file of rules is told, at the line that names it.
+func TestRulesFile(t *testing.T) {
+	text, env := fixture(t)
+	file := filepath.Join(t.TempDir(), "rules.toml")
+	changed, line := replace(t, text, "rules_file", strconv.Quote(file))
+	const good = "[[rule]]\nname = \"own\"\nprovider = \"own\"\nkind = \"open\"\nhosts = [\"px.example.org\"]\nexample = \"https://px.example.org/1.gif\"\n"
+	if err := os.WriteFile(file, []byte(good), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := load(t, changed, env)
+	if err != nil || c.Rewrite.RulesFile != file {
+		t.Fatal(err)
+	}
+	bad := strings.Replace(good, "px.example.org/1", "other.example.org/1", 1) + "[[rule]]\nname = \"two\"\n"
+	if err := os.WriteFile(file, []byte(bad), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = load(t, changed, env)
+	var all Mistakes
+	if !errors.As(err, &all) || len(all) < 2 {
+		t.Fatalf("%v, want a mistake for each rule", err)
+	}
+	for _, m := range all {
+		if m.Line != line || m.Key != "rewrite.rules_file" || !strings.HasPrefix(m.Wrong, file+": ") {
+			t.Errorf("%v, want it at line %d", m, line)
 		}
 	}
 }
