@@ -72,10 +72,10 @@ type knownName struct {
 	traits traits
 }
 
-var known = func() map[uint64]knownName {
+var names = func() map[uint64]knownName {
 	m := make(map[uint64]knownName)
-	add := func(names string, set func(*knownName)) {
-		for _, name := range strings.Fields(names) {
+	add := func(list string, set func(*knownName)) {
+		for _, name := range strings.Fields(list) {
 			key := nameKey([]byte(name))
 			e := m[key]
 			e.name = name
@@ -83,8 +83,8 @@ var known = func() map[uint64]knownName {
 			m[key] = e
 		}
 	}
-	for tr, names := range namesOf {
-		add(names, func(e *knownName) { e.traits |= tr })
+	for tr, list := range namesOf {
+		add(list, func(e *knownName) { e.traits |= tr })
 	}
 	add(rawElements, func(e *knownName) { e.raw = e.name })
 	return m
@@ -99,7 +99,7 @@ var (
 
 // lookup returns what is known of the element, whose key is nameKey(name).
 func lookup(name []byte, key uint64) knownName {
-	e := known[key]
+	e := names[key]
 	if len(name) > 8 && !EqualFold(name, e.name) {
 		return knownName{} // a long name's key is not unique
 	}
