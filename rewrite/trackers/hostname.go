@@ -35,7 +35,7 @@ func canonicalHost(h string) (string, bool) {
 		}
 	}
 	h = strings.TrimSuffix(h, ".")
-	return h, h != "" && h[0] != '.'
+	return h, h != "" && h[0] != '.' && h[len(h)-1] != '.'
 }
 
 // hostBytes are the bytes that may stand in a host: all of ASCII but the URL Standard's

@@ -35,7 +35,7 @@ func TestSplit(t *testing.T) {
 		}
 	}
 	for _, in := range []string{
-		"", "/", "/a", "a", "?a", "#a", "https", "https:", "https://", "https:///?a", "https://.", "https://..", "https://@", "https://:80/",
+		"", "/", "/a", "a", "?a", "#a", "https", "https:", "https://", "https:///?a", "https://.", "https://..", "https://a..", "https://@", "https://:80/",
 		"https://example.org:8a/", "https://a b/", "https://a%20b/", "https://a%2fb/", "https://a%zz/", "https://%ff/", "https://a<b/",
 		"https://[::1", "https://[x]/", "https://[/", "ftp://example.org/", "httpss://example.org", "x-https://example.org", "mailto:a@b",
 		"java\tscript://example.org", "\u00a0https://example.org/",
@@ -67,7 +67,7 @@ func TestPunycode(t *testing.T) {
 func FuzzSplit(f *testing.F) {
 	for _, s := range []string{
 		"https://example.org/a/b?c=d#e", "http://u:p@Example.ORG:80/%41?b", "//example.org", "https://a.b.c./?#", "https://example.org?a#b",
-		`https:\\example.org`, "https://münchen.example", "https://[::1]:1/", " https://example.org\n", "https://ex%41mple.org/", "http:/a",
+		`https:\\example.org`, "https://münchen.example", "https://[::1]:1/", " https://example.org\n", "https://ex%41mple.org/", "http:/a", "https:/00.. ",
 	} {
 		f.Add(s)
 	}
