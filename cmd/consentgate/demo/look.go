@@ -1,0 +1,234 @@
+package demo
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"mime/quotedprintable"
+	"net/mail"
+	"regexp"
+	"strings"
+
+	"golang.org/x/net/html"
+)
+
+// view is what a mail program finds in a message. It is read with the standard library and
+// x/net/html, and shares no code with package rewrite.
+type view struct {
+	subject string
+	fields  []field
+	text    string  // the text/plain alternative, decoded
+	html    string  // the text/html alternative, decoded
+	files   []file  // every other part
+	seen    []sight // all addresses: those of the text, then those of the HTML
+	words   string  // what the HTML says, white space made single
+}
+
+// field is a header field of the message.
+type field struct {
+	name string
+	body string // as it stands there, folding included
+}
+
+// file is a part that is neither of the two alternatives.
+type file struct {
+	kind, id string // "image/png", the Content-ID without its angle brackets
+	data     []byte
+}
+
+// sight is an address and where it stands.
+type sight struct {
+	where string // "text", "img src", "a href", "v:roundrect href in a comment" …
+	url   string // as a reader has it, entities resolved
+}
+
+// look reads a message with CRLF line ends.
+func look(raw []byte) (*view, error) {
+	v := &view{}
+	head, _, ok := bytes.Cut(raw, []byte("\r\n\r\n"))
+	if !ok {
+		return nil, errors.New("there is no empty line behind the header")
+	}
+	for line := range strings.SplitSeq(string(head), "\r\n") {
+		if strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t") { // RFC 5322 §2.2.3
+			if len(v.fields) == 0 {
+				return nil, errors.New("the header begins with a folded line")
+			}
+			v.fields[len(v.fields)-1].body += "\r\n" + line
+			continue
+		}
+		name, body, ok := strings.Cut(line, ":")
+		if !ok {
+			return nil, fmt.Errorf("a header line without a colon: %q", line)
+		}
+		v.fields = append(v.fields, field{name, body})
+	}
+	m, err := mail.ReadMessage(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	if v.subject, err = new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject")); err != nil {
+		return nil, fmt.Errorf("the subject: %w", err)
+	}
+	if err := v.part(m.Header.Get, m.Body, 0); err != nil {
+		return nil, err
+	}
+	v.seen = textSights(v.text)
+	seen, words, err := htmlSights(v.html)
+	v.seen = append(v.seen, seen...)
+	v.words = words
+	return v, err
+}
+
+// part reads one MIME part and those inside of it.
+func (v *view) part(get func(string) string, body io.Reader, depth int) error {
+	kind, params, err := mime.ParseMediaType(get("Content-Type"))
+	if err != nil {
+		return fmt.Errorf("Content-Type: %w", err)
+	}
+	if strings.HasPrefix(kind, "multipart/") {
+		if depth > 10 {
+			return errors.New("parts are nested too deep")
+		}
+		r := multipart.NewReader(body, params["boundary"])
+		for {
+			p, err := r.NextRawPart()
+			if err == io.EOF {
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", kind, err)
+			}
+			if err := v.part(p.Header.Get, p, depth+1); err != nil {
+				return err
+			}
+		}
+	}
+	switch encoding := strings.ToLower(get("Content-Transfer-Encoding")); encoding {
+	case "quoted-printable":
+		body = quotedprintable.NewReader(body)
+	case "base64":
+		body = base64.NewDecoder(base64.StdEncoding, body) // skips line ends
+	case "", "7bit", "8bit":
+	default:
+		return fmt.Errorf("Content-Transfer-Encoding %q", encoding)
+	}
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return fmt.Errorf("%s: %w", kind, err)
+	}
+	charset := strings.ToLower(params["charset"])
+	isText := (kind == "text/plain" || kind == "text/html") && get("Content-Disposition") == ""
+	switch {
+	case isText && charset != "utf-8" && charset != "us-ascii":
+		return fmt.Errorf("%s in charset %q", kind, charset)
+	case isText && kind == "text/plain":
+		v.text += string(data)
+	case isText:
+		v.html += string(data)
+	default:
+		v.files = append(v.files, file{kind, strings.Trim(get("Content-Id"), "<>"), data})
+	}
+	return nil
+}
+
+// all returns the bodies of the fields of that name, unfolded and trimmed.
+func (v *view) all(name string) []string {
+	var bodies []string
+	for _, f := range v.fields {
+		if strings.EqualFold(f.name, name) {
+			bodies = append(bodies, strings.TrimSpace(strings.ReplaceAll(f.body, "\r\n", "")))
+		}
+	}
+	return bodies
+}
+
+// textURL finds what mail programs make a link of.
+var textURL = regexp.MustCompile(`(?i)\bhttps?://[^\s<>"]+`)
+
+func textSights(text string) []sight {
+	var seen []sight
+	for _, url := range textURL.FindAllString(text, -1) {
+		seen = append(seen, sight{"text", url})
+	}
+	return seen
+}
+
+// address begins like something that a click or a fetch goes to.
+var address = regexp.MustCompile(`(?i)^\s*(https?:|//|cid:|mailto:|tel:|ftp:)`)
+
+// cssURL finds what a style fetches.
+var cssURL = regexp.MustCompile(`(?i)url\(\s*["']?([^"')]*)["']?\s*\)|@import\s+["']([^"']*)["']`)
+
+// htmlSights returns the addresses in all attributes, styles and Outlook's conditional comments,
+// in the order of the document, and what the document says.
+func htmlSights(doc string) (seen []sight, words string, err error) {
+	root, err := html.Parse(strings.NewReader(doc))
+	if err != nil {
+		return nil, "", fmt.Errorf("HTML: %w", err)
+	}
+	var said strings.Builder
+	var walk func(n *html.Node, suffix string) error
+	style := func(where, css string) {
+		for _, m := range cssURL.FindAllStringSubmatch(css, -1) {
+			seen = append(seen, sight{where, m[1] + m[2]})
+		}
+	}
+	walk = func(n *html.Node, suffix string) error {
+		switch n.Type {
+		case html.ElementNode:
+			for _, a := range n.Attr {
+				name := a.Key
+				if a.Namespace != "" {
+					name = a.Namespace + ":" + a.Key
+				}
+				switch {
+				case strings.HasPrefix(name, "xmlns"):
+				case name == "style":
+					style(n.Data+" style"+suffix, a.Val)
+				case name == "srcset":
+					for candidate := range strings.SplitSeq(a.Val, ",") {
+						if f := strings.Fields(candidate); len(f) > 0 {
+							seen = append(seen, sight{n.Data + " srcset" + suffix, f[0]})
+						}
+					}
+				case address.MatchString(a.Val):
+					seen = append(seen, sight{n.Data + " " + name + suffix, a.Val})
+				}
+			}
+		case html.TextNode:
+			switch {
+			case n.Parent != nil && n.Parent.Data == "style":
+				style("style"+suffix, n.Data)
+			case n.Parent != nil && (n.Parent.Data == "script" || n.Parent.Data == "title"):
+			case suffix == "":
+				said.WriteString(n.Data + " ")
+			}
+		case html.CommentNode:
+			// Outlook reads <!--[if …]>…<![endif]--> as markup.
+			_, inside, ok := strings.Cut(n.Data, "]>")
+			if !ok || !strings.HasPrefix(strings.TrimSpace(n.Data), "[if") || suffix != "" {
+				return nil
+			}
+			inner, err := html.Parse(strings.NewReader(inside))
+			if err != nil {
+				return fmt.Errorf("HTML in a comment: %w", err)
+			}
+			return walk(inner, " in a comment")
+		}
+		for c := n.FirstChild; c != nil; c = c.NextSibling {
+			if err := walk(c, suffix); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := walk(root, ""); err != nil {
+		return nil, "", err
+	}
+	return seen, strings.Join(strings.Fields(said.String()), " "), nil
+}

@@ -1,0 +1,5 @@
+package demo
+
+import "net/http"
+
+func (s *show) routes() http.Handler { mux := http.NewServeMux(); return mux }
