@@ -15,7 +15,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -102,11 +101,6 @@ func (s *Signer) Sign(c *rewrite.Copy) error {
 	// go-msgauth hands every Write to another goroutine: few, large ones are cheaper.
 	out := bufio.NewWriterSize(signer, 64<<10)
 	_, err = c.WriteTo(out)
-	if err == nil && !h.ended {
-		// A message may be a header alone, without the empty line (RFC 5322 §3.5). To a
-		// verifier its body is empty all the same.
-		_, err = out.WriteString("\r\n")
-	}
 	if err == nil {
 		err = out.Flush()
 	}
@@ -168,7 +162,6 @@ func isSelector(s string) bool {
 // header is what signing needs to know of a copy's header.
 type header struct {
 	fields map[string][]string // by lower-case name, unfolded bodies in order
-	ended  bool                // by an empty line
 }
 
 // maxHeader bounds the header that is kept in memory. Package rewrite refuses messages whose
@@ -212,8 +205,8 @@ func readHeader(c *rewrite.Copy) (header, error) {
 		return header{}, err
 	}
 	text := s.buf.Bytes()
-	h := header{fields: map[string][]string{}, ended: s.end >= 0}
-	if h.ended {
+	h := header{fields: map[string][]string{}}
+	if s.end >= 0 { // always, as package rewrite makes copies
 		text = text[:s.end]
 	}
 	name := ""
@@ -237,5 +230,3 @@ func readHeader(c *rewrite.Copy) (header, error) {
 	}
 	return h, nil
 }
-
-var _ io.Writer = (*headerSink)(nil)

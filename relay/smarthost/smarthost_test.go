@@ -122,6 +122,12 @@ func TestRefusals(t *testing.T) {
 				t.Fatalf("next message: %+v, %v", got, err)
 			}
 			conns, lines, _ := f.seen()
+			// Behind a recipient or DATA refused the transaction is still open there.
+			if tt.at == "RCPT" || tt.at == "DATA" {
+				if rset := slices.Index(lines, "RSET"); rset < 0 || slices.Index(lines[rset:], "MAIL FROM:<news@example.org> BODY=8BITMIME SIZE=32") < 0 {
+					t.Errorf("no RSET before the next MAIL: %q", lines)
+				}
+			}
 			if want := 1; tt.name != "dot 421" && conns != want {
 				t.Errorf("%d connections, want %d: %q", conns, want, lines)
 			}
