@@ -36,8 +36,9 @@ func cssAddresses(css string) []cssAddress {
 	lastStop := 0 // behind the last ; { or }
 	importing := false
 	in := func(kind byte) bool { return len(brackets) > 0 && brackets[len(brackets)-1] == kind }
+	prelude := ""
 	add := func(a cssAddress) {
-		a.prelude = strings.Join(preludes, " ")
+		a.prelude = prelude
 		out = append(out, a)
 	}
 	for i := 0; i < len(css); {
@@ -93,6 +94,7 @@ func cssAddresses(css string) []cssAddress {
 		case c == '{':
 			if len(preludes) < 8 {
 				preludes = append(preludes, css[lastStop:min(i, lastStop+500)])
+				prelude = strings.Join(preludes, " ")
 			}
 			brackets, importing = brackets[:0], false
 			i++
@@ -100,6 +102,7 @@ func cssAddresses(css string) []cssAddress {
 		case c == '}':
 			if len(preludes) > 0 {
 				preludes = preludes[:len(preludes)-1]
+				prelude = strings.Join(preludes, " ")
 			}
 			brackets, importing = brackets[:0], false
 			i++

@@ -233,10 +233,14 @@ type cssFinding struct {
 // one way of reading it and not from another: then the whole must go.
 func (f *htmlFinder) cssFindings(css, vector string, seen func() look) (found []cssFinding, all bool) {
 	known := map[string]bool{}
+	var lastPrelude, lastTells string
 	judge := func(a cssAddress) {
 		finding, ok := f.judge(a.addr, vector+" "+a.why, seen)
 		if !ok {
-			tells := tellsOf(a.prelude)
+			if a.prelude != lastPrelude {
+				lastPrelude, lastTells = a.prelude, tellsOf(a.prelude)
+			}
+			tells := lastTells
 			addr := remote(cleanAddress(a.addr), f.base)
 			if tells == "" || addr == "" || f.m.rules.Allowed(addr) {
 				return

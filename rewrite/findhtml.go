@@ -17,6 +17,7 @@ type htmlFinder struct {
 	depth int // of scans inside of scans
 
 	marks    []mark          // placeholders and own links in this part, in order
+	passed   int             // how many of them are behind us
 	revealed map[string]bool // classes and ids that a style sheet shows again
 
 	bodyEnd, htmlEnd, textEnd *footerSpot

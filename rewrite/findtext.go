@@ -50,7 +50,7 @@ func eachAddress(b []byte, f func(from, to int)) {
 			}
 			to++
 		}
-		for to > at && trailing(b[from:to]) {
+		for n := 0; n < 100 && to > at && trailing(b[from:to]); n++ {
 			to--
 		}
 		if to > at {

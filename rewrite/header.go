@@ -205,7 +205,7 @@ func parseMediaType(s string) mediaType {
 			}
 			n = n*10 + int(c-'0')
 		}
-		if n >= 0 {
+		if n >= 0 && len(continued[base]) < 100 {
 			if continued == nil {
 				continued = map[string][]segment{}
 			}

@@ -86,9 +86,9 @@ func (m *Message) noteMarks(t *text, marks []mark) {
 // passMarks notes which marks in the token a reader sees: those in text and in the address of a
 // link, outside of what is hidden.
 func (f *htmlFinder) passMarks(tok *htmltoken.Token) {
-	for i := range f.marks {
-		k := &f.marks[i]
-		if k.start < tok.Start || k.start >= tok.End || f.hidden() {
+	for ; f.passed < len(f.marks) && f.marks[f.passed].start < tok.End; f.passed++ {
+		k := &f.marks[f.passed]
+		if f.hidden() {
 			continue
 		}
 		switch tok.Kind {

@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -552,19 +554,40 @@ func TestAMPGoesAsAWhole(t *testing.T) {
 	}
 }
 
-// TestLinear checks with hostile input that twice the input is not many times the work. It
-// counts bytes read from the source, not seconds.
-func TestManyDelimiters(t *testing.T) {
-	for n := 1000; n <= 64000; n *= 8 {
-		src := message("Content-Type: multipart/mixed; boundary=b\n", strings.Repeat("--b\n", n))
-		m, err := Parse(Bytes(src), int64(len(src)), trackers.Default(), testOptions())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n > maxParts && m.unreadable == "" {
-			t.Error("too many parts, and nothing says so")
+// TestHostileInputs: 2 MB of what would take minutes if any step were more than linear.
+func TestHostileInputs(t *testing.T) {
+	const size = 2 << 20
+	begin := time.Now()
+	for _, unit := range []string{"<", "<!--", "<a ", "<a href=", "<img src=https://x.example.org/o width=1 height=1>", "<div>", "</div>", "<p><td>", "<div hidden>", "</body>",
+		"<style>", "<style>{", "<svg><style>@import '", "<p style='background:url(https://x.example.org/", "{{unsubscribe_url}}", "{{unsubscribe_url}}<b>", testPrefix + "a ", "&amp", "&#", "&a",
+		"http://))))))))))))))))", "http://x ", "<iframe><iframe srcdoc='", "<iframe srcdoc='&lt;iframe srcdoc=", "<!--[if mso]>", "<!--[if mso]><!--[if mso]>", "=", "=\r\n", "=3D", " \r\n", "--b\r\n", "\r\n--", "\xff", "<base href=https://x.example.org/><a href=x>",
+		"a{b:url(x)}", "/*", "@import", "<style>a{b:url(x)}@media print{", "<x xlink:href=//x/ ", "<img srcset='a/b, "} {
+		for _, fields := range []string{"Content-Type: text/html\n", "Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n", "", "Content-Type: multipart/mixed; boundary=b\n"} {
+			src := append(message(fields, ""), strings.Repeat(unit, size/len(unit))...)
+			m, err := Parse(Bytes(src), int64(len(src)), trackers.Default(), testOptions())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c, err := m.Render(variant(false, false)); err == nil {
+				c.WriteTo(io.Discard)
+			}
+			if d := time.Since(begin); d > 10*time.Second {
+				t.Fatalf("%d MB of %q with %q: slow", size>>20, unit, fields)
+			}
+			begin = time.Now()
 		}
 	}
+}
+
+func TestManyParts(t *testing.T) {
+	src := message("Content-Type: multipart/mixed; boundary=b\n", strings.Repeat("--b\n\nx\n", 3*maxParts))
+	m := parse(t, src)
+	if _, err := m.Render(variant(true, false)); !errors.Is(err, ErrUnreadable) {
+		t.Errorf("what nobody looked at may hold trackers: %v", err)
+	}
+	render(t, m, variant(true, true))
+	src = message("Content-Type: multipart/mixed; boundary=b\n", strings.Repeat("--b\nContent-Type: multipart/mixed; boundary=b\n\n", 100))
+	render(t, parse(t, src), variant(true, true))
 }
 
 func BenchmarkParse(b *testing.B)  { benchmark(b, true) }

@@ -1,6 +1,9 @@
 package rewrite
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // segment is a stretch of a plan: a span of the source, literal bytes, or a hole.
 type segment struct {
@@ -78,9 +81,9 @@ func (t *text) splice(s *segments, edits []edit) {
 	for i := 0; i < len(edits); {
 		// Edits that touch are written in one go, so that line ends are seen for what they are.
 		j := i + 1
-		pieces := edits[i].pieces
+		pieces := slices.Clone(edits[i].pieces)
 		for j < len(edits) && edits[j].start == edits[j-1].end {
-			pieces = append(pieces[:len(pieces):len(pieces)], edits[j].pieces...)
+			pieces = append(pieces, edits[j].pieces...)
 			j++
 		}
 		from, to := t.rawSpan(edits[i].start, edits[j-1].end)
@@ -107,8 +110,10 @@ func (t *text) rawSpan(start, end int) (from, to int) {
 // spliceQP writes pieces in place of raw[from:to], with soft line breaks where a line would get
 // too long.
 func (t *text) spliceQP(s *segments, pieces []piece, from, to int) {
-	col := from - 1 - bytes.LastIndexByte(t.raw[:from], '\n')
-	rest := t.raw[to:]
+	// A wrong line may be as long as the part: 100 characters of it tell enough.
+	line := t.raw[max(0, from-100):from]
+	col := len(line) - 1 - bytes.LastIndexByte(line, '\n')
+	rest := t.raw[to:min(len(t.raw), to+100)]
 	if eol := bytes.IndexByte(rest, '\n'); eol >= 0 {
 		rest = trimEOL(rest[:eol+1])
 	}
