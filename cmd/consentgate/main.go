@@ -24,6 +24,7 @@ import (
 // commands are the verbs; kong reads the tags.
 type commands struct {
 	Serve       serveCmd       `cmd:"" help:"Run the gateway."`
+	Demo        demoCmd        `cmd:"" help:"Show the gateway at work, with nothing but this program."`
 	CheckConfig checkConfigCmd `cmd:"" help:"Say every mistake in the configuration file, and what can be reached."`
 	Rewrite     rewriteCmd     `cmd:"" help:"Filter: a message on standard input, one person's copy on standard output."`
 	Consent     consentCmd     `cmd:"" help:"Read and write what people agreed to."`

@@ -25,7 +25,6 @@ type view struct {
 	html    string  // the text/html alternative, decoded
 	files   []file  // every other part
 	seen    []sight // all addresses: those of the text, then those of the HTML
-	words   string  // what the HTML says, white space made single
 }
 
 // field is a header field of the message.
@@ -77,10 +76,8 @@ func look(raw []byte) (*view, error) {
 	if err := v.part(m.Header.Get, m.Body, 0); err != nil {
 		return nil, err
 	}
-	v.seen = textSights(v.text)
-	seen, words, err := htmlSights(v.html)
-	v.seen = append(v.seen, seen...)
-	v.words = words
+	seen, err := htmlSights(v.html)
+	v.seen = append(textSights(v.text), seen...)
 	return v, err
 }
 
@@ -165,13 +162,12 @@ var address = regexp.MustCompile(`(?i)^\s*(https?:|//|cid:|mailto:|tel:|ftp:)`)
 var cssURL = regexp.MustCompile(`(?i)url\(\s*["']?([^"')]*)["']?\s*\)|@import\s+["']([^"']*)["']`)
 
 // htmlSights returns the addresses in all attributes, styles and Outlook's conditional comments,
-// in the order of the document, and what the document says.
-func htmlSights(doc string) (seen []sight, words string, err error) {
+// in the order of the document.
+func htmlSights(doc string) (seen []sight, err error) {
 	root, err := html.Parse(strings.NewReader(doc))
 	if err != nil {
-		return nil, "", fmt.Errorf("HTML: %w", err)
+		return nil, fmt.Errorf("HTML: %w", err)
 	}
-	var said strings.Builder
 	var walk func(n *html.Node, suffix string) error
 	style := func(where, css string) {
 		for _, m := range cssURL.FindAllStringSubmatch(css, -1) {
@@ -201,12 +197,8 @@ func htmlSights(doc string) (seen []sight, words string, err error) {
 				}
 			}
 		case html.TextNode:
-			switch {
-			case n.Parent != nil && n.Parent.Data == "style":
+			if n.Parent != nil && n.Parent.Data == "style" {
 				style("style"+suffix, n.Data)
-			case n.Parent != nil && (n.Parent.Data == "script" || n.Parent.Data == "title"):
-			case suffix == "":
-				said.WriteString(n.Data + " ")
 			}
 		case html.CommentNode:
 			// Outlook reads <!--[if …]>…<![endif]--> as markup.
@@ -227,8 +219,6 @@ func htmlSights(doc string) (seen []sight, words string, err error) {
 		}
 		return nil
 	}
-	if err := walk(root, ""); err != nil {
-		return nil, "", err
-	}
-	return seen, strings.Join(strings.Fields(said.String()), " "), nil
+	err = walk(root, "")
+	return seen, err
 }

@@ -15,10 +15,10 @@ type person struct {
 }
 
 var people = []person{
-	newPerson("both", "agreed to both", consent.Subscribed, consent.Granted, consent.Granted),
-	newPerson("opens", "agreed to opens only", consent.Subscribed, consent.Granted, consent.Denied),
-	newPerson("clicks", "agreed to clicks only", consent.Subscribed, consent.Denied, consent.Granted),
-	newPerson("none", "never said yes", consent.Subscribed, "", ""),
+	newPerson("both", "both consents", consent.Subscribed, consent.Granted, consent.Granted),
+	newPerson("opens", "opens only", consent.Subscribed, consent.Granted, consent.Denied),
+	newPerson("clicks", "clicks only", consent.Subscribed, consent.Denied, consent.Granted),
+	newPerson("none", "neither, never asked", consent.Subscribed, "", ""),
 	newPerson("gone", "unsubscribed", consent.Unsubscribed, consent.Granted, consent.Granted),
 }
 

@@ -15,19 +15,20 @@ const (
 	lineWidth   = labelWidth + 5*columnWidth
 )
 
-// rows is the table of a round: what is said of each person, under a label.
+// row is one line of the table: what is said of each person, under a label.
 type row struct {
-	label string
-	cells []string // in the order of people
-	rule  bool     // a line above
+	Label string
+	Cells []string // in the order of people
+	rule  bool     // a line above, in the terminal
 }
 
+// rows is the table of the round.
 func (r *round) rows() []row {
 	var all []row
 	add := func(label string, cell func(o *outcome) string) {
-		w := row{label: label}
+		w := row{Label: label}
 		for i := range r.copies {
-			w.cells = append(w.cells, cell(&r.copies[i]))
+			w.Cells = append(w.Cells, cell(&r.copies[i]))
 		}
 		all = append(all, w)
 	}
@@ -132,8 +133,8 @@ func (r *round) writeTable(w io.Writer) error {
 		if w.rule {
 			b.WriteString(rule)
 		}
-		b.WriteString(pad(w.label, labelWidth))
-		for _, c := range w.cells {
+		b.WriteString(pad(w.Label, labelWidth))
+		for _, c := range w.Cells {
 			b.WriteString(pad(c, columnWidth))
 		}
 		b.WriteString("\n")
@@ -142,9 +143,9 @@ func (r *round) writeTable(w io.Writer) error {
 	r.writeLinks(&b)
 	b.WriteString("\nAnswers:\n")
 	for _, o := range r.copies {
-		fmt.Fprintf(&b, "  %s %s\n", pad(o.who.String(), 17), cut("gateway:   "+o.answer, 80))
+		fmt.Fprintf(&b, "  %s %s\n", pad(o.who.String(), 18), cut("gateway:   "+o.answer, 79))
 		if o.relayed != "" {
-			fmt.Fprintf(&b, "  %s %s\n", pad("", 17), cut("smarthost: "+o.relayed, 80))
+			fmt.Fprintf(&b, "  %s %s\n", pad("", 18), cut("smarthost: "+o.relayed, 79))
 		}
 	}
 	if all := r.deviations(); len(all) > 0 {
@@ -180,11 +181,18 @@ func (r *round) writeLinks(b *strings.Builder) {
 				continue
 			}
 			shown[c.before] = true
-			after := bare(c.after)
-			if c.did == "opaque" {
-				after = "(opaque, kept)"
+			k, _ := knownAddress(c.before)
+			through, to := k.counter, bare(c.after)
+			switch {
+			case c.did == "opaque":
+				to = "stays at " + to
+			case through == "":
+				through = "a direct link"
 			}
-			fmt.Fprintf(b, "  %s -> %s\n", pad(cut(bare(c.before), 39), 39), cut(after, 54))
+			if c.did != "opaque" && k.person {
+				through += ", stripped"
+			}
+			fmt.Fprintf(b, "  %s -> %s\n", pad(through, 24), cut(to, 60))
 		}
 		return
 	}
