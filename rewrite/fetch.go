@@ -107,7 +107,21 @@ func (f *htmlFinder) fetches(tok *htmltoken.Token, name, style string, hidden bo
 			for _, addr := range f.addresses(a, attr) {
 				finding, ok := f.judge(addr, name+" "+attr, shown)
 				if !ok {
+					if addr = remote(cleanAddress(addr), f.base); addr != "" && !f.m.rules.Allowed(addr) && !f.m.rules.Spacer(addr) {
+						again := Finding{Kind: OpenTracker, Vector: name + " " + attr, Part: f.t.part.number, URL: addr, Rule: "size", Why: "the same address is a pixel elsewhere in this mail"}
+						if goWhole[name] {
+							f.shown = append(f.shown, shownAddress{again, whole})
+						} else {
+							f.shown = append(f.shown, shownAddress{again, f.cutAttr(a, withoutOpen)})
+						}
+					}
 					continue
+				}
+				if finding.Rule == "size" || finding.Rule == "hidden" {
+					if f.pixels == nil {
+						f.pixels = map[string]bool{}
+					}
+					f.pixels[finding.URL] = true
 				}
 				if goWhole[name] && !(finding.Rule == ruleRemote && pictures[name]) {
 					f.m.add(f.t, finding, whole)
@@ -120,6 +134,22 @@ func (f *htmlFinder) fetches(tok *htmltoken.Token, name, style string, hidden bo
 			f.srcdoc(a)
 		case styled[attr]:
 			f.styleAttr(tok, a, name+" "+attr, seen)
+		}
+	}
+}
+
+// shownAddress is a picture that may stay, unless the same address is a pixel elsewhere: it would
+// tell of the opening all the same.
+type shownAddress struct {
+	Finding
+	edit edit
+}
+
+// settlePixels takes out what is shown of an address that is a pixel elsewhere.
+func (f *htmlFinder) settlePixels() {
+	for _, s := range f.shown {
+		if f.pixels[s.URL] {
+			f.m.add(f.t, s.Finding, s.edit)
 		}
 	}
 }

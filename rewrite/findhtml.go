@@ -20,6 +20,9 @@ type htmlFinder struct {
 	passed   int             // how many of them are behind us
 	revealed map[string]bool // classes and ids that a style sheet shows again
 
+	pixels map[string]bool // addresses found to be pixels by their looks
+	shown  []shownAddress
+
 	bodyEnd, htmlEnd, textEnd *footerSpot
 }
 

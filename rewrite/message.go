@@ -238,6 +238,7 @@ func (m *Message) walk(w *window, p *part) {
 		f := &htmlFinder{m: m, t: t, marks: marks}
 		f.revealed = revealedNames(t.plain)
 		f.scan(0, len(t.plain))
+		f.settlePixels()
 		if m.lang == "" {
 			m.lang = f.lang
 		}

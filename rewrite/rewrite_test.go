@@ -309,6 +309,7 @@ func TestOpenTrackers(t *testing.T) {
 		{"relative without base", `<img src="o.gif" width="1" height="1">`, false},
 		{"shown on telephones", `<style>@media (max-width:600px){.mob{display:block!important}}</style><img class="mob" style="display:none" src="https://x.example.org/pic.png" width=300>`, false},
 		{"in a comment", `<!-- <img src="https://x.example.org/o" width="1" height="1"> -->`, false},
+		{"shown elsewhere", `<img src="https://x.example.org/o" width="468" height="10"><img src="https://x.example.org/o" width=1 height=1>`, true},
 		{"spacer", `<img src="https://ts-svc.inxserver.com/transparent.gif" width="1" height="1">`, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
