@@ -79,7 +79,7 @@ func parsePart(text []byte, assumed string) *part {
 	if t := p.get("Content-Type"); t != "" {
 		p.typ, p.params = parameters(t)
 	}
-	if boundary := strings.TrimRight(p.params["boundary"], " \t"); strings.HasPrefix(p.typ, "multipart/") && boundary != "" {
+	if boundary := p.params["boundary"]; strings.HasPrefix(p.typ, "multipart/") && boundary != "" {
 		inner := "text/plain"
 		if p.typ == "multipart/digest" { // RFC 2046 §5.1.5
 			inner = "message/rfc822"
@@ -88,8 +88,8 @@ func parsePart(text []byte, assumed string) *part {
 			p.children = append(p.children, parsePart(piece, inner))
 		}
 	}
-	if strings.HasPrefix(p.typ, "multipart/") && len(p.children) == 0 {
-		p.typ = "text/plain" // there are no parts: readers show what is there
+	if strings.HasPrefix(p.typ, "multipart/") && p.params["boundary"] == "" {
+		p.typ = "text/plain" // there can be no parts: readers show what is there
 	}
 	if len(p.children) == 0 {
 		p.body, p.foreign = decode(text, p.get("Content-Transfer-Encoding"))
@@ -124,11 +124,12 @@ func split(text []byte, boundary string) [][]byte {
 	}
 	for len(text) > 0 {
 		line, rest := cutLine(text)
-		switch strings.TrimRight(string(line), " \t") {
-		case "--" + boundary:
+		after, is := strings.CutPrefix(string(line), "--"+boundary)
+		switch after = strings.TrimRight(after, " \t"); {
+		case is && after == "":
 			end()
 			inside = true
-		case "--" + boundary + "--":
+		case is && after == "--":
 			end()
 			return out
 		default:
@@ -218,7 +219,7 @@ func decode(text []byte, encoding string) (body []byte, foreign bool) {
 			}
 		}
 		return out, false
-	case "7bit", "8bit", "binary":
+	case "7bit", "8bit", "binary", "7-bit", "8-bit", "7bits", "8bits":
 		return text, false
 	}
 	return text, true
