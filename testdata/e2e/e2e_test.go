@@ -24,7 +24,7 @@ type delivery struct {
 }
 
 // swaksEvery is odd, so that the people take turns.
-const swaksEvery = 25
+const swaksEvery = 1
 
 // TestCorpus sends all of the corpus through the gateway and judges every copy.
 //
