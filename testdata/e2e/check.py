@@ -58,6 +58,8 @@ def defects(message):
     return sorted(type(d).__name__ for p in message.walk() for d in p.defects)
 
 
+# No mail reader looks into a comment, but Outlook does into those that begin with "[".
+COMMENT = re.compile(r"(?s)<!--(?:-{0,2}>|(?:[^\[>-]|-[^>]).*?(?:--!?>|\Z))")
 BOUND = r"(?![A-Za-z0-9/_%=&?#~+-]|\.[A-Za-z0-9])"
 
 
@@ -73,7 +75,7 @@ def check(job):
             stray += n
             continue
         links.append([part.get_content_type(), n])
-        seen = content.decode("latin-1")
+        seen = COMMENT.sub("", content.decode("latin-1"))
         text += "\n" + seen + "\n" + html.unescape(seen)
     gone = [a for a in job["gone"] if re.search("(?<![A-Za-z0-9])" + re.escape(a.encode().decode("latin-1")) + BOUND, text)]
 

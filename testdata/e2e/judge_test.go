@@ -144,11 +144,15 @@ func judge(original, copy []byte, gone []string, machine, signed bool, dkimRecor
 	return wrong
 }
 
-// left returns those of the addresses that stand in a text, as it is or once its character
-// references are resolved.
+// comment is a comment that no mail reader looks into; Outlook does into those that begin with
+// "[".
+var comment = regexp.MustCompile(`(?s)<!--(?:-{0,2}>|(?:[^\[>-]|-[^>]).*?(?:--!?>|\z))`)
+
+// left returns those of the addresses that stand in a text outside of comments, as it is or once
+// its character references are resolved.
 func left(text []byte, gone []string) []string {
 	var out []string
-	seen := string(text)
+	seen := string(comment.ReplaceAll(text, nil))
 	unescaped := html.UnescapeString(seen)
 	for _, address := range gone {
 		whole := regexp.MustCompile(`(?:^|[^A-Za-z0-9])` + regexp.QuoteMeta(address) + `(?:$|[^A-Za-z0-9/_%=&?#~+.-]|\.(?:$|[^A-Za-z0-9]))`)

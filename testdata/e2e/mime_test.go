@@ -143,7 +143,10 @@ func split(text []byte, boundary string) [][]byte {
 
 // parameters takes a Content-Type apart, leniently.
 func parameters(s string) (string, map[string]string) {
-	first, rest, _ := strings.Cut(s, ";")
+	first, rest, ok := strings.Cut(s, ";")
+	if !ok { // a semicolon that was forgotten
+		first, rest, _ = strings.Cut(strings.ReplaceAll(s, "\t", " "), " ")
+	}
 	params := map[string]string{}
 	for rest != "" {
 		var name, value string

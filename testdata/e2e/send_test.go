@@ -116,5 +116,8 @@ func swaksAnswer(id, out string, err error) answer {
 			a.Code, a.Text = code, strings.TrimSpace(m[2])
 		}
 	}
+	if a.Code == 354 {
+		a.Code, a.Text = 0, "no answer to the message"
+	}
 	return a
 }
