@@ -11,7 +11,7 @@ build: ## a static binary in bin/
 test: need ## all tests, under ten minutes on two cores
 	@bad="$$(gofmt -l .)"; if [ -n "$$bad" ]; then echo "not gofmt-clean: $$bad"; exit 1; fi
 	$(GO) vet ./...
-	$(GO) test -race -timeout 9m ./...
+	$(GO) test -race -timeout 9m ./... ./testdata/e2e
 
 need: ## what the tests use beside Go; on Debian as root it is installed
 	@miss=""; for c in redis-server:redis-server swaks:swaks python3:python3; do \

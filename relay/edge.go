@@ -153,31 +153,38 @@ func (s *strictLines) end() (needsCRLF bool, err error) {
 	return s.seen && s.last != '\n', nil
 }
 
-// lostCR looks at the stream below go-smtp, for the one bare CR that go-smtp swallows: that
-// behind a dot at the beginning of a line. A connection on which it was seen is cut, since from
-// there on go-smtp and the peer may not agree where the message ends. (Under TLS this has to
-// stand above the decryption.)
+// lostCR looks at the stream below go-smtp, for the bare CRs after which go-smtp and the peer may
+// not agree where the message ends. A connection on which one was seen is cut. (Under TLS this
+// has to stand above the decryption.)
+//
+//   - CR LF dot CR, and no LF: go-smtp swallows the CR.
+//   - CR CR LF dot CR LF: go-smtp takes the second CR for content, so it sees no line end before
+//     the dot and would wait for an end that the peer has sent. Others see no line end there
+//     either and pass the dot as text, so what follows cannot be trusted to be commands.
 type lostCR struct {
-	state int // 0 within a line, 1 behind LF, 2 behind LF dot, 3 behind LF dot CR
+	state   int     // 0 within a line, 1 behind LF, 2 behind LF dot, 3 behind LF dot CR
+	doubled bool    // that LF stood behind CR CR
+	tail    [2]byte // the two bytes before
 }
 
-// find takes the next bytes and returns the index of the byte that makes a CR behind "\n." a bare
-// one, or -1.
+// find takes the next bytes and returns the index of the byte that shows one, or -1.
 func (l *lostCR) find(p []byte) int {
+	defer l.remember(p)
 	for i := 0; i < len(p); i++ {
 		if l.state == 0 {
 			n := bytes.IndexByte(p[i:], '\n')
 			if n < 0 {
 				return -1
 			}
-			i, l.state = i+n, 1
+			i += n
+			l.newline(p, i)
 			continue
 		}
 		switch c := p[i]; {
-		case l.state == 3 && c != '\n':
+		case l.state == 3 && (c != '\n' || l.doubled):
 			return i
 		case c == '\n':
-			l.state = 1
+			l.newline(p, i)
 		case l.state == 1 && c == '.':
 			l.state = 2
 		case l.state == 2 && c == '\r':
@@ -187,4 +194,22 @@ func (l *lostCR) find(p []byte) int {
 		}
 	}
 	return -1
+}
+
+// newline notes the LF at p[i].
+func (l *lostCR) newline(p []byte, i int) {
+	before := func(n int) byte {
+		if i >= n {
+			return p[i-n]
+		}
+		return l.tail[len(l.tail)+i-n]
+	}
+	l.state, l.doubled = 1, before(1) == '\r' && before(2) == '\r'
+}
+
+// remember keeps the end of p for the next call.
+func (l *lostCR) remember(p []byte) {
+	for _, c := range p[max(len(p)-len(l.tail), 0):] {
+		l.tail[0], l.tail[1] = l.tail[1], c
+	}
 }

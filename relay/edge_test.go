@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -175,8 +176,11 @@ func FuzzLostCR(f *testing.F) {
 	f.Add([]byte("\n.\r\n.\r\r\n"), 4)
 	f.Add([]byte("\n\n..\r\n.\r"), 3)
 	f.Add([]byte("\n.\r\xd1\xb4"), 0)
-	swallowed := regexp.MustCompile(`(?s)\n\.\r[^\n]`)
+	f.Add([]byte("a\r\r\r\n.\r\n"), 0)
+	f.Add([]byte("a\r\r\r\n.\r\n"), 2)
+	swallowed, doubled := regexp.MustCompile(`(?s)\n\.\r[^\n]`), regexp.MustCompile(`\r\r\n\.\r\n`)
 	f.Fuzz(func(t *testing.T, text []byte, cut int) {
+		text = append([]byte("DATA\r\n"), text...)
 		cut = min(max(cut, 0), len(text))
 		var l lostCR
 		found := l.find(text[:cut])
@@ -185,14 +189,56 @@ func FuzzLostCR(f *testing.F) {
 				found += cut
 			}
 		}
-		want := -1
+		want := len(text)
 		if at := swallowed.FindIndex(text); at != nil {
 			want = at[0] + 3
+		}
+		if at := doubled.FindIndex(text); at != nil {
+			want = min(want, at[1]-1)
+		}
+		if want == len(text) {
+			want = -1
 		}
 		if found != want {
 			t.Fatalf("%q cut at %d: %d, want %d", text, cut, found, want)
 		}
+		if found >= 0 {
+			return
+		}
+		// go-smtp must see the end of the data where RFC 5321 §4.1.1.4 has it.
+		if got, want := goSMTPEnd(text[4:]), bytes.Index(text, []byte("\r\n.\r\n"))-4; got != max(want, -1) {
+			t.Fatalf("%q: go-smtp ends it at %d, want %d", text, got, want)
+		}
 	})
+}
+
+// goSMTPEnd is where the state machine of go-smtp's reader of DATA sees the end of the data, or -1.
+func goSMTPEnd(text []byte) int {
+	const (
+		beginLine = iota
+		dot
+		dotCR
+		cr
+		inLine
+	)
+	state := beginLine
+	for i, c := range text {
+		switch {
+		case state == dotCR && c == '\n':
+			return i - 4
+		case state == beginLine && c == '.':
+			state = dot
+		case state == dot && c == '\r':
+			state = dotCR
+		case state == cr && c == '\n':
+			state = beginLine
+		case (state == beginLine || state == inLine) && c == '\r':
+			state = cr
+		default:
+			state = inLine
+		}
+	}
+	return -1
 }
 
 func TestCleanHelo(t *testing.T) {

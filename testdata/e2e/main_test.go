@@ -4,8 +4,7 @@
 // Python's email package.
 //
 // Nothing here is imported; there are tests only. go test ./... does not come into a folder named
-// testdata, so it is run by name: go test ./testdata/e2e. It is not part of make test yet: on the
-// whole corpus it runs into its time limit: a message that ends in a lone CR gets no answer.
+// testdata, so make test names it: go test ./... ./testdata/e2e.
 //
 // What a machine lacks (redis-server, python3, swaks, the corpus) makes the tests that need it
 // skip, and they say so.
