@@ -107,7 +107,9 @@ func (f *htmlFinder) fetches(tok *htmltoken.Token, name, style string, hidden bo
 			for _, addr := range f.addresses(a, attr) {
 				finding, ok := f.judge(addr, name+" "+attr, shown)
 				if !ok {
-					if addr = remote(cleanAddress(addr), f.base); addr != "" && !f.m.rules.Allowed(addr) && !f.m.rules.Spacer(addr) {
+					addr = remote(cleanAddress(addr), f.base)
+					f.m.ordinary(OpenTracker, name+" "+attr, f.t.part, addr)
+					if addr != "" && !f.m.rules.Allowed(addr) && !f.m.rules.Spacer(addr) {
 						again := Finding{Kind: OpenTracker, Vector: name + " " + attr, Part: f.t.part.number, URL: addr, Rule: "size", Why: "the same address is a pixel elsewhere in this mail"}
 						if goWhole[name] {
 							f.shown = append(f.shown, shownAddress{again, whole})
@@ -195,11 +197,12 @@ func (f *htmlFinder) srcdoc(a *htmltoken.Attr) {
 	for _, e := range inner.edits {
 		when |= e.when
 	}
-	if when == 0 {
-		return
-	}
 	for _, found := range m.findings {
 		found.Vector = "srcdoc " + found.Vector
+		if found.Rule == "" {
+			f.m.ordinary(found.Kind, found.Vector, f.t.part, found.URL)
+			continue
+		}
 		f.m.add(f.t, found, f.cutAttr(a, when))
 	}
 }
@@ -273,6 +276,7 @@ func (f *htmlFinder) cssFindings(css, vector string, seen func() look) (found []
 			tells := lastTells
 			addr := remote(cleanAddress(a.addr), f.base)
 			if tells == "" || addr == "" || f.m.rules.Allowed(addr) {
+				f.m.ordinary(OpenTracker, vector+" "+a.why, f.t.part, addr)
 				return
 			}
 			finding = Finding{Kind: OpenTracker, Vector: vector + " " + a.why, Part: f.t.part.number, URL: addr, Rule: tells, Why: "fetched only when the mail is printed or forwarded"}

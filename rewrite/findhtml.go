@@ -325,6 +325,7 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 				finding.Destination = wanted
 			}
 			if !ok {
+				f.m.ordinary(ClickTracker, finding.Vector, f.t.part, addr)
 				continue
 			}
 			e := edit{start: a.ValueStart, end: a.ValueEnd, when: withoutClick, action: action}
@@ -365,6 +366,7 @@ func (f *htmlFinder) text(tok *htmltoken.Token) {
 		finding := Finding{Kind: ClickTracker, Vector: "text link", Part: f.t.part.number, URL: addr}
 		dest, action, ok := f.m.follow(addr, &finding)
 		if !ok {
+			f.m.ordinary(ClickTracker, finding.Vector, f.t.part, addr)
 			return
 		}
 		e := edit{start: tok.Start + from, end: tok.Start + to, when: withoutClick, action: action, pieces: literal(attrEscaper.Replace(dest))}

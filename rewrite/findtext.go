@@ -12,6 +12,7 @@ func (m *Message) findText(t *text) {
 		finding := Finding{Kind: ClickTracker, Vector: "text link", Part: t.part.number, URL: addr}
 		dest, action, ok := m.follow(addr, &finding)
 		if !ok {
+			m.ordinary(ClickTracker, finding.Vector, t.part, addr)
 			return
 		}
 		e := edit{start: from, end: to, when: withoutClick, action: action, pieces: literal(dest)}

@@ -27,6 +27,9 @@ type Options struct {
 	Opaque      Opaque      // a known click counter whose destination cannot be read, without click consent; "" is OpaqueKeep
 	Identifiers Identifiers // parameters that name the person; "" is IdentifiersStrip
 	Footers     Footers     // nil: the built-in ones
+	// Everything notes every address that a reader may fetch or follow as a finding, the
+	// ordinary ones with an empty Rule; for reports, copies are the same.
+	Everything bool
 }
 
 // Images says which remote resources a copy without open consent does without.
@@ -86,7 +89,7 @@ type Finding struct {
 	Vector      string // how it phones home: "img src", "a href", "text link", …
 	Part        string // the MIME part as IMAP numbers it, "1.2"; "" = header of the message
 	URL         string // as a reader would see it, entities resolved; may name the person, never log it
-	Rule        string // the rule that fired: a rule's name of package trackers, or "size", "hidden", …
+	Rule        string // the rule that fired: a rule's name of package trackers, or "size", "hidden", …; "" for an ordinary address
 	Provider    string // of the rule, "" if none
 	Destination string // of a click tracker, "" if it cannot be read
 	Why         string // in plain words
@@ -276,6 +279,13 @@ func (m *Message) add(t *text, f Finding, e edit) {
 	m.findings = append(m.findings, f)
 	if e.when != 0 {
 		t.edits = append(t.edits, e)
+	}
+}
+
+// ordinary notes an address that is no tracker's, where all are to be noted.
+func (m *Message) ordinary(kind Kind, vector string, p *part, addr string) {
+	if m.opts.Everything && addr != "" {
+		m.findings = append(m.findings, Finding{Kind: kind, Vector: vector, Part: p.number, URL: addr})
 	}
 }
 
