@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf16"
@@ -55,6 +56,41 @@ func findCharset(name string) charset {
 	return c
 }
 
+// sniff returns the character set that a reader goes by: a byte order mark beats what the header
+// says (WHATWG Encoding §6), and where that says nothing, HTML may name one itself (WHATWG HTML
+// §13.2.3.2). ok is false where the text switches between sets by escape sequences (ISO 2022)
+// and nothing says so: it may be read in either way.
+func (c charset) sniff(b []byte, html bool) (found charset, ok bool) {
+	switch {
+	case bytes.HasPrefix(b, []byte{0xfe, 0xff}):
+		return findCharset("utf-16be"), true
+	case bytes.HasPrefix(b, []byte{0xff, 0xfe}):
+		return findCharset("utf-16le"), true
+	case bytes.HasPrefix(b, []byte("\xef\xbb\xbf")):
+		return findCharset("utf-8"), true
+	}
+	if html && (c.name == "" || c.enc == nil && !c.wide && !c.isUTF8()) {
+		if meta := metaCharset(b); meta != "" {
+			if m := findCharset(meta); !strings.HasPrefix(m.name, "utf-16") && !strings.HasPrefix(m.name, "utf-32") {
+				c = m
+			}
+		}
+	}
+	return c, c.wide || !html || !bytes.Contains(b, []byte("\x1b$"))
+}
+
+func (c charset) isUTF8() bool { return c.name == "utf-8" || c.name == "utf8" }
+
+var metaName = regexp.MustCompile(`(?i)<meta[^>]{0,200}charset\s*=\s*["']?\s*([a-z0-9_:.-]{2,40})`)
+
+// metaCharset is what a meta element in the first 4 KiB names.
+func metaCharset(b []byte) string {
+	if m := metaName.FindSubmatch(b[:min(len(b), 4096)]); m != nil {
+		return string(m[1])
+	}
+	return ""
+}
+
 // readable reports whether text in c can be searched for trackers at all.
 func (c charset) readable() bool { return !c.wide || c.enc != nil || c.name == "utf-7" }
 
@@ -79,7 +115,7 @@ func (c charset) encode(s string) (b []byte, ok bool) {
 		return []byte(s), true
 	}
 	switch {
-	case c.name == "utf-8" || c.name == "utf8":
+	case c.isUTF8():
 		return []byte(s), true
 	case c.enc == nil || c.wide:
 		return nil, false

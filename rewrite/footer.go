@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"html"
@@ -121,7 +122,12 @@ func (m *Message) placeFooters() {
 			return root != nil && place(root)
 		}
 		for _, c := range p.children {
-			if place(c) {
+			if t := texts[c]; (t == nil || !t.blank()) && place(c) {
+				return true
+			}
+		}
+		for _, c := range p.children { // an empty text before an attachment
+			if texts[c] != nil && place(c) {
 				return true
 			}
 		}
@@ -129,6 +135,9 @@ func (m *Message) placeFooters() {
 	}
 	place(m.root)
 }
+
+// blank reports whether a reader sees nothing of the text at all.
+func (t *text) blank() bool { return len(bytes.TrimSpace(t.plain)) == 0 }
 
 func (p *part) relatedRoot() *part {
 	if start := p.typ.params["start"]; start != "" {

@@ -157,6 +157,7 @@ func trimEOL(line []byte) []byte {
 type mediaType struct {
 	value  string // lower-cased, without parameters: "text/html"
 	params map[string]string
+	twice  bool // it names two boundaries or character sets that differ
 }
 
 // parseMediaType reads RFC 2045 §5.1 and RFC 2231 §3 as mail readers do: never an error, the
@@ -167,10 +168,15 @@ func parseMediaType(s string) mediaType {
 	if semi >= 0 {
 		first = s[:semi]
 	}
-	if sp := strings.IndexAny(strings.TrimSpace(first), " \t("); sp >= 0 {
-		first = strings.TrimSpace(first)[:sp]
+	first = strings.TrimSpace(first)
+	if sp := strings.IndexAny(first, " \t("); sp >= 0 {
+		if slash := strings.IndexByte(first, '/'); slash < 0 || slash >= sp-1 { // "text / html"
+			first = withoutSpace(first)
+		} else {
+			first = first[:sp]
+		}
 	}
-	mt := mediaType{value: strings.ToLower(strings.TrimSpace(first))}
+	mt := mediaType{value: strings.ToLower(strings.Trim(first, `"'`))}
 	if semi < 0 {
 		if semi = strings.IndexAny(s, " \t"); semi < 0 { // "text/html charset=utf-8" is seen
 			return mt
@@ -191,8 +197,10 @@ func parseMediaType(s string) mediaType {
 		}
 		base, star, split := strings.Cut(name, "*")
 		if !split {
-			if _, dup := mt.params[name]; !dup {
+			if before, dup := mt.params[name]; !dup {
 				mt.params[name] = value
+			} else if name == "boundary" && before != value || name == "charset" && findCharset(before).wide != findCharset(value).wide {
+				mt.twice = true
 			}
 			continue
 		}
@@ -213,9 +221,7 @@ func parseMediaType(s string) mediaType {
 		}
 	}
 	for base, segs := range continued {
-		if _, plain := mt.params[base]; plain {
-			continue
-		}
+		before, plain := mt.params[base]
 		var b strings.Builder
 		for n := 0; n < len(segs); n++ {
 			for _, sg := range segs {
@@ -235,9 +241,31 @@ func parseMediaType(s string) mediaType {
 				break
 			}
 		}
-		mt.params[base] = b.String()
+		if !plain {
+			mt.params[base] = b.String()
+		} else if before != b.String() && base == "boundary" {
+			mt.twice = true
+		}
 	}
 	return mt
+}
+
+// withoutSpace takes white space and comments (RFC 5322 §3.2.2) out.
+func withoutSpace(s string) string {
+	depth := 0
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '(':
+			depth++
+			return -1
+		case r == ')' && depth > 0:
+			depth--
+			return -1
+		case depth > 0 || r == ' ' || r == '\t':
+			return -1
+		}
+		return r
+	}, s)
 }
 
 // nextParam takes one name=value off a parameter list.

@@ -209,16 +209,16 @@ func (m *Message) walk(w *window, p *part) {
 		return
 	}
 	html := false
-	switch p.typ.value {
-	case "text/html", "text/watch-html":
-		html = true
-	case "text/x-amp-html":
+	switch typ := p.typ.value; {
+	case typ == "text/x-amp-html":
 		html = true
 		if p.parent != nil {
 			m.removals = append(m.removals, removal{p.whole, withoutBoth, len(m.findings)})
 			m.findings = append(m.findings, Finding{Kind: OpenTracker, Vector: "AMP part", Part: p.number, Rule: "amp", Why: "fetches and reports while it is read"})
 		}
-	case "text/plain":
+	case strings.Contains(typ, "html"): // text/html, text/watch-html, application/xhtml+xml, and "html" of scripts
+		html = true
+	case typ == "text/plain":
 	default:
 		return
 	}
@@ -236,6 +236,9 @@ func (m *Message) walk(w *window, p *part) {
 	}
 	t.raw = w.read(p.content)
 	t.decode()
+	if !t.readable {
+		m.unreadable = "a text part switches character sets that it does not name"
+	}
 	marks := m.findMarks(t.plain)
 	if html {
 		f := &htmlFinder{m: m, t: t, marks: marks}

@@ -54,30 +54,18 @@ func (p *parser) entity(pos int64, parent *part, number string) (*part, delimite
 	if e.tooLong {
 		p.unreadable = "a part's header is too long"
 	}
-	ct := e.get("Content-Type")
-	if ct == "" {
-		ct = "text/plain"
-		if parent != nil && parent.typ.value == "multipart/digest" { // RFC 2046 §5.1.5
-			ct = "message/rfc822"
-		}
-	}
-	e.typ = parseMediaType(ct)
-	e.disposition = parseMediaType(e.get("Content-Disposition"))
-	e.encoding = strings.ToLower(e.get("Content-Transfer-Encoding"))
-	if i := strings.IndexAny(e.encoding, " \t;("); i >= 0 {
-		e.encoding = e.encoding[:i]
-	}
+	p.describe(e)
 	e.content.start = e.body
 
 	if !strings.HasPrefix(e.typ.value, "multipart/") {
 		d, ok := p.leaf(e)
 		return e, d, ok
 	}
-	boundary := e.typ.params["boundary"]
+	boundary := strings.TrimRight(e.typ.params["boundary"], " \t")
 	if boundary == "" {
 		boundary = p.guessBoundary(e.body)
 	}
-	if boundary == "" || len(boundary) > 200 {
+	if boundary == "" {
 		e.typ = mediaType{value: "text/plain"} // what readers make of it
 		d, ok := p.leaf(e)
 		return e, d, ok
@@ -115,6 +103,56 @@ func (p *parser) entity(pos int64, parent *part, number string) (*part, delimite
 	}
 	e.content.end = p.before(d, ok)
 	return e, d, ok
+}
+
+// describe fills in what the Content fields say. Where a field is there twice and says two things,
+// one reader goes by the first and another by the last: the one that can do more counts.
+func (p *parser) describe(e *part) {
+	ct := "text/plain"
+	if e.parent != nil && e.parent.typ.value == "multipart/digest" { // RFC 2046 §5.1.5
+		ct = "message/rfc822"
+	}
+	e.typ = parseMediaType(ct)
+	types, encodings := 0, 0
+	for i := range e.fields {
+		f := &e.fields[i]
+		switch {
+		case strings.EqualFold(f.name, "Content-Type") && f.body != "":
+			typ := parseMediaType(f.body)
+			before, after := danger(e.typ.value), danger(typ.value)
+			if types++; types > 1 && before > 0 && after > 0 && (typ.value != e.typ.value || typ.params["boundary"] != e.typ.params["boundary"]) {
+				p.unreadable = "a part has two Content-Type fields that differ"
+			}
+			if types == 1 || after > before {
+				e.typ = typ
+			}
+			if typ.twice {
+				p.unreadable = "a Content-Type has two boundaries or character sets"
+			}
+		case strings.EqualFold(f.name, "Content-Transfer-Encoding"):
+			encoding := strings.ToLower(f.body)
+			if i := strings.IndexAny(encoding, " \t;("); i >= 0 {
+				encoding = encoding[:i]
+			}
+			if encodings++; encodings == 1 {
+				e.encoding = encoding
+			} else if parseTransfer(encoding) != parseTransfer(e.encoding) {
+				p.unreadable = "a part has two Content-Transfer-Encoding fields that differ"
+			}
+		}
+	}
+	e.disposition = parseMediaType(e.get("Content-Disposition"))
+}
+
+// danger says how much a reader may make of a type.
+func danger(typ string) int {
+	switch {
+	case strings.HasPrefix(typ, "multipart/"):
+		return 2
+	case strings.Contains(typ, "html"):
+		return 1
+	}
+	return 0
 }
 
 // leaf finds the end of an entity without parts.
@@ -183,13 +221,18 @@ func (p *parser) next(pos int64) (delimiter, bool) {
 
 // delimiterAt looks whether the line at pos is a delimiter, of the innermost multipart first.
 func (p *parser) delimiterAt(pos int64) (delimiter, bool) {
-	buf := p.w.at(pos, 512)
-	n := lineLen(buf)
-	if n == 512 && buf[n-1] != '\n' {
-		return delimiter{}, false
+	longest := 0
+	for _, b := range p.boundaries {
+		longest = max(longest, len(b))
 	}
+	buf := p.w.at(pos, longest+512)
+	n := lineLen(buf)
 	level, end := p.match(trimEOL(buf[:n]))
 	if level < 0 {
+		return delimiter{}, false
+	}
+	if n == longest+512 && buf[n-1] != '\n' {
+		p.unreadable = "the line of a delimiter is too long"
 		return delimiter{}, false
 	}
 	return delimiter{span{pos, pos + int64(n)}, level, end}, true

@@ -166,7 +166,7 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 			}
 			bodies = append(bodies, rawEdit{t.part.content, func(s *segments) { t.spliceUpgraded(s, edits); t.unglue(s) }})
 		} else {
-			bodies = append(bodies, rawEdit{t.part.content, func(s *segments) { t.splice(s, edits); t.unglue(s) }})
+			bodies = append(bodies, rawEdit{t.part.content, func(s *segments) { t.part.separate(s); t.splice(s, edits); t.unglue(s) }})
 			for _, e := range edits {
 				for _, pc := range e.pieces {
 					p.eightBit = p.eightBit || t.enc == identity && hasEightBit(pc.lit)
@@ -345,6 +345,14 @@ func (t *text) spliceUpgraded(s *segments, edits []edit) {
 	}
 	pieces = append(pieces, piece{lit: utf8(t.plain[done:])})
 	appendPiecesQP(s, pieces, 0, true)
+}
+
+// separate writes the blank line that the header of a body part lacks, so that what is put into its
+// body is not read as a field.
+func (p *part) separate(s *segments) {
+	if p.parent != nil && p.end == p.body {
+		s.literal('\r', '\n')
+	}
 }
 
 // unglue writes the line end before a delimiter, where an empty part that now has text lacks

@@ -43,7 +43,7 @@ func (w *window) at(off int64, n int) []byte {
 	}
 	n = int(min(int64(n), w.size-off))
 	if off < w.off || off+int64(n) > w.off+int64(len(w.buf)) {
-		want := int(min(int64(max(n, windowSize)), w.size-off))
+		want := int(min(int64(max(2*n, windowSize)), w.size-off)) // twice, so that many long reads stay linear
 		if cap(w.buf) < want {
 			w.buf = make([]byte, want)
 		}

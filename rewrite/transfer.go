@@ -40,6 +40,8 @@ type text struct {
 	plain   []byte // decoded; in UTF-8 where charset.wide, else in the part's own charset
 	jumps   []jump // of quoted-printable: where plain and raw run apart
 	ascii   bool   // plain has no byte over 127
+	// readable is false where nobody can say in which character set a reader will read it.
+	readable bool
 
 	edits  []edit     // in plain, settled
 	spot   footerSpot // where a footer stands if there is to be one
@@ -58,6 +60,7 @@ func (t *text) decode() {
 	default:
 		t.plain = t.raw
 	}
+	t.charset, t.readable = t.charset.sniff(t.plain, t.html)
 	if t.charset.wide {
 		t.plain = bytes.TrimPrefix(t.charset.decode(t.plain), []byte("\uFEFF"))
 		t.plain = bytes.ReplaceAll(bytes.ReplaceAll(t.plain, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))

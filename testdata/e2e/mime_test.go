@@ -264,12 +264,17 @@ func (p *part) bodies() []*part {
 		}
 		return root.bodies()
 	}
+	var first []*part
 	for _, c := range p.children {
-		if found := c.bodies(); found != nil {
+		found := c.bodies()
+		if found != nil && len(bytes.TrimSpace(found[0].body)) > 0 {
 			return found
 		}
+		if first == nil {
+			first = found // an empty text before an attachment
+		}
 	}
-	return nil
+	return first
 }
 
 // leaves yields the parts without children.

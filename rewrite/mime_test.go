@@ -1,0 +1,129 @@
+package rewrite
+
+import (
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+	"unicode/utf16"
+)
+
+const (
+	pixelAddress = "https://open.convertkit-mail4.com/ab12cd34ef"
+	pixel        = `<p>Hello</p><img src="` + pixelAddress + `">`
+)
+
+func utf16Text(s string, bigEndian, mark bool) string {
+	var b strings.Builder
+	if mark {
+		s = "\uFEFF" + s
+	}
+	for _, u := range utf16.Encode([]rune(s)) {
+		if bigEndian {
+			b.WriteString(string([]byte{byte(u >> 8), byte(u)}))
+		} else {
+			b.WriteString(string([]byte{byte(u), byte(u >> 8)}))
+		}
+	}
+	return b.String()
+}
+
+func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+// mimeEvasions are bodies that hold a pixel in a way that some reader finds and a hasty filter
+// does not. refused says that readers differ on them, so that they do not leave at all without
+// consent.
+var mimeEvasions = []struct {
+	name, text string
+	refused    bool
+}{
+	{"upper case type", "Content-Type: TEXT/HTML\n\n" + pixel, false},
+	{"space in the type", "Content-Type: text / html\n\n" + pixel, false},
+	{"comment in the type", "Content-Type: text/(plain)html\n\n" + pixel, false},
+	{"comment before the type", "Content-Type: (a) text/html\n\n" + pixel, false},
+	{"parameter without semicolon", "Content-Type: text/html charset=utf-8\n\n" + pixel, false},
+	{"quoted type", "Content-Type: \"text/html\"\n\n" + pixel, false},
+	{"half a type", "Content-Type: html\n\n" + pixel, false},
+	{"folded type", "Content-Type:\n text/html\n\n" + pixel, false},
+	{"XHTML", "Content-Type: application/xhtml+xml\n\n" + pixel, false},
+	{"two types", "Content-Type: text/plain\nContent-Type: text/html\n\n" + pixel, false},
+	{"two types, the other way", "Content-Type: text/html\nContent-Type: text/plain\n\n" + pixel, false},
+	{"two types, a multipart among them", "Content-Type: text/html\nContent-Type: multipart/mixed; boundary=a\n\n--a\n\n" + pixel + "\n--a--\n", true},
+	{"two multiparts", "Content-Type: multipart/mixed; boundary=b\nContent-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: text/html\n\n" + pixel + "\n--a--\n", true},
+	{"two equal types", "Content-Type: text/html\nContent-Type: text/html; charset=utf-8\n\n" + pixel, false},
+	{"two encodings", "Content-Type: text/html\nContent-Transfer-Encoding: 7bit\nContent-Transfer-Encoding: base64\n\n" + b64(pixel), true},
+	{"encoding in upper case with a comment", "Content-Type: text/html\nContent-Transfer-Encoding: BASE64 (really)\n\n" + b64(pixel), false},
+	{"unknown encoding", "Content-Type: text/html\nContent-Transfer-Encoding: x-uuencode\n\n" + pixel, true},
+	{"base64 with junk", "Content-Type: text/html\nContent-Transfer-Encoding: base64\n\n!!" + strings.Join(strings.Split(b64(pixel), ""), "\n*") + "\n", false},
+	{"base64 in padded pieces", "Content-Type: text/html\nContent-Transfer-Encoding: base64\n\n" + b64(pixel[:20]) + b64(pixel[20:40]) + "\n" + b64(pixel[40:]), false},
+	{"quoted-printable, each byte", "Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n" + qpAll(pixel), false},
+	{"quoted-printable, lower case and soft breaks", "Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n" + strings.ReplaceAll(strings.ToLower(qpAll(pixel)), "=6f", "=6f= \t\n"), false},
+
+	{"two boundaries", "Content-Type: multipart/mixed; boundary=a; boundary=b\n\n--a\nContent-Type: text/plain\n\n--b\nContent-Type: text/html\n\n" + pixel + "\n--b--\n--a--\n", true},
+	{"two boundaries, one of RFC 2231", "Content-Type: multipart/mixed; boundary=a; boundary*0=b\n\n--a\nContent-Type: text/plain\n\n--b\nContent-Type: text/html\n\n" + pixel + "\n--b--\n--a--\n", true},
+	{"boundary of 300 characters", "Content-Type: multipart/mixed; boundary=" + strings.Repeat("x", 300) + "\n\n--" + strings.Repeat("x", 300) + "\nContent-Type: text/html\n\n" + pixel + "\n", false},
+	{"boundary with a space behind", "Content-Type: multipart/mixed; boundary=\"a \"\n\n--a\nContent-Type: text/html\n\n" + pixel + "\n--a--\n", false},
+	{"white space behind the delimiter", "Content-Type: multipart/mixed; boundary=a\n\n--a" + strings.Repeat(" ", 400) + "\nContent-Type: text/html\n\n" + pixel + "\n--a--\n", false},
+	{"much white space behind the delimiter", "Content-Type: multipart/mixed; boundary=a\n\n--a" + strings.Repeat(" ", 4000) + "\nContent-Type: text/html\n\n" + pixel + "\n--a--\n", true},
+	{"no boundary named", "Content-Type: multipart/mixed\n\n--a\nContent-Type: text/html\n\n" + pixel + "\n--a\n\nx\n--a--\n", false},
+	{"boundary in pieces", "Content-Type: multipart/mixed; boundary*0=a; boundary*1=b\n\n--ab\nContent-Type: text/html\n\n" + pixel + "\n--ab--\n", false},
+	{"closing delimiter missing", "Content-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: text/html\n\n" + pixel + "\n", false},
+	{"part behind a closed one", "Content-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: multipart/alternative; boundary=ab\n\n--ab\n\nx\n--ab--\n--a\nContent-Type: text/html\n\n" + pixel + "\n--a--\n", false},
+	{"inline part in a digest", "Content-Type: multipart/digest; boundary=a\n\n--a\nContent-Type: text/html\n\n" + pixel + "\n--a--\n", false},
+
+	{"UTF-16 with a mark, said to be ASCII", "Content-Type: text/html; charset=us-ascii\nContent-Transfer-Encoding: base64\n\n" + b64(utf16Text(pixel, false, true)), false},
+	{"UTF-16BE with a mark, said to be UTF-8", "Content-Type: text/html; charset=utf-8\nContent-Transfer-Encoding: base64\n\n" + b64(utf16Text(pixel, true, true)), false},
+	{"UTF-16LE", "Content-Type: text/html; charset=utf-16le\nContent-Transfer-Encoding: base64\n\n" + b64(utf16Text(pixel, false, false)), false},
+	{"UTF-8 with a mark, said to be UTF-16", "Content-Type: text/html; charset=utf-16\nContent-Transfer-Encoding: base64\n\n" + b64("\uFEFF"+pixel), false},
+	{"UTF-7", "Content-Type: text/html; charset=utf-7\n\n+ADw-img src+AD0AIg-" + pixelAddress + "+ACIAPg-\n", false},
+	{"UTF-7 named by the HTML alone", "Content-Type: text/html\n\n<meta charset=utf-7>+ADw-img src+AD0AIg-" + pixelAddress + "+ACIAPg-\n", false},
+	{"ISO-2022-JP", "Content-Type: text/html; charset=iso-2022-jp\n\n\x1b$B<!--\x1b(B" + pixel, false},
+	{"ISO-2022-JP named by the HTML alone", "Content-Type: text/html\n\n<meta charset=iso-2022-jp>\x1b$B<!--\x1b(B" + pixel, false},
+	{"ISO-2022-JP named by nobody", "Content-Type: text/html\n\n\x1b$B<!--\x1b(B" + pixel, true},
+	{"unknown character set", "Content-Type: text/html; charset=x-nobody-knows\n\n" + pixel, false},
+}
+
+func qpAll(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		b.WriteString("=" + upperHex[s[i]>>4:s[i]>>4+1] + upperHex[s[i]&15:s[i]&15+1])
+		if i%20 == 19 {
+			b.WriteString("=\n")
+		}
+	}
+	return b.String()
+}
+
+// TestMIMEEvasions: without consent the pixel does not leave, however the body is wrapped.
+func TestMIMEEvasions(t *testing.T) {
+	for _, e := range mimeEvasions {
+		t.Run(e.name, func(t *testing.T) {
+			m := parse(t, crlf([]byte("MIME-Version: 1.0\nSubject: x\n"+e.text)))
+			c, err := m.Render(variant(false, false))
+			if (err != nil) != e.refused || err != nil && !errors.Is(err, ErrUnreadable) {
+				t.Fatalf("Render: %v, want refused: %v", err, e.refused)
+			}
+			render(t, m, variant(true, true))
+			if err != nil {
+				return
+			}
+			var b strings.Builder
+			c.WriteTo(&b)
+			found := 0
+			for _, f := range m.Findings() {
+				if f.Kind == OpenTracker && f.URL == pixelAddress {
+					found++
+				}
+			}
+			if found != 1 {
+				t.Fatalf("found %d times", found)
+			}
+			again := parse(t, []byte(b.String()))
+			for _, f := range again.Findings() {
+				if f.Kind == OpenTracker {
+					t.Errorf("left: %+v in\n%s", f, b.String())
+				}
+			}
+		})
+	}
+}
