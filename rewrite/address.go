@@ -1,7 +1,6 @@
 package rewrite
 
 import (
-	"bytes"
 	"html"
 	"net/url"
 	"strings"
@@ -10,21 +9,16 @@ import (
 // attrAddress returns the address in an attribute's value as a browser reads it: character
 // references resolved, white space at the ends and tabs and line ends inside gone (WHATWG URL
 // §4.4).
-func attrAddress(raw []byte) string {
-	plain := true
-	for _, c := range raw {
-		if c == '&' || c <= ' ' {
-			plain = false
-			break
-		}
-	}
-	if plain {
-		return string(raw)
-	}
-	return cleanAddress(unescapeAttr(raw))
-}
+func attrAddress(raw string) string { return cleanAddress(unescapeAttr(raw)) }
 
 func cleanAddress(s string) string {
+	clean := true
+	for i := 0; i < len(s); i++ {
+		clean = clean && s[i] > ' '
+	}
+	if clean {
+		return s
+	}
 	s = strings.TrimFunc(s, func(r rune) bool { return r <= ' ' })
 	if strings.ContainsAny(s, "\t\r\n") {
 		s = strings.NewReplacer("\t", "", "\r", "", "\n", "").Replace(s)
@@ -35,14 +29,15 @@ func cleanAddress(s string) string {
 // unescapeAttr resolves character references as in an attribute's value, where a name without
 // its semicolon is none if "=" or a letter or digit follows (WHATWG HTML §13.2.5.73): so
 // "?a=1&copy=2" stays.
-func unescapeAttr(raw []byte) string {
-	amp := bytes.IndexByte(raw, '&')
+func unescapeAttr(raw string) string {
+	amp := strings.IndexByte(raw, '&')
 	if amp < 0 {
-		return string(raw)
+		return raw
 	}
 	var b strings.Builder
+	b.Grow(len(raw))
 	for amp >= 0 {
-		b.Write(raw[:amp])
+		b.WriteString(raw[:amp])
 		raw = raw[amp:]
 		n := 1
 		if n < len(raw) && raw[n] == '#' {
@@ -54,10 +49,17 @@ func unescapeAttr(raw []byte) string {
 		for n < len(raw) && isAlnum(raw[n]) {
 			n++
 		}
-		ref := string(raw[:n])
+		ref := raw[:n]
 		switch {
+		case ref == "&amp":
+			b.WriteByte('&')
+			if n < len(raw) && raw[n] == ';' {
+				n++
+			} else if n < len(raw) && raw[n] == '=' {
+				b.WriteString("amp")
+			}
 		case n < len(raw) && raw[n] == ';':
-			b.WriteString(html.UnescapeString(ref + ";"))
+			b.WriteString(html.UnescapeString(raw[:n+1]))
 			n++
 		case strings.HasPrefix(ref, "&#"):
 			b.WriteString(html.UnescapeString(ref))
@@ -71,9 +73,9 @@ func unescapeAttr(raw []byte) string {
 			b.WriteString(ref)
 		}
 		raw = raw[n:]
-		amp = bytes.IndexByte(raw, '&')
+		amp = strings.IndexByte(raw, '&')
 	}
-	b.Write(raw)
+	b.WriteString(raw)
 	return b.String()
 }
 

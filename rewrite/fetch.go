@@ -1,17 +1,31 @@
 package rewrite
 
 import (
-	"bytes"
 	"strings"
 
 	"github.com/consentgate/consentgate/rewrite/htmltoken"
 )
 
-// fetching names the attributes from which a reader may fetch on opening the mail.
-var fetching = map[string]bool{
-	"src": true, "srcset": true, "lowsrc": true, "dynsrc": true, "longdesc": true, "poster": true, "background": true,
-	"data": true, "codebase": true, "code": true, "archive": true, "manifest": true, "profile": true, "icon": true,
-	"imagesrcset": true, "xlink:href": true, "o:href": true, "datasrc": true, "classid": true, "movie": true,
+// role is what an attribute can do on opening.
+type role uint8
+
+const (
+	fetching    role = iota + 1 // a reader may fetch its address
+	hrefFetched                 // so on the elements of hrefFetches
+	document                    // it holds HTML
+	styled                      // it holds CSS, or an address in CSS's way (SVG's presentation attributes and animations)
+	described                   // the content of a meta element, read by those who make previews
+)
+
+var roles = map[string]role{
+	"src": fetching, "srcset": fetching, "lowsrc": fetching, "dynsrc": fetching, "longdesc": fetching, "poster": fetching, "background": fetching,
+	"data": fetching, "codebase": fetching, "code": fetching, "archive": fetching, "manifest": fetching, "profile": fetching, "icon": fetching,
+	"imagesrcset": fetching, "xlink:href": fetching, "o:href": fetching, "datasrc": fetching, "classid": fetching, "movie": fetching,
+	"href":   hrefFetched,
+	"srcdoc": document,
+	"style":  styled, "fill": styled, "stroke": styled, "mask": styled, "filter": styled, "clip-path": styled, "cursor": styled, "marker": styled,
+	"marker-start": styled, "marker-mid": styled, "marker-end": styled, "values": styled, "to": styled, "from": styled, "by": styled,
+	"content": described,
 }
 
 // hrefFetches names the elements whose href is fetched without a click.
@@ -26,31 +40,66 @@ var goWhole = map[string]bool{
 // pictures names the elements that a reader sees as a picture, whose size tells a pixel.
 var pictures = map[string]bool{"img": true, "image": true, "v:image": true, "amp-img": true, "bgsound": true, "iframe": true, "embed": true}
 
-// styled names the attributes that hold CSS, or an address in CSS's way (SVG's presentation
-// attributes and animations).
-var styled = map[string]bool{
-	"style": true, "fill": true, "stroke": true, "mask": true, "filter": true, "clip-path": true, "cursor": true, "marker": true,
-	"marker-start": true, "marker-mid": true, "marker-end": true, "values": true, "to": true, "from": true, "by": true,
+// frames names the elements that show a document of their own, which may stand in a data: address.
+var frames = map[string]bool{"iframe": true, "frame": true, "object": true, "embed": true, "portal": true, "fencedframe": true}
+
+// prefetches reports whether a link's rel brings the reader nothing and tells the other side of
+// the opening.
+func prefetches(rel string) bool {
+	for word := range strings.FieldsSeq(rel) {
+		switch strings.ToLower(word) {
+		case "stylesheet", "icon":
+			return false // judged by its address
+		}
+	}
+	for word := range strings.FieldsSeq(rel) {
+		switch strings.ToLower(word) {
+		case "dns-prefetch", "preconnect", "prefetch", "prerender", "preload", "modulepreload", "subresource":
+			return true
+		}
+	}
+	return false
 }
 
-// prefetches are the values of link's rel that bring the reader nothing and tell the other side
-// of the opening.
-var prefetches = map[string]bool{"dns-prefetch": true, "preconnect": true, "prefetch": true, "prerender": true, "preload": true, "modulepreload": true, "subresource": true}
+// appearance says whether an element's looks can tell a pixel.
+type appearance uint8
+
+const (
+	unseen     appearance = iota // it is no picture
+	picture                      // its size and style are the picture's
+	background                   // they are those of what the picture stands behind
+)
+
+// looks measures the tag at hand, once.
+func (f *htmlFinder) looks(tok *htmltoken.Token, as appearance) look {
+	if !f.measured {
+		f.measured = true
+		hidden := f.look.hidden
+		style, _ := f.attr(tok, "style")
+		f.look = f.measure(tok, style)
+		f.look.hidden = hidden
+	}
+	l := f.look
+	if as == background && (l.width < 0 || l.height < 0) { // a thin cell with a background is a line
+		l.width, l.height = unknownSide, unknownSide
+	}
+	return l
+}
 
 // judge says whether fetching the address would tell somebody that this person opened the
-// mail. seen tells a picture's looks, nil for what is none.
-func (f *htmlFinder) judge(addr, vector string, seen func() look) (Finding, bool) {
+// mail. The finding has no Vector yet.
+func (f *htmlFinder) judge(tok *htmltoken.Token, addr string, as appearance) (Finding, bool) {
 	addr = remote(cleanAddress(addr), f.base)
 	if addr == "" || f.m.rules.Allowed(addr) {
 		return Finding{}, false
 	}
-	finding := Finding{Kind: OpenTracker, Vector: vector, Part: f.t.part.number, URL: addr}
+	finding := Finding{Kind: OpenTracker, Part: f.t.part.number, URL: addr}
 	if r := f.m.rules.Open(addr); r != nil {
 		finding.Rule, finding.Provider, finding.Why = r.Name, r.Provider, "a known open tracker"
 		return finding, true
 	}
-	if seen != nil && !f.m.rules.Spacer(addr) {
-		switch l := seen(); {
+	if as != unseen && !f.m.rules.Spacer(addr) {
+		switch l := f.looks(tok, as); {
 		case l.tiny():
 			finding.Rule, finding.Why = "size", "a picture too small to be seen"
 			return finding, true
@@ -69,16 +118,7 @@ func (f *htmlFinder) judge(addr, vector string, seen func() look) (Finding, bool
 const ruleRemote = "remote"
 
 // fetches notes what the tag fetches on opening.
-func (f *htmlFinder) fetches(tok *htmltoken.Token, name, style string, hidden bool) {
-	var l look
-	measured := false
-	seen := func() look {
-		if !measured {
-			l, measured = f.measure(tok, style), true
-			l.hidden = hidden
-		}
-		return l
-	}
+func (f *htmlFinder) fetches(tok *htmltoken.Token, name string) {
 	whole := edit{start: tok.Start, end: tok.End, when: withoutOpen, action: Removed}
 	switch name {
 	case "meta":
@@ -86,7 +126,7 @@ func (f *htmlFinder) fetches(tok *htmltoken.Token, name, style string, hidden bo
 	case "link":
 		rel, _ := f.attr(tok, "rel")
 		href, _ := f.attr(tok, "href")
-		if addr := remote(cleanAddress(href), f.base); prefetches[strings.ToLower(strings.TrimSpace(rel))] && addr != "" && !f.m.rules.Allowed(addr) {
+		if addr := remote(cleanAddress(href), f.base); prefetches(rel) && addr != "" && !f.m.rules.Allowed(addr) {
 			f.m.add(f.t, Finding{Kind: OpenTracker, Vector: "link " + strings.ToLower(rel), Part: f.t.part.number, URL: addr, Rule: "prefetch",
 				Why: "tells of the opening and brings the reader nothing"}, whole)
 			return
@@ -97,47 +137,77 @@ func (f *htmlFinder) fetches(tok *htmltoken.Token, name, style string, hidden bo
 		if a.ValueStart == a.ValueEnd {
 			continue
 		}
-		attr := lowerName(f.bytes(a.NameStart, a.NameEnd))
-		switch {
-		case fetching[attr] && !(name == "a" && attr == "xlink:href"), attr == "href" && hrefFetches[name]:
-			shown := seen
-			if !pictures[name] {
-				shown = nil
+		attr := strings.ToLower(f.src[a.NameStart:a.NameEnd])
+		switch r := roles[attr]; {
+		case r == fetching && !(name == "a" && attr == "xlink:href"), r == hrefFetched && hrefFetches[name], r == described && name == "meta":
+			if f.fetched(tok, a, name, attr, whole) {
+				return
 			}
-			for _, addr := range f.addresses(a, attr) {
-				finding, ok := f.judge(addr, name+" "+attr, shown)
-				if !ok {
-					addr = remote(cleanAddress(addr), f.base)
-					f.m.ordinary(OpenTracker, name+" "+attr, f.t.part, addr)
-					if addr != "" && !f.m.rules.Allowed(addr) && !f.m.rules.Spacer(addr) {
-						again := Finding{Kind: OpenTracker, Vector: name + " " + attr, Part: f.t.part.number, URL: addr, Rule: "size", Why: "the same address is a pixel elsewhere in this mail"}
-						if goWhole[name] {
-							f.shown = append(f.shown, shownAddress{again, whole})
-						} else {
-							f.shown = append(f.shown, shownAddress{again, f.cutAttr(a, withoutOpen)})
-						}
-					}
-					continue
-				}
-				if finding.Rule == "size" || finding.Rule == "hidden" {
-					if f.pixels == nil {
-						f.pixels = map[string]bool{}
-					}
-					f.pixels[finding.URL] = true
-				}
-				if goWhole[name] && !(finding.Rule == ruleRemote && pictures[name]) {
-					f.m.add(f.t, finding, whole)
-					return
-				}
-				f.m.add(f.t, finding, f.cutAttr(a, withoutOpen))
-				break
-			}
-		case attr == "srcdoc":
+		case r == document:
 			f.srcdoc(a)
-		case styled[attr]:
-			f.styleAttr(tok, a, name+" "+attr, seen)
+		case r == styled:
+			f.styleAttr(tok, a, name+" "+attr)
 		}
 	}
+}
+
+// fetched notes what an attribute's address fetches. gone says that the whole tag goes for it.
+func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr string, whole edit) (gone bool) {
+	as := unseen
+	if pictures[name] {
+		as = picture
+	}
+	for _, addr := range f.addresses(a, attr) {
+		if frames[name] && isDocument(addr) {
+			f.m.add(f.t, Finding{Kind: OpenTracker, Vector: name + " " + attr, Part: f.t.part.number, URL: addr, Rule: "document",
+				Why: "a document inside of an address, which may fetch what it likes"}, f.cutAttr(a, withoutOpen))
+			return false
+		}
+		finding, ok := f.judge(tok, addr, as)
+		if !ok {
+			if addr = remote(cleanAddress(addr), f.base); addr == "" {
+				continue
+			}
+			finding = Finding{Kind: OpenTracker, Vector: name + " " + attr, Part: f.t.part.number, URL: addr}
+			f.m.ordinary(OpenTracker, finding.Vector, f.t.part, addr)
+			if !f.m.rules.Allowed(addr) && !f.m.rules.Spacer(addr) {
+				finding.Rule, finding.Why = "size", "the same address is a pixel elsewhere in this mail"
+				if goWhole[name] {
+					f.shown = append(f.shown, shownAddress{finding, whole})
+				} else {
+					f.shown = append(f.shown, shownAddress{finding, f.cutAttr(a, withoutOpen)})
+				}
+			}
+			continue
+		}
+		finding.Vector = name + " " + attr
+		if finding.Rule == "size" || finding.Rule == "hidden" {
+			if f.pixels == nil {
+				f.pixels = map[string]bool{}
+			}
+			f.pixels[finding.URL] = true
+		}
+		if goWhole[name] && !(finding.Rule == ruleRemote && pictures[name]) {
+			f.m.add(f.t, finding, whole)
+			return true
+		}
+		f.m.add(f.t, finding, f.cutAttr(a, withoutOpen))
+		return false
+	}
+	return false
+}
+
+// isDocument reports whether an address is itself a document with markup.
+func isDocument(addr string) bool {
+	scheme, rest, _ := strings.Cut(addr, ":")
+	switch strings.ToLower(scheme) {
+	case "javascript", "vbscript", "view-source":
+		return true
+	case "data":
+		typ := strings.ToLower(rest[:max(strings.IndexAny(rest, ",;"), 0)])
+		return strings.Contains(typ, "html") || strings.Contains(typ, "xml")
+	}
+	return false
 }
 
 // shownAddress is a picture that may stay, unless the same address is a pixel elsewhere: it would
@@ -189,9 +259,10 @@ func (f *htmlFinder) srcdoc(a *htmltoken.Attr) {
 	if f.depth > 4 {
 		return
 	}
-	inner := &text{part: f.t.part, plain: []byte(unescapeAttr(f.bytes(a.ValueStart, a.ValueEnd)))}
+	inner := &text{part: f.t.part, plain: []byte(unescapeAttr(f.src[a.ValueStart:a.ValueEnd]))}
 	m := &Message{rules: f.m.rules, opts: f.m.opts}
-	g := &htmlFinder{m: m, t: inner, base: f.base, depth: f.depth + 1}
+	g := newHTMLFinder(m, inner)
+	g.base, g.depth = f.base, f.depth+1
 	g.scan(0, len(inner.plain))
 	var when variants
 	for _, e := range inner.edits {
@@ -208,26 +279,20 @@ func (f *htmlFinder) srcdoc(a *htmltoken.Attr) {
 }
 
 // styleAttr notes what an attribute with CSS fetches.
-func (f *htmlFinder) styleAttr(tok *htmltoken.Token, a *htmltoken.Attr, vector string, seen func() look) {
-	raw := f.bytes(a.ValueStart, a.ValueEnd)
-	if bytes.IndexByte(raw, '(') < 0 && bytes.IndexByte(raw, '&') < 0 && bytes.IndexByte(raw, '\\') < 0 {
-		if !isWebAddress(string(bytes.TrimSpace(raw))) {
-			return
-		}
-		// <animate attributeName="href" to="…">
-		if finding, ok := f.judge(string(raw), vector, nil); ok {
-			f.m.add(f.t, finding, f.cutAttr(a, withoutOpen))
+func (f *htmlFinder) styleAttr(tok *htmltoken.Token, a *htmltoken.Attr, vector string) {
+	raw := f.src[a.ValueStart:a.ValueEnd]
+	if strings.IndexByte(raw, '(') < 0 && strings.IndexByte(raw, '&') < 0 && strings.IndexByte(raw, '\\') < 0 {
+		if addr := strings.TrimSpace(raw); isWebAddress(addr) {
+			// <animate attributeName="href" to="…">
+			if finding, ok := f.judge(tok, addr, unseen); ok {
+				finding.Vector = vector
+				f.m.add(f.t, finding, f.cutAttr(a, withoutOpen))
+			}
 		}
 		return
 	}
 	css := unescapeAttr(raw)
-	found, all := f.cssFindings(css, vector, func() look {
-		l := seen()
-		if l.width < 0 || l.height < 0 { // a thin cell with a background is a line
-			l.width, l.height = unknownSide, unknownSide
-		}
-		return l
-	})
+	found, all := f.cssFindings(tok, css, vector, background)
 	switch {
 	case len(found) == 0:
 	case all || len(css) != len(raw):
@@ -243,11 +308,11 @@ func (f *htmlFinder) styleAttr(tok *htmltoken.Token, a *htmltoken.Attr, vector s
 
 // styleSheet notes what a style element fetches. In SVG its text holds character references.
 func (f *htmlFinder) styleSheet(from, to int, references bool) {
-	css := string(f.bytes(from, to))
+	css := f.src[from:to]
 	if references {
-		css = unescapeAttr(f.bytes(from, to))
+		css = unescapeAttr(css)
 	}
-	found, all := f.cssFindings(css, "style", nil)
+	found, all := f.cssFindings(nil, css, "style", unseen)
 	for _, x := range found {
 		e := edit{start: from + x.at.start, end: from + x.at.end, when: withoutOpen, action: Removed, pieces: literal(x.at.replacement())}
 		if all || len(css) != to-from {
@@ -264,11 +329,11 @@ type cssFinding struct {
 
 // cssFindings judges what CSS fetches. all says that escapes or comments hide an address from
 // one way of reading it and not from another: then the whole must go.
-func (f *htmlFinder) cssFindings(css, vector string, seen func() look) (found []cssFinding, all bool) {
+func (f *htmlFinder) cssFindings(tok *htmltoken.Token, css, vector string, as appearance) (found []cssFinding, all bool) {
 	known := map[string]bool{}
 	var lastPrelude, lastTells string
 	judge := func(a cssAddress) {
-		finding, ok := f.judge(a.addr, vector+" "+a.why, seen)
+		finding, ok := f.judge(tok, a.addr, as)
 		if !ok {
 			if a.prelude != lastPrelude {
 				lastPrelude, lastTells = a.prelude, tellsOf(a.prelude)
@@ -279,8 +344,9 @@ func (f *htmlFinder) cssFindings(css, vector string, seen func() look) (found []
 				f.m.ordinary(OpenTracker, vector+" "+a.why, f.t.part, addr)
 				return
 			}
-			finding = Finding{Kind: OpenTracker, Vector: vector + " " + a.why, Part: f.t.part.number, URL: addr, Rule: tells, Why: "fetched only when the mail is printed or forwarded"}
+			finding = Finding{Kind: OpenTracker, Part: f.t.part.number, URL: addr, Rule: tells, Why: "fetched only when the mail is printed or forwarded"}
 		}
+		finding.Vector = vector + " " + a.why
 		found = append(found, cssFinding{finding, a})
 	}
 	for _, a := range cssAddresses(css) {
@@ -311,18 +377,21 @@ func (f *htmlFinder) measure(tok *htmltoken.Token, style string) look {
 	return l
 }
 
-// addresses returns the addresses that an attribute holds: several in a srcset.
+// addresses returns the addresses that an attribute holds: several in a srcset. They are valid
+// until the next call.
 func (f *htmlFinder) addresses(a *htmltoken.Attr, name string) []string {
-	v := attrAddress(f.bytes(a.ValueStart, a.ValueEnd))
+	v := attrAddress(f.src[a.ValueStart:a.ValueEnd])
+	out := f.several[:0]
 	if name != "srcset" && name != "imagesrcset" {
-		return []string{v}
+		f.several = append(out, v)
+		return f.several
 	}
-	var out []string
 	for _, word := range strings.FieldsFunc(v, func(r rune) bool { return r <= ' ' }) {
 		word = strings.Trim(word, ",")
 		if strings.ContainsAny(word, "/:") {
 			out = append(out, word)
 		}
 	}
+	f.several = out
 	return out
 }

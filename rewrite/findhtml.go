@@ -11,6 +11,7 @@ import (
 type htmlFinder struct {
 	m     *Message
 	t     *text
+	src   string // t.plain
 	base  string // of <base href>, "" without
 	lang  string
 	stack []element
@@ -19,6 +20,10 @@ type htmlFinder struct {
 	marks    []mark          // placeholders and own links in this part, in order
 	passed   int             // how many of them are behind us
 	revealed map[string]bool // classes and ids that a style sheet shows again
+
+	look     look // of the tag at hand; its size once measured
+	measured bool
+	several  []string // of addresses
 
 	pixels map[string]bool // addresses found to be pixels by their looks
 	shown  []shownAddress
@@ -93,7 +98,9 @@ func shift(t *htmltoken.Token, by int) {
 	}
 }
 
-func (f *htmlFinder) bytes(from, to int) []byte { return f.t.plain[from:to] }
+func newHTMLFinder(m *Message, t *text) *htmlFinder {
+	return &htmlFinder{m: m, t: t, src: string(t.plain)}
+}
 
 // attr returns an attribute's decoded value; the first of two equal ones wins.
 func (f *htmlFinder) attr(tok *htmltoken.Token, name string) (string, bool) {
@@ -101,7 +108,7 @@ func (f *htmlFinder) attr(tok *htmltoken.Token, name string) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	return unescapeAttr(f.bytes(a.ValueStart, a.ValueEnd)), true
+	return unescapeAttr(f.src[a.ValueStart:a.ValueEnd]), true
 }
 
 func (f *htmlFinder) hidden() bool {
@@ -135,7 +142,7 @@ var swallows = map[string]bool{
 }
 
 func (f *htmlFinder) startTag(tok *htmltoken.Token) {
-	name := lowerName(f.bytes(tok.NameStart, tok.NameEnd))
+	name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd])
 	f.close(name)
 	style, _ := f.attr(tok, "style")
 	e := element{name: name, hidden: f.hidden()}
@@ -143,6 +150,7 @@ func (f *htmlFinder) startTag(tok *htmltoken.Token) {
 		_, hiddenAttr := tok.Attr(f.t.plain, "hidden")
 		e.hidden = (hiddenAttr || hides(style)) && !f.shownAgain(tok) || name == "template"
 	}
+	f.look, f.measured = look{hidden: e.hidden}, false
 
 	switch name {
 	case "html":
@@ -154,21 +162,11 @@ func (f *htmlFinder) startTag(tok *htmltoken.Token) {
 			f.base = remote(cleanAddress(href), "")
 		}
 	}
-	f.fetches(tok, name, style, e.hidden)
+	f.fetches(tok, name)
 	f.links(tok, name)
 	if !voids[name] && !tok.SelfClosing && len(f.stack) < maxStack {
 		f.stack = append(f.stack, e)
 	}
-}
-
-// lowerName returns a tag's name in lower case, without allocating for the usual ones.
-func lowerName(b []byte) string {
-	for _, c := range b {
-		if c >= 'A' && c <= 'Z' {
-			return strings.ToLower(string(b))
-		}
-	}
-	return string(b)
 }
 
 // close pops the elements that a start tag closes by itself (WHATWG HTML §13.1.2.4), as far as
@@ -206,7 +204,7 @@ func (f *htmlFinder) close(name string) {
 }
 
 func (f *htmlFinder) endTag(tok *htmltoken.Token) {
-	name := lowerName(f.bytes(tok.NameStart, tok.NameEnd))
+	name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd])
 	if f.depth == 0 {
 		switch name {
 		case "body":
@@ -230,7 +228,7 @@ func (f *htmlFinder) endTag(tok *htmltoken.Token) {
 
 // comment looks into conditional comments, which Outlook reads as markup.
 func (f *htmlFinder) comment(tok *htmltoken.Token) {
-	data := f.bytes(tok.DataStart, tok.DataEnd)
+	data := f.t.plain[tok.DataStart:tok.DataEnd]
 	if !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("[if")) {
 		return
 	}
@@ -294,21 +292,21 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 	sawTarget := false
 	for i := range tok.Attrs {
 		a := &tok.Attrs[i]
-		raw := f.bytes(a.NameStart, a.NameEnd)
+		attr := strings.ToLower(f.src[a.NameStart:a.NameEnd])
 		switch {
-		case htmltoken.EqualFold(raw, "data-consent-href"):
+		case attr == "data-consent-href":
 			e := f.cutAttr(a, always)
 			e.finding = -1
 			f.t.edits = append(f.t.edits, e)
-		case htmltoken.EqualFold(raw, "ping"), htmltoken.EqualFold(raw, "attributionsrc"):
+		case attr == "ping", attr == "attributionsrc":
 			if a.ValueStart == a.ValueEnd {
 				continue
 			}
-			f.m.add(f.t, Finding{Kind: ClickTracker, Vector: name + " " + string(bytes.ToLower(raw)), Part: f.t.part.number,
-				URL: attrAddress(f.bytes(a.ValueStart, a.ValueEnd)), Rule: "ping", Why: "tells of the click beside it"}, f.cutAttr(a, withoutClick))
-		case (htmltoken.EqualFold(raw, target) || name == "a" && htmltoken.EqualFold(raw, "xlink:href")) && !sawTarget:
+			f.m.add(f.t, Finding{Kind: ClickTracker, Vector: name + " " + attr, Part: f.t.part.number,
+				URL: attrAddress(f.src[a.ValueStart:a.ValueEnd]), Rule: "ping", Why: "tells of the click beside it"}, f.cutAttr(a, withoutClick))
+		case (attr == target || name == "a" && attr == "xlink:href") && !sawTarget:
 			sawTarget = true
-			addr := attrAddress(f.bytes(a.ValueStart, a.ValueEnd))
+			addr := attrAddress(f.src[a.ValueStart:a.ValueEnd])
 			if f.m.isOwn(addr) {
 				continue
 			}
@@ -357,9 +355,8 @@ func (f *htmlFinder) text(tok *htmltoken.Token) {
 	case tok.Raw:
 		return
 	}
-	b := f.bytes(tok.Start, tok.End)
-	eachAddress(b, func(from, to int) {
-		addr := cleanAddress(unescapeAttr(b[from:to]))
+	eachAddress(f.t.plain[tok.Start:tok.End], func(from, to int) {
+		addr := attrAddress(f.src[tok.Start+from : tok.Start+to])
 		if f.m.isOwn(addr) {
 			return
 		}

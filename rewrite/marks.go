@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/consentgate/consentgate/rewrite/htmltoken"
 )
@@ -96,7 +97,7 @@ func (f *htmlFinder) passMarks(tok *htmltoken.Token) {
 			k.seen = !tok.Raw
 		case htmltoken.StartTag:
 			if a, ok := tok.Attr(f.t.plain, "href"); ok && a.ValueStart <= k.start && k.end <= a.ValueEnd {
-				k.seen = htmltoken.EqualFold(f.bytes(tok.NameStart, tok.NameEnd), "a")
+				k.seen = strings.EqualFold(f.src[tok.NameStart:tok.NameEnd], "a")
 			}
 		}
 	}

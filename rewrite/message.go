@@ -241,7 +241,8 @@ func (m *Message) walk(w *window, p *part) {
 	}
 	marks := m.findMarks(t.plain)
 	if html {
-		f := &htmlFinder{m: m, t: t, marks: marks}
+		f := newHTMLFinder(m, t)
+		f.marks = marks
 		f.revealed = revealedNames(t.plain)
 		f.scan(0, len(t.plain))
 		f.settlePixels()

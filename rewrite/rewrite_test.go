@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -589,38 +588,4 @@ func TestManyParts(t *testing.T) {
 	render(t, m, variant(true, true))
 	src = message("Content-Type: multipart/mixed; boundary=b\n", strings.Repeat("--b\nContent-Type: multipart/mixed; boundary=b\n\n", 100))
 	render(t, parse(t, src), variant(true, true))
-}
-
-func BenchmarkParse(b *testing.B)  { benchmark(b, true) }
-func BenchmarkRender(b *testing.B) { benchmark(b, false) }
-
-func benchmark(b *testing.B, parsing bool) {
-	for _, name := range []string{"../testdata/rewrite/newsletter.eml", "../../shared/bench/msgs/news.eml"} {
-		src, err := os.ReadFile(name)
-		if err != nil {
-			continue
-		}
-		src = crlf(src)
-		b.Run(fmt.Sprintf("%s/%dKB", filepath.Base(name), len(src)>>10), func(b *testing.B) {
-			b.ReportAllocs()
-			b.SetBytes(int64(len(src)))
-			m := parse(b, src)
-			for b.Loop() {
-				if parsing {
-					m, err = Parse(Bytes(src), int64(len(src)), trackers.Default(), testOptions())
-					if err != nil {
-						b.Fatal(err)
-					}
-					continue
-				}
-				c, err := m.Render(variant(false, false))
-				if err != nil {
-					b.Fatal(err)
-				}
-				if _, err := c.WriteTo(io.Discard); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
 }

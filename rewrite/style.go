@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"iter"
 	"strconv"
 	"strings"
 )
@@ -71,22 +72,22 @@ func (l *look) apply(style string) {
 		return
 	}
 	maxW, maxH := float64(unknownSide), float64(unknownSide)
-	for _, d := range declarations(style) {
-		switch d.name {
+	for name, value := range declarations(style) {
+		switch name {
 		case "width":
-			l.width = cssSide(d.value)
+			l.width = cssSide(value)
 		case "height":
-			l.height = cssSide(d.value)
+			l.height = cssSide(value)
 		case "max-width":
-			maxW = cssSide(d.value)
+			maxW = cssSide(value)
 		case "max-height":
-			maxH = cssSide(d.value)
+			maxH = cssSide(value)
 		case "display":
-			l.hidden = d.value == "none"
+			l.hidden = value == "none"
 		case "visibility":
-			l.hidden = l.hidden || d.value == "hidden" || d.value == "collapse"
+			l.hidden = l.hidden || value == "hidden" || value == "collapse"
 		case "opacity":
-			if f, err := strconv.ParseFloat(strings.TrimSuffix(d.value, "%"), 64); err == nil && f < 0.01 {
+			if f, err := strconv.ParseFloat(strings.TrimSuffix(value, "%"), 64); err == nil && f < 0.01 {
 				l.hidden = true
 			}
 		}
@@ -106,39 +107,39 @@ func hides(style string) bool {
 	}
 	var clipped, zero bool
 	l := look{width: unknownSide, height: unknownSide}
-	for _, d := range declarations(style) {
-		switch d.name {
+	for name, value := range declarations(style) {
+		switch name {
 		case "overflow", "overflow-x", "overflow-y":
-			clipped = clipped || d.value == "hidden"
+			clipped = clipped || value == "hidden"
 		case "max-height", "height", "max-width", "width":
-			zero = zero || cssSide(d.value) == 0
+			zero = zero || cssSide(value) == 0
 		}
 	}
 	l.apply(style)
 	return l.hidden || clipped && zero
 }
 
-type declaration struct{ name, value string }
-
-// declarations takes a declaration list apart: comments and escapes resolved, lower-cased,
-// without !important.
-func declarations(style string) []declaration {
+// declarations takes a declaration list apart: comments and escapes resolved, names and values
+// lower-cased, without !important.
+func declarations(style string) iter.Seq2[string, string] {
 	style = cssPlain(style)
-	var out []declaration
-	for style != "" {
-		var d string
-		d, style, _ = strings.Cut(style, ";")
-		name, value, ok := strings.Cut(d, ":")
-		if !ok {
-			continue
+	return func(yield func(name, value string) bool) {
+		for rest := style; rest != ""; {
+			var d string
+			d, rest, _ = strings.Cut(rest, ";")
+			name, value, ok := strings.Cut(d, ":")
+			if !ok {
+				continue
+			}
+			value = strings.TrimSpace(strings.ToLower(value))
+			if v, ok := strings.CutSuffix(value, "important"); ok {
+				value = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(v), "!"))
+			}
+			if !yield(strings.TrimSpace(strings.ToLower(name)), value) {
+				return
+			}
 		}
-		value = strings.TrimSpace(strings.ToLower(value))
-		if v, ok := strings.CutSuffix(value, "important"); ok {
-			value = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(v), "!"))
-		}
-		out = append(out, declaration{strings.TrimSpace(strings.ToLower(name)), value})
 	}
-	return out
 }
 
 // cssPlain resolves comments and escapes.

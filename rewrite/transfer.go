@@ -69,22 +69,23 @@ func (t *text) decode() {
 }
 
 // jump says that the byte at plain[text] begins at raw[raw], and the ones behind it follow one
-// by one until the next jump.
-type jump struct{ text, raw int }
+// by one until the next jump. A text is no longer than maxText.
+type jump struct{ text, raw int32 }
 
 // decodeQP decodes quoted-printable as lenient readers do (RFC 2045 §6.7): a wrong escape
 // stands for itself, lower-case digits and bare LF are taken, white space at the end of a line
 // is not part of the text.
 func decodeQP(raw []byte) (plain []byte, jumps []jump) {
 	plain = make([]byte, 0, len(raw))
-	apart := 0 // raw offset minus text offset, as the last jump says
+	jumps = make([]jump, 0, 2+2*bytes.Count(raw, []byte{'='})) // one at and one behind each escape
+	apart := 0                                                 // raw offset minus text offset, as the last jump says
 	take := func(from, to int) {
 		if from == to {
 			return
 		}
 		if d := from - len(plain); d != apart || len(jumps) == 0 {
 			apart = d
-			jumps = append(jumps, jump{len(plain), from})
+			jumps = append(jumps, jump{int32(len(plain)), int32(from)})
 		}
 		plain = append(plain, raw[from:to]...)
 	}
@@ -119,7 +120,7 @@ func decodeQP(raw []byte) (plain []byte, jumps []jump) {
 			i += eq
 			if i+2 < end && unhex(raw[i+1]) >= 0 && unhex(raw[i+2]) >= 0 {
 				apart = i - len(plain)
-				jumps = append(jumps, jump{len(plain), i})
+				jumps = append(jumps, jump{int32(len(plain)), int32(i)})
 				plain = append(plain, byte(unhex(raw[i+1])<<4|unhex(raw[i+2])))
 				i += 3
 				continue
@@ -143,8 +144,8 @@ func (t *text) rawAt(i int) int {
 	if i >= len(t.plain) {
 		return len(t.raw)
 	}
-	j := sort.Search(len(t.jumps), func(k int) bool { return t.jumps[k].text > i }) - 1
-	return t.jumps[j].raw + i - t.jumps[j].text
+	j := t.jumps[sort.Search(len(t.jumps), func(k int) bool { return int(t.jumps[k].text) > i })-1]
+	return int(j.raw) + i - int(j.text)
 }
 
 // rawEnd returns where the byte plain[i-1] ends in raw.

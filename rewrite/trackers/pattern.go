@@ -29,18 +29,25 @@ type op struct {
 }
 
 type class struct {
-	name string
-	has  func(c byte) bool
-	id   bool // the run must not be a word
+	has [256]bool
+	id  bool // the run must not be a word
 }
 
 var classes = map[string]*class{
-	"num":   {name: "num", has: isDigit},
-	"hex":   {name: "hex", has: func(c byte) bool { return unhex(c) < 16 }},
-	"alnum": {name: "alnum", has: isAlnum},
-	"upper": {name: "upper", has: func(c byte) bool { return isDigit(c) || 'A' <= c && c <= 'Z' }},
-	"b64":   {name: "b64", has: func(c byte) bool { return isAlnum(c) || strings.IndexByte("-_+/=", c) >= 0 }},
-	"id":    {name: "id", has: func(c byte) bool { return isAlnum(c) || c == '-' || c == '_' }, id: true},
+	"num":   newClass(isDigit, false),
+	"hex":   newClass(func(c byte) bool { return unhex(c) < 16 }, false),
+	"alnum": newClass(isAlnum, false),
+	"upper": newClass(func(c byte) bool { return isDigit(c) || 'A' <= c && c <= 'Z' }, false),
+	"b64":   newClass(func(c byte) bool { return isAlnum(c) || strings.IndexByte("-_+/=", c) >= 0 }, false),
+	"id":    newClass(func(c byte) bool { return isAlnum(c) || c == '-' || c == '_' }, true),
+}
+
+func newClass(has func(c byte) bool, id bool) *class {
+	k := &class{id: id}
+	for c := range k.has {
+		k.has[c] = has(byte(c))
+	}
+	return k
 }
 
 func isDigit(c byte) bool { return c-'0' < 10 }
@@ -178,10 +185,16 @@ func matchStarred(p pattern, s string) bool {
 // run returns how many bytes at the start of s the class takes: as many as it can.
 func (o *op) run(s string) (int, bool) {
 	i, n := 0, 0
+	if !o.class.id { // most are long: bytes that stand for themselves, at a run
+		for i < len(s) && i < o.max && s[i] != '%' && o.class.has[s[i]] {
+			i++
+		}
+		n = i
+	}
 	letters, numbers, inner, last := false, false, false, byte(0)
 	for i < len(s) && n < o.max {
 		c, w := decodedByte(s, i)
-		if !o.class.has(c) {
+		if !o.class.has[c] {
 			break
 		}
 		if o.class.id {
