@@ -1,6 +1,9 @@
 package rewrite
 
-import "io"
+import (
+	"encoding/binary"
+	"io"
+)
 
 // Bytes is a message in memory: an io.ReaderAt that Parse and Copy read without copying.
 type Bytes []byte
@@ -91,16 +94,13 @@ func (w *window) eightBit() bool {
 }
 
 func hasEightBit(b []byte) bool {
-	var or byte
-	for len(b) >= 64 {
-		for _, c := range b[:64] {
-			or |= c
-		}
-		if or >= 0x80 {
+	for ; len(b) >= 32; b = b[32:] {
+		le := binary.LittleEndian
+		if (le.Uint64(b)|le.Uint64(b[8:])|le.Uint64(b[16:])|le.Uint64(b[24:]))&0x8080808080808080 != 0 {
 			return true
 		}
-		b = b[64:]
 	}
+	var or byte
 	for _, c := range b {
 		or |= c
 	}

@@ -120,7 +120,8 @@ func hides(style string) bool {
 }
 
 // declarations takes a declaration list apart: comments and escapes resolved, names and values
-// lower-cased, without !important.
+// lower-cased, without !important. It passes over those that say nothing of size or visibility,
+// which are most.
 func declarations(style string) iter.Seq2[string, string] {
 	style = cssPlain(style)
 	return func(yield func(name, value string) bool) {
@@ -128,14 +129,14 @@ func declarations(style string) iter.Seq2[string, string] {
 			var d string
 			d, rest, _ = strings.Cut(rest, ";")
 			name, value, ok := strings.Cut(d, ":")
-			if !ok {
+			if name = strings.TrimSpace(name); !ok || name == "" || strings.IndexByte("dvowhmDVOWHM", name[0]) < 0 {
 				continue
 			}
 			value = strings.TrimSpace(strings.ToLower(value))
 			if v, ok := strings.CutSuffix(value, "important"); ok {
 				value = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(v), "!"))
 			}
-			if !yield(strings.TrimSpace(strings.ToLower(name)), value) {
+			if !yield(strings.ToLower(name), value) {
 				return
 			}
 		}
