@@ -90,7 +90,7 @@ func BenchmarkDecodeAndTokens(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				if !t.html {
+				if t.form != htmlForm {
 					continue
 				}
 				z := html.NewTokenizer(bytes.NewReader(plain))

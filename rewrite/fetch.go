@@ -256,25 +256,30 @@ func (f *htmlFinder) refresh(tok *htmltoken.Token, whole edit) {
 // srcdoc looks into the document that an attribute holds; if a reader must do without anything
 // in it, the attribute goes.
 func (f *htmlFinder) srcdoc(a *htmltoken.Attr) {
+	f.inner(unescapeAttr(f.src[a.ValueStart:a.ValueEnd]), "srcdoc", func(when variants) edit { return f.cutAttr(a, when) })
+}
+
+// inner looks into HTML that stands in an attribute or a property, which goes as a whole where
+// anything in it must go; cut makes that edit.
+func (f *htmlFinder) inner(html, vector string, cut func(variants) edit) {
 	if f.depth > 4 {
 		return
 	}
-	inner := &text{part: f.t.part, plain: []byte(unescapeAttr(f.src[a.ValueStart:a.ValueEnd]))}
 	m := &Message{rules: f.m.rules, opts: f.m.opts}
-	g := newHTMLFinder(m, inner)
+	g := newHTMLFinder(m, &text{part: f.t.part, plain: []byte(html)})
 	g.base, g.depth = f.base, f.depth+1
-	g.scan(0, len(inner.plain))
+	g.scan(0, len(html))
 	var when variants
-	for _, e := range inner.edits {
+	for _, e := range g.t.edits {
 		when |= e.when
 	}
 	for _, found := range m.findings {
-		found.Vector = "srcdoc " + found.Vector
+		found.Vector = vector + " " + found.Vector
 		if found.Rule == "" {
 			f.m.ordinary(found.Kind, found.Vector, f.t.part, found.URL)
 			continue
 		}
-		f.m.add(f.t, found, f.cutAttr(a, when))
+		f.m.add(f.t, found, cut(when))
 	}
 }
 

@@ -29,6 +29,7 @@ type htmlFinder struct {
 	shown  []shownAddress
 
 	bodyEnd, htmlEnd, textEnd *footerSpot
+	top                       *footerSpot // before the first thing that a reader sees
 }
 
 // element is an open element.
@@ -76,6 +77,9 @@ func (f *htmlFinder) scan(from, to int) {
 				f.textEnd = f.spot(tok.Start)
 			}
 			f.passMarks(&tok)
+			if f.top == nil && f.sees(&tok) {
+				f.top = &footerSpot{at: tok.Start}
+			}
 			tagStart = tok.Start
 		}
 	}
@@ -139,6 +143,41 @@ func (f *htmlFinder) spot(i int) *footerSpot {
 var swallows = map[string]bool{
 	"a": true, "template": true, "select": true, "option": true, "button": true, "object": true, "video": true, "audio": true,
 	"svg": true, "math": true, "noscript": true, "map": true, "canvas": true, "head": true, "picture": true, "marquee": true,
+}
+
+// sees reports whether a token is something in the body that a reader sees. What is hidden before
+// it (the line that mail readers show beside the subject) stays before it.
+func (f *htmlFinder) sees(tok *htmltoken.Token) bool {
+	if f.hidden() {
+		return false
+	}
+	switch tok.Kind {
+	case htmltoken.Text:
+		return !tok.Raw && strings.TrimSpace(f.src[tok.Start:tok.End]) != ""
+	case htmltoken.StartTag:
+		switch strings.ToLower(f.src[tok.NameStart:tok.NameEnd]) {
+		case "html", "head", "body", "title", "meta", "link", "style", "script", "base":
+			return false
+		}
+		return true
+	}
+	return false
+}
+
+// clipped is how long HTML may be before Gmail hides its end behind a link, in bytes.
+const clipped = 100 << 10
+
+// footerSpot is where the footer of the whole text stands.
+func (f *htmlFinder) footerSpot(p Position) footerSpot {
+	if f.top != nil && (p == PositionTop || p != PositionBottom && len(f.src) > clipped) {
+		return *f.top
+	}
+	for _, s := range []*footerSpot{f.bodyEnd, f.htmlEnd} {
+		if s != nil {
+			return *s
+		}
+	}
+	return *f.textEnd
 }
 
 func (f *htmlFinder) startTag(tok *htmltoken.Token) {
@@ -348,6 +387,9 @@ func (f *htmlFinder) text(tok *htmltoken.Token) {
 	switch parent := f.parent(); {
 	case parent == "style":
 		f.styleSheet(tok.Start, tok.End, !tok.Raw)
+		return
+	case parent == "script":
+		f.structured(tok.Start, tok.End)
 		return
 	case tok.Raw && (parent == "iframe" || parent == "noembed" || parent == "noframes"):
 		f.inside(tok.Start, tok.End) // a reader that drops the tag shows what is in it

@@ -1,11 +1,17 @@
 package rewrite
 
-import "bytes"
+import (
+	"bytes"
+	"sort"
+	"strings"
+)
 
 // findText notes the counted links of a text/plain part.
 func (m *Message) findText(t *text) {
-	eachAddress(t.plain, func(from, to int) {
-		addr := string(t.plain[from:to])
+	joined, at := t.joined()
+	eachAddress(joined, func(from, to int) {
+		addr := string(joined[from:to])
+		from, to = at(from), at(to-1)+1
 		if m.isOwn(addr) {
 			return
 		}
@@ -24,6 +30,31 @@ func (m *Message) findText(t *text) {
 		}
 		m.add(t, finding, e)
 	})
+}
+
+// joined returns the text as a reader joins its lines: format=flowed with DelSp=yes (RFC 3676
+// §4.1) lets an address go on behind a space at the end of a line. at gives the place in plain.
+func (t *text) joined() (joined []byte, at func(int) int) {
+	params := t.part.typ.params
+	if !strings.EqualFold(params["format"], "flowed") || !strings.EqualFold(params["delsp"], "yes") {
+		return t.plain, func(i int) int { return i }
+	}
+	var gaps []jump // raw is the place in plain here
+	rest := t.plain
+	for len(rest) > 0 {
+		n := lineLen(rest)
+		line := rest[:n]
+		if soft := trimEOL(line); bytes.HasSuffix(soft, []byte(" ")) && string(soft) != "-- " {
+			line = soft[:len(soft)-1]
+		}
+		gaps = append(gaps, jump{int32(len(joined)), int32(len(t.plain) - len(rest))})
+		joined = append(joined, line...)
+		rest = rest[n:]
+	}
+	return joined, func(i int) int {
+		g := gaps[sort.Search(len(gaps), func(k int) bool { return int(gaps[k].text) > i })-1]
+		return int(g.raw) + i - int(g.text)
+	}
 }
 
 // eachAddress calls f with the range of every http and https address in running text, as

@@ -102,11 +102,8 @@ func (m *Message) placeFooters() {
 	var place func(p *part) bool
 	place = func(p *part) bool {
 		if t := texts[p]; t != nil {
-			if p.typ.value == "text/watch-html" {
-				return false // stands beside the HTML of the same alternative
-			}
-			t.footer = true
-			return true
+			t.footer = takesFooter(p.typ.value)
+			return t.footer
 		}
 		placed := false
 		switch p.typ.value {

@@ -26,7 +26,9 @@ type Options struct {
 	Images      Images      // what goes without open consent; "" is ImagesTrackers
 	Opaque      Opaque      // a known click counter whose destination cannot be read, without click consent; "" is OpaqueKeep
 	Identifiers Identifiers // parameters that name the person; "" is IdentifiersStrip
+	Signed      Signed      // signed bodies, which nobody can edit; "" is SignedKeep
 	Footers     Footers     // nil: the built-in ones
+	Position    Position    // where a footer stands; "" is PositionAuto
 	// Everything notes every address that a reader may fetch or follow as a finding, the
 	// ordinary ones with an empty Rule; for reports, copies are the same.
 	Everything bool
@@ -57,12 +59,32 @@ const (
 	IdentifiersKeep  Identifiers = "keep"
 )
 
+// Signed says what becomes of S/MIME and PGP bodies that hold trackers where consent is missing.
+type Signed string
+
+const (
+	SignedKeep   Signed = "keep"   // they leave as they are
+	SignedReject Signed = "reject" // Render fails with ErrSigned
+)
+
+// Position says where in a text the footer stands.
+type Position string
+
+const (
+	PositionAuto   Position = "auto" // at the bottom, but at the top of HTML over 100 KB, which Gmail clips
+	PositionBottom Position = "bottom"
+	PositionTop    Position = "top"
+)
+
 var (
 	// ErrHeader is wrapped by Parse's error where the message's own header is over 256 KiB.
 	ErrHeader = errors.New("the message's header is too long")
 	// ErrOpaque is wrapped by Render's error where Options.Opaque is OpaqueReject and the copy
 	// would hold a click counter whose destination cannot be read.
 	ErrOpaque = errors.New("a click counter's destination cannot be read")
+	// ErrSigned is wrapped by Render's error where Options.Signed is SignedReject and a signed body
+	// holds what would have to go from the copy, or cannot be searched.
+	ErrSigned = errors.New("a signed body holds trackers")
 	// ErrUnreadable is wrapped by Render's error where consent is missing and a body that may
 	// hold trackers cannot be read safely.
 	ErrUnreadable = errors.New("the body cannot be searched for trackers")
@@ -112,10 +134,11 @@ type Message struct {
 	lang     string
 	eightBit bool
 
-	unreadable string // why a body cannot be searched, "" if all can
-	cutShort   bool   // the last field has no line end
-	opaque     bool   // has a link that OpaqueReject is about
-	signed     bool   // has a multipart/signed
+	unreadable string   // why a body cannot be searched, "" if all can
+	cutShort   bool     // the last field has no line end
+	opaque     bool     // has a link that OpaqueReject is about
+	signed     bool     // has a multipart/signed
+	frozen     variants // which kinds of copy would need an edit in a signed body
 
 	mu    sync.Mutex
 	plans map[planKey]*plan
@@ -156,7 +179,7 @@ func Parse(src io.ReaderAt, size int64, rules *trackers.Rules, opts Options) (*M
 	m.unreadable = p.unreadable
 	m.lang = m.root.get("Content-Language")
 	m.header()
-	m.walk(w, m.root)
+	m.walk(w, m.root, false)
 	m.eightBit = w.eightBit()
 	last := w.at(max(0, m.root.end-1), 1)
 	m.cutShort = m.root.end > 0 && len(last) == 1 && last[0] != '\n'
@@ -174,7 +197,7 @@ func (m *Message) header() {
 		e := fieldEdit{span: f.span, when: always, finding: -1}
 		switch name {
 		case "bcc", "resent-bcc": // RFC 5322 §3.6.3
-		case "disposition-notification-to", "return-receipt-to", "x-confirm-reading-to", "read-receipt-to", "x-pmrqc", "return-receipt":
+		case "disposition-notification-to", "return-receipt-to", "x-confirm-reading-to", "read-receipt-to", "x-pmrqc", "return-receipt", "x-image-url":
 			e.when = withoutOpen
 			e.finding = len(m.findings)
 			m.findings = append(m.findings, Finding{Kind: OpenTracker, Vector: f.name, Rule: "receipt", Why: "asks the reader for a receipt (RFC 8098)"})
@@ -191,90 +214,6 @@ func (m *Message) header() {
 	m.findings = append(m.findings, Finding{Kind: Unsubscribe, Vector: "List-Unsubscribe", Why: "one-click unsubscribe (RFC 8058)"})
 	m.footer = len(m.findings)
 	m.findings = append(m.findings, Finding{Kind: Unsubscribe, Vector: "footer", Why: "the visible unsubscribe link"})
-}
-
-// walk reads the text parts.
-func (m *Message) walk(w *window, p *part) {
-	switch p.typ.value {
-	case "multipart/signed": // RFC 1847: any change would break it
-		m.signed = true
-		return
-	case "multipart/encrypted":
-		return
-	}
-	for _, c := range p.children {
-		m.walk(w, c)
-	}
-	if len(p.children) > 0 || p.attached() {
-		return
-	}
-	html := false
-	switch typ := p.typ.value; {
-	case typ == "text/x-amp-html":
-		html = true
-		if p.parent != nil {
-			m.removals = append(m.removals, removal{p.whole, withoutBoth, len(m.findings)})
-			m.findings = append(m.findings, Finding{Kind: OpenTracker, Vector: "AMP part", Part: p.number, Rule: "amp", Why: "fetches and reports while it is read"})
-		}
-	case strings.Contains(typ, "html"): // text/html, text/watch-html, application/xhtml+xml, and "html" of scripts
-		html = true
-	case typ == "text/plain":
-	default:
-		return
-	}
-	t := &text{part: p, enc: parseTransfer(p.encoding), html: html, charset: findCharset(p.typ.params["charset"]), amp: p.typ.value == "text/x-amp-html" && p.parent != nil}
-	switch {
-	case t.enc == unknownTransfer:
-		m.unreadable = "a text part has an unknown Content-Transfer-Encoding"
-		return
-	case !t.charset.readable():
-		m.unreadable = "a text part has an unknown character set"
-		return
-	case p.content.len() > maxText:
-		m.unreadable = "a text part is too long"
-		return
-	}
-	t.raw = w.read(p.content)
-	t.decode()
-	if !t.readable {
-		m.unreadable = "a text part switches character sets that it does not name"
-	}
-	marks := m.findMarks(t.plain)
-	if html {
-		f := newHTMLFinder(m, t)
-		f.marks = marks
-		f.revealed = revealedNames(t.plain)
-		f.scan(0, len(t.plain))
-		f.settlePixels()
-		if m.lang == "" {
-			m.lang = f.lang
-		}
-		t.spot = *f.textEnd
-		if f.bodyEnd != nil {
-			t.spot = *f.bodyEnd
-		} else if f.htmlEnd != nil {
-			t.spot = *f.htmlEnd
-		}
-		marks = f.marks
-	} else {
-		m.findText(t)
-		for i := range marks {
-			marks[i].seen = true
-		}
-		t.spot = footerSpot{at: len(t.plain)}
-	}
-	m.noteMarks(t, marks)
-	if t.amp {
-		// Parts that go or stay as a whole need no edits but the link.
-		kept := t.edits[:0]
-		for _, e := range t.edits {
-			if e.linked {
-				kept = append(kept, e)
-			}
-		}
-		t.edits = kept
-	}
-	m.texts = append(m.texts, t)
 }
 
 // add notes a finding and its edit; an edit for no variant is only a finding.
@@ -357,32 +296,3 @@ func (m *Message) Findings() []Finding { return m.findings }
 
 // OwnLinks returns the unsubscribe links of ours that the message brought along, 64 at most.
 func (m *Message) OwnLinks() []OwnLink { return m.own }
-
-// revealedNames lists the classes and ids that a style sheet makes visible, whatever the style
-// attribute says.
-func revealedNames(src []byte) map[string]bool {
-	var out map[string]bool
-	for _, css := range styleSheets(src) {
-		for _, rule := range strings.Split(css, "}") {
-			open := strings.LastIndexByte(rule, '{')
-			if open < 0 {
-				continue
-			}
-			body := strings.ReplaceAll(rule[open+1:], " ", "")
-			if !strings.Contains(body, "display:") || strings.Contains(body, "display:none") {
-				continue
-			}
-			selectors := rule[:open]
-			if i := strings.LastIndexByte(selectors, '{'); i >= 0 {
-				selectors = selectors[i+1:]
-			}
-			for _, name := range strings.FieldsFunc(selectors, func(r rune) bool { return strings.ContainsRune(" \t\r\n,>+~:.#[]=\"'*^$|()", r) }) {
-				if out == nil {
-					out = map[string]bool{}
-				}
-				out[name] = true
-			}
-		}
-	}
-	return out
-}

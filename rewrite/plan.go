@@ -25,6 +25,9 @@ type Variant struct {
 	OneClick, MailTo string
 	// Language of the footer, RFC 5646; a language without a footer gets English.
 	Language string
+	// Bare leaves out the footer and the List fields, and lets the sender's own stay: Link stands
+	// only where the sender put {{unsubscribe_url}}. For watching what would be done.
+	Bare bool
 	// Linked says of the links in Message.OwnLinks (by index) which are this very person's for
 	// this very scope: the text part that holds one gets no footer.
 	Linked []bool
@@ -34,6 +37,7 @@ type Variant struct {
 type planKey struct {
 	bit                variants
 	link, list, mailto bool
+	bare               bool
 	linked             uint64
 	lang               string
 }
@@ -46,12 +50,15 @@ type plan struct {
 	eightBit bool
 }
 
-// Render makes one person's copy: it fills a plan and parses nothing. The error wraps ErrOpaque
-// or ErrUnreadable where this message must not leave for such a variant, or says which link
+// Render makes one person's copy: it fills a plan and parses nothing. The error wraps ErrOpaque,
+// ErrSigned or ErrUnreadable where this message must not leave for such a variant, or says which link
 // cannot be put into a message.
 func (m *Message) Render(v Variant) (*Copy, error) {
 	if !v.Click && m.opaque {
 		return nil, ErrOpaque
+	}
+	if m.opts.Signed == SignedReject && m.frozen&variantBit(v.Open, v.Click) != 0 {
+		return nil, ErrSigned
 	}
 	if m.unreadable != "" && !(v.Open && v.Click) {
 		return nil, fmt.Errorf("%w: %s", ErrUnreadable, m.unreadable)
@@ -61,7 +68,7 @@ func (m *Message) Render(v Variant) (*Copy, error) {
 			return nil, fmt.Errorf("a link has characters that a message cannot hold, or over %d of them", maxLink)
 		}
 	}
-	key := planKey{bit: variantBit(v.Open, v.Click), link: v.Link != "", list: v.OneClick != ""}
+	key := planKey{bit: variantBit(v.Open, v.Click), link: v.Link != "", list: v.OneClick != "" && !v.Bare, bare: v.Bare}
 	key.mailto = key.list && v.MailTo != ""
 	for i, yes := range v.Linked {
 		if yes && i < 64 {
@@ -116,7 +123,7 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 		}
 	}
 	for _, f := range m.fields {
-		if f.when&key.bit != 0 && (!f.list || key.link || key.list) {
+		if f.when&key.bit != 0 && (!f.list || (key.link || key.list) && !key.bare) {
 			cut(f.span, f.finding)
 		}
 	}
@@ -128,7 +135,7 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 			removed = append(removed, r.span)
 		}
 	}
-	wrap := key.link && !m.hasFooterPlace() && (m.signed || m.unreadable != "") && key.linked == 0
+	wrap := key.link && !key.bare && !m.hasFooterPlace() && (m.signed || m.unreadable != "") && key.linked == 0
 	top := m.root.header
 	if key.list {
 		done[m.list] = Inserted
@@ -149,7 +156,7 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 		}
 		edits := t.selected(key, done)
 		upgrade := t.charset.wide
-		if t.footer && key.link && !t.placed && t.own&key.linked == 0 {
+		if t.footer && key.link && !key.bare && !t.placed && t.own&key.linked == 0 {
 			e, utf8 := t.footerEdit(ft)
 			edits = insertEdit(edits, e)
 			upgrade = upgrade || utf8
@@ -182,7 +189,7 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 		switch {
 		case key.list:
 			writeListFields(s, key.mailto)
-		case key.link && !wrap && !m.hasFooterPlace():
+		case key.link && !key.bare && !wrap && !m.hasFooterPlace():
 			s.literal([]byte("List-Unsubscribe: <")...)
 			s.hole(holeLink, plainFill)
 			s.literal([]byte(">\r\n")...)
@@ -256,11 +263,13 @@ func insertEdit(edits []edit, e edit) []edit {
 // in UTF-8 for it.
 func (t *text) footerEdit(ft Footer) (e edit, utf8 bool) {
 	tmpl := ft.Text
-	if t.html {
+	if t.form == htmlForm {
 		tmpl = t.spot.closes + asciiHTML(ft.HTML)
 	} else {
 		tail := t.plain[max(0, t.spot.at-2):t.spot.at]
 		switch {
+		case t.spot.at == 0 && len(t.plain) > 0:
+			tmpl += "\r\n"
 		case t.spot.at == 0:
 		case bytes.HasSuffix(tail, []byte("\n")):
 			tmpl = "\r\n" + tmpl

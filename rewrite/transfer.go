@@ -34,7 +34,7 @@ type text struct {
 	part    *part
 	enc     transfer
 	charset charset
-	html    bool
+	form    form
 	amp     bool   // goes as a whole without both consents
 	raw     []byte // encoded
 	plain   []byte // decoded; in UTF-8 where charset.wide, else in the part's own charset
@@ -60,7 +60,7 @@ func (t *text) decode() {
 	default:
 		t.plain = t.raw
 	}
-	t.charset, t.readable = t.charset.sniff(t.plain, t.html)
+	t.charset, t.readable = t.charset.sniff(t.plain, t.form == htmlForm)
 	if t.charset.wide {
 		t.plain = bytes.TrimPrefix(t.charset.decode(t.plain), []byte("\uFEFF"))
 		t.plain = bytes.ReplaceAll(bytes.ReplaceAll(t.plain, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))

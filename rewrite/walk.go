@@ -1,0 +1,215 @@
+package rewrite
+
+import (
+	"bytes"
+	"strings"
+)
+
+// form is how the text of a part is to be read.
+type form uint8
+
+const (
+	plainForm form = iota // text/plain
+	htmlForm              // HTML of any kind, and SVG
+	styleForm             // a style sheet that HTML refers to by cid:
+	cardForm              // calendars and cards: lines of NAME;PARAMETERS:VALUE
+)
+
+// formOf says how a part is read; ok is false for one that is none of ours.
+func formOf(typ string) (f form, ok bool) {
+	switch typ {
+	case "text/plain":
+		return plainForm, true
+	case "text/css":
+		return styleForm, true
+	case "image/svg+xml", "image/svg":
+		return htmlForm, true
+	case "text/calendar", "text/x-vcalendar", "text/vcard", "text/x-vcard", "text/directory", "application/ics":
+		return cardForm, true
+	}
+	// text/html, text/watch-html, text/x-amp-html, application/xhtml+xml, and the "html" of scripts.
+	return htmlForm, strings.Contains(typ, "html")
+}
+
+// takesFooter reports whether a reader sees the part as the text of the mail.
+func takesFooter(typ string) bool {
+	f, ok := formOf(typ)
+	return ok && (f == plainForm || f == htmlForm && !strings.HasPrefix(typ, "image/")) && typ != "text/watch-html" // beside the HTML of the same alternative
+}
+
+// walk reads the text parts. Inside of what is signed nothing can be edited (RFC 1847 §2.1), but
+// what would have to be is noted.
+func (m *Message) walk(w *window, p *part, frozen bool) {
+	switch p.typ.value {
+	case "multipart/signed":
+		m.signed, frozen = true, true
+	case "multipart/encrypted":
+		return
+	case "application/pkcs7-mime", "application/x-pkcs7-mime": // RFC 8551 §3.2
+		if kind := p.typ.params["smime-type"]; kind != "enveloped-data" && kind != "authenveloped-data" && kind != "certs-only" {
+			m.frozen |= withoutBoth
+			m.findings = append(m.findings, Finding{Kind: OpenTracker, Vector: "S/MIME", Part: p.number, Rule: "signed", Why: "a signed body that cannot be searched"})
+		}
+		return
+	}
+	for _, c := range p.children {
+		m.walk(w, c, frozen)
+	}
+	if len(p.children) > 0 || p.attached() {
+		return
+	}
+	form, ok := formOf(p.typ.value)
+	if !ok {
+		return
+	}
+	t := &text{part: p, form: form, enc: parseTransfer(p.encoding), charset: findCharset(p.typ.params["charset"])}
+	if t.amp = p.typ.value == "text/x-amp-html" && p.parent != nil; t.amp {
+		e := removal{p.whole, withoutBoth, len(m.findings)}
+		m.findings = append(m.findings, Finding{Kind: OpenTracker, Vector: "AMP part", Part: p.number, Rule: "amp", Why: "fetches and reports while it is read"})
+		if frozen {
+			m.frozen |= e.when
+		} else {
+			m.removals = append(m.removals, e)
+		}
+	}
+	switch {
+	case t.enc == unknownTransfer:
+		m.unreadable = "a text part has an unknown Content-Transfer-Encoding"
+		return
+	case !t.charset.readable():
+		m.unreadable = "a text part has an unknown character set"
+		return
+	case p.content.len() > maxText:
+		m.unreadable = "a text part is too long"
+		return
+	}
+	t.raw = w.read(p.content)
+	t.decode()
+	if !t.readable {
+		m.unreadable = "a text part switches character sets that it does not name"
+	}
+	m.find(t, frozen)
+	switch {
+	case frozen:
+		t.freeze(m, 0, len(t.plain))
+		return
+	case t.amp:
+		// Parts that go or stay as a whole need no edits but the link.
+		kept := t.edits[:0]
+		for _, e := range t.edits {
+			if e.linked {
+				kept = append(kept, e)
+			}
+		}
+		t.edits = kept
+	}
+	m.texts = append(m.texts, t)
+}
+
+// find notes what is to be edited in a text.
+func (m *Message) find(t *text, frozen bool) {
+	switch t.form {
+	case styleForm:
+		newHTMLFinder(m, t).styleSheet(0, len(t.plain), false)
+		return
+	case cardForm:
+		m.findCard(t)
+		return
+	}
+	marks := m.findMarks(t.plain)
+	if t.form == htmlForm {
+		f := newHTMLFinder(m, t)
+		f.marks, f.base = marks, t.part.base()
+		f.revealed = revealedNames(t.plain)
+		f.scan(0, len(t.plain))
+		f.settlePixels()
+		if m.lang == "" {
+			m.lang = f.lang
+		}
+		t.spot = f.footerSpot(m.opts.Position)
+		marks = f.marks
+	} else {
+		m.findText(t)
+		for i := range marks {
+			marks[i].seen = true
+		}
+		if t.spot = (footerSpot{at: len(t.plain)}); m.opts.Position == PositionTop {
+			t.spot.at = 0
+		}
+		t.freezeClearSigned(m)
+	}
+	if !frozen {
+		m.noteMarks(t, marks)
+	}
+}
+
+// freeze takes the edits of plain[from:to] back, and notes for which copies they were.
+func (t *text) freeze(m *Message, from, to int) {
+	kept := t.edits[:0]
+	for _, e := range t.edits {
+		if e.linked || e.end <= from || to <= e.start {
+			kept = append(kept, e)
+			continue
+		}
+		m.frozen |= e.when
+	}
+	t.edits = kept
+}
+
+// freezeClearSigned keeps what OpenPGP signed in the open (RFC 9580 §7) as it is.
+func (t *text) freezeClearSigned(m *Message) {
+	begin, end := []byte("-----BEGIN PGP SIGNED MESSAGE-----"), []byte("-----END PGP SIGNATURE-----")
+	for at := 0; ; {
+		i := bytes.Index(t.plain[at:], begin)
+		if i < 0 {
+			return
+		}
+		from, to := at+i, len(t.plain)
+		if n := bytes.Index(t.plain[from:], end); n >= 0 {
+			to = from + n + len(end)
+		}
+		t.freeze(m, from, to)
+		at = to
+	}
+}
+
+// base is what relative addresses in p are resolved against (RFC 2557 §5), "" if nothing is said.
+func (p *part) base() string {
+	for ; p != nil; p = p.parent {
+		for _, name := range []string{"Content-Base", "Content-Location"} {
+			if addr := remote(cleanAddress(strings.Trim(p.get(name), "<> \"")), ""); addr != "" {
+				return addr
+			}
+		}
+	}
+	return ""
+}
+
+// revealedNames lists the classes and ids that a style sheet makes visible, whatever the style
+// attribute says.
+func revealedNames(src []byte) map[string]bool {
+	var out map[string]bool
+	for _, css := range styleSheets(src) {
+		for _, rule := range strings.Split(css, "}") {
+			open := strings.LastIndexByte(rule, '{')
+			if open < 0 {
+				continue
+			}
+			body := strings.ReplaceAll(rule[open+1:], " ", "")
+			if !strings.Contains(body, "display:") || strings.Contains(body, "display:none") {
+				continue
+			}
+			selectors := rule[:open]
+			if i := strings.LastIndexByte(selectors, '{'); i >= 0 {
+				selectors = selectors[i+1:]
+			}
+			for _, name := range strings.FieldsFunc(selectors, func(r rune) bool { return strings.ContainsRune(" \t\r\n,>+~:.#[]=\"'*^$|()", r) }) {
+				if out == nil {
+					out = map[string]bool{}
+				}
+				out[name] = true
+			}
+		}
+	}
+	return out
+}
