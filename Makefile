@@ -26,5 +26,7 @@ fuzz: ## every fuzz target for FUZZTIME in turn
 		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -parallel 2 $$p || exit 1; done; done
 
-bench: need ## Parse, Render, Lookup, Sign, and messages/s through the gateway
-	$(GO) test -run '^$$' -bench . -benchmem -benchtime 1s -timeout 14m ./rewrite/... ./consent/... ./relay/... ./cmd/...
+bench: need ## Parse, Render, Lookup, Sign, and messages/s through serve; PEER=1: beside Postfix with opendkim
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime 1s -timeout 5m ./rewrite/... ./consent/... ./relay/... ./cmd/...
+	$(GO) test -timeout 1m ./testdata/bench
+	$(GO) run ./testdata/bench -peer=$(if $(PEER),true,false) -results testdata/bench/RESULTS.md
