@@ -16,7 +16,8 @@ import (
 // outcome is what became of one recipient's copy.
 type outcome struct {
 	decision consent.Decision
-	actions  map[rewrite.Action]int // of the copy, by kind of action
+	actions  map[rewrite.Action]int // of the copy, by kind of action; where only observed, what they would be
+	withheld error                  // where only observed: why there would be no copy
 	unsigned string                 // why the copy was not signed; "" = signed, or no key
 	reply    smarthost.Reply        // zero where the smarthost was not asked
 	dropped  bool                   // unsubscribed, and Config.Discard
@@ -105,14 +106,22 @@ func (s *Server) variant(m *message, r rcpt, owners []token.Claims, d consent.De
 
 // send makes the copy for r and offers it to the smarthost.
 func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Claims, o *outcome) {
-	copy, err := m.parts.Render(s.variant(m, r, owners, o.decision))
+	v := s.variant(m, r, owners, o.decision)
+	copy, err := m.parts.Render(v)
+	if err == nil {
+		o.actions = map[rewrite.Action]int{}
+		for _, done := range copy.Outcomes() {
+			o.actions[done.Action]++
+		}
+	}
+	if m.observed {
+		o.withheld = err
+		v.Open, v.Click, v.Bare = true, true, true
+		copy, err = m.parts.Render(v)
+	}
 	if err != nil {
 		o.err = rewriteError(err)
 		return
-	}
-	o.actions = map[rewrite.Action]int{}
-	for _, done := range copy.Outcomes() {
-		o.actions[done.Action]++
 	}
 	if s.signer != nil {
 		err := s.signer.Sign(copy)

@@ -14,6 +14,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/rewrite"
 )
 
 // Each testdata/*.smtp is a dialogue, one step a line:
@@ -32,9 +33,13 @@ import (
 //
 // (?s) and (?m) are set in all of them.
 var setups = map[string]func(*Config, *testbed){
-	"":         nil,
-	"discard":  func(c *Config, _ *testbed) { c.Discard = true },
-	"small":    func(c *Config, _ *testbed) { c.MaxMessageBytes = 2000 },
+	"":        nil,
+	"discard": func(c *Config, _ *testbed) { c.Discard = true },
+	"small":   func(c *Config, _ *testbed) { c.MaxMessageBytes = 2000 },
+	"observe": func(c *Config, _ *testbed) { c.Observe = true; c.Rewrite.Opaque = rewrite.OpaqueReject },
+	"all-remote": func(c *Config, _ *testbed) {
+		c.Rewrite.Images, c.Rewrite.Signed, c.Rewrite.Position = rewrite.ImagesAllRemote, rewrite.SignedReject, rewrite.PositionTop
+	},
 	"stranger": func(c *Config, _ *testbed) { c.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} },
 	"marketing-only": func(c *Config, _ *testbed) {
 		c.Classes = []consent.Class{consent.Marketing}

@@ -32,7 +32,14 @@ func (j journal) delivered(m *message, r rcpt, o *outcome) {
 	for _, action := range slices.Sorted(maps.Keys(o.actions)) {
 		findings = append(findings, string(action), o.actions[action])
 	}
-	attrs = append(attrs, slog.Group("findings", findings...))
+	if m.observed {
+		attrs = append(attrs, slog.Group("would", findings...))
+		if o.withheld != nil {
+			attrs = append(attrs, "would_refuse", o.withheld.Error())
+		}
+	} else {
+		attrs = append(attrs, slog.Group("findings", findings...))
+	}
 	if o.unsigned != "" {
 		attrs = append(attrs, "not_signed", j.text(o.unsigned))
 	}

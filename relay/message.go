@@ -17,7 +17,8 @@ type message struct {
 	body  *body
 	parts *rewrite.Message
 	control
-	trace trace
+	trace    trace
+	observed bool // Config.Observe
 }
 
 // read parses what was received. The error is an *Error.
@@ -33,16 +34,16 @@ func (s *Server) read(id string, env *envelope, b *body) (*message, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &message{id: id, env: env, body: b, parts: parts, control: ctl}, nil
+	return &message{id: id, env: env, body: b, parts: parts, control: ctl, observed: s.cfg.Observe}, nil
 }
 
-// rewriteError answers for what package rewrite could not do. The texts behind its three errors
+// rewriteError answers for what package rewrite could not do. The texts behind its errors
 // are about the sender's own message, so the sender is told.
 func rewriteError(err error) error {
 	switch {
 	case errors.Is(err, rewrite.ErrHeader), errors.Is(err, rewrite.ErrUnreadable):
 		return refuse(554, "5.6.0", err.Error(), err)
-	case errors.Is(err, rewrite.ErrOpaque):
+	case errors.Is(err, rewrite.ErrOpaque), errors.Is(err, rewrite.ErrSigned):
 		return refuse(550, "5.7.1", err.Error(), err)
 	}
 	return internal(err)

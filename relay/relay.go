@@ -49,6 +49,9 @@ type Config struct {
 	BaseURL string          // https://mail.example.org: the links are BaseURL + "/u/" + token
 	MailTo  string          // an address for List-Unsubscribe, without "mailto:"; "" = none
 	Discard bool            // unsubscribed = "discard": answered 250 and dropped, else 550
+	// Observe lets the text of every copy leave as it came, whatever the consent, and only logs
+	// what would be changed. Who has unsubscribed gets no mail all the same.
+	Observe bool
 
 	FullAddresses bool   // logs hold addresses in clear
 	TempDir       string // for messages over 1 MiB while they pass; the system's

@@ -90,6 +90,9 @@ func notes(cfg *config.Config) []string {
 	if unset := cfg.Consent.WhenUnset; unset.Open == consent.Granted || unset.Click == consent.Granted {
 		n = append(n, fmt.Sprintf("consent.when_unset lets people be tracked who were never asked: open %s, click %s", unset.Open, unset.Click))
 	}
+	if cfg.Rewrite.Observe {
+		n = append(n, "rewrite.observe is true: TRACKERS STAY IN EVERY COPY, whatever the consent, and no unsubscribe link is put in; the log says what would be done")
+	}
 	if cfg.Log.Addresses == "full" {
 		n = append(n, "log.addresses is \"full\": the log holds mail addresses in clear")
 	}

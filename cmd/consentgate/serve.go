@@ -129,6 +129,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		KnownScopes:     []consent.Scope{cfg.Consent.DefaultScope},
 		Policy:          policy(cfg),
 		Rewrite:         rewriting,
+		Observe:         cfg.Rewrite.Observe,
 		Rules:           known,
 		BaseURL:         cfg.Unsubscribe.BaseURL,
 		Discard:         cfg.Unsubscribe.Unsubscribed == "discard",

@@ -87,9 +87,12 @@ func rewriteOptions(cfg *config.Config) (rewrite.Options, error) {
 	}
 	return rewrite.Options{
 		LinkPrefix:  cfg.Unsubscribe.BaseURL + "/u/",
+		Images:      rewrite.Images(cfg.Rewrite.Images),
 		Opaque:      rewrite.Opaque(cfg.Rewrite.OpaqueLinks),
 		Identifiers: rewrite.Identifiers(cfg.Rewrite.Identifiers),
+		Signed:      rewrite.Signed(cfg.Rewrite.Signed),
 		Footers:     f,
+		Position:    rewrite.Position(cfg.Unsubscribe.FooterPosition),
 	}, nil
 }
 

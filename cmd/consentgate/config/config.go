@@ -108,14 +108,14 @@ type WhenUnset struct {
 
 // Rewrite is the operator's policy for what becomes of trackers.
 type Rewrite struct {
-	Images       string   `toml:"images" oneof:"trackers all-remote" later:""`
+	Images       string   `toml:"images" oneof:"trackers all-remote"`
 	OpaqueLinks  string   `toml:"opaque_links" needed:"opaque_links = \"keep\" (it still counts), \"unlink\" (the text stays) or \"reject\" (550)" oneof:"keep unlink reject"`
 	Identifiers  string   `toml:"identifiers" oneof:"strip keep"`
 	RulesFile    string   `toml:"rules_file"` // more rules, in the form of package trackers
-	Observe      bool     `toml:"observe" later:""`
+	Observe      bool     `toml:"observe"`
 	AllowHosts   []string `toml:"allow_hosts"`   // never treated as trackers
 	TrackerHosts []string `toml:"tracker_hosts"` // always treated as trackers
-	Signed       string   `toml:"signed" oneof:"keep reject" later:""`
+	Signed       string   `toml:"signed" oneof:"keep reject"`
 }
 
 // Unsubscribe is the public page and endpoint, and what leads to it.
@@ -136,7 +136,7 @@ type Unsubscribe struct {
 	Colour         string         `toml:"colour" later:""`
 	NoticeFile     string         `toml:"notice_file" later:""`
 	ConfirmGrants  bool           `toml:"confirm_grants" later:"false"`
-	FooterPosition string         `toml:"footer_position" oneof:"auto bottom top" later:""`
+	FooterPosition string         `toml:"footer_position" oneof:"auto bottom top"`
 }
 
 // Tracking is how copies with consent are tracked.

@@ -256,19 +256,16 @@ func TestMistakes(t *testing.T) {
 		{"default_scope", `""`, `is not a scope`},
 		{"history_retention", `"9000h"`, `not yet`},
 
-		{"images", `"all-remote"`, `not yet`},
 		{"images", `"none"`, `one of trackers, all-remote`},
 		{"opaque_links", `""`, `is needed and empty; opaque_links = "keep"`},
 		{"opaque_links", `"drop"`, `"drop" is not a value of this key; one of keep, unlink, reject`},
 		{"identifiers", `"Strip"`, `one of strip, keep; did you mean "strip"?`},
 		{"rules_file", `"/nowhere/rules.toml"`, `no such file`},
 		{"rules_file", `"testdata"`, `is no regular file`},
-		{"observe", `true`, `not yet`},
 		{"observe", `"yes"`, `is text; write true or false, without quotes`},
 		{"observe", `"${TEXT}"`, `is not true or false once the variable is put in`},
 		{"allow_hosts", `["https://img.example.org/"]`, `is not a host; a name alone, such as "img.example.org", without https:// and path`},
 		{"tracker_hosts", `["IMG.example.org"]`, ``},
-		{"signed", `"reject"`, `not yet`},
 
 		{"unsubscribe.base_url", `""`, `is needed and empty`},
 		{"unsubscribe.base_url", `"mail.example.org"`, `"mail.example.org" is not a URL with a host; "https://mail.example.org"`},
@@ -291,7 +288,6 @@ func TestMistakes(t *testing.T) {
 		{"logo_file", `"/logo.png"`, `not yet`},
 		{"colour", `"red"`, `not yet`},
 		{"notice_file", `"/notice"`, `not yet`},
-		{"footer_position", `"top"`, `not yet`},
 		{"footer_position", `"left"`, `one of auto, bottom, top`},
 
 		{"tracking.mode", `"guard"`, `not yet`},
