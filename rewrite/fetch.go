@@ -20,7 +20,8 @@ const (
 var roles = map[string]role{
 	"src": fetching, "srcset": fetching, "lowsrc": fetching, "dynsrc": fetching, "longdesc": fetching, "poster": fetching, "background": fetching,
 	"data": fetching, "codebase": fetching, "code": fetching, "archive": fetching, "manifest": fetching, "profile": fetching, "icon": fetching,
-	"imagesrcset": fetching, "xlink:href": fetching, "o:href": fetching, "datasrc": fetching, "classid": fetching, "movie": fetching,
+	"imagesrcset": fetching, "xlink:href": fetching, "o:href": fetching, "datasrc": fetching, "classid": fetching, "movie": fetching, "attributionsrc": fetching,
+	"value":  hrefFetched, // of param
 	"href":   hrefFetched,
 	"srcdoc": document,
 	"style":  styled, "fill": styled, "stroke": styled, "mask": styled, "filter": styled, "clip-path": styled, "cursor": styled, "marker": styled,
@@ -29,13 +30,20 @@ var roles = map[string]role{
 }
 
 // hrefFetches names the elements whose href is fetched without a click.
-var hrefFetches = map[string]bool{"link": true, "image": true, "use": true, "feimage": true, "script": true, "font-face-uri": true}
+var hrefFetches = map[string]bool{
+	"link": true, "image": true, "use": true, "feimage": true, "script": true, "font-face-uri": true, "param": true,
+	"pattern": true, "lineargradient": true, "radialgradient": true, "filter": true, "mpath": true, "textpath": true, "tref": true,
+	"mask": true, "clippath": true, "marker": true, "cursor": true, "color-profile": true,
+}
 
 // goWhole names the elements that are nothing without what they fetch: they go as a whole.
 var goWhole = map[string]bool{
 	"img": true, "image": true, "input": true, "bgsound": true, "embed": true, "iframe": true, "frame": true, "link": true, "track": true,
 	"source": true, "amp-img": true, "amp-pixel": true, "v:image": true, "v:imagedata": true, "v:fill": true,
 }
+
+// clicked names the elements whose addresses are asked only once somebody clicks.
+var clicked = map[string]bool{"a": true, "area": true}
 
 // pictures names the elements that a reader sees as a picture, whose size tells a pixel.
 var pictures = map[string]bool{"img": true, "image": true, "v:image": true, "amp-img": true, "bgsound": true, "iframe": true, "embed": true}
@@ -139,7 +147,7 @@ func (f *htmlFinder) fetches(tok *htmltoken.Token, name string) {
 		}
 		attr := strings.ToLower(f.src[a.NameStart:a.NameEnd])
 		switch r := roles[attr]; {
-		case r == fetching && !(name == "a" && attr == "xlink:href"), r == hrefFetched && hrefFetches[name], r == described && name == "meta":
+		case r == fetching && !(clicked[name] && (attr == "xlink:href" || attr == "attributionsrc")), r == hrefFetched && hrefFetches[name], r == described && name == "meta":
 			if f.fetched(tok, a, name, attr, whole) {
 				return
 			}
@@ -158,7 +166,7 @@ func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr
 		as = picture
 	}
 	for _, addr := range f.addresses(a, attr) {
-		if frames[name] && isDocument(addr) {
+		if frames[name] && isDocument(addr) || name == "link" && f.importsRemote(addr) {
 			f.m.add(f.t, Finding{Kind: OpenTracker, Vector: name + " " + attr, Part: f.t.part.number, URL: addr, Rule: "document",
 				Why: "a document inside of an address, which may fetch what it likes"}, f.cutAttr(a, withoutOpen))
 			return false
@@ -287,11 +295,12 @@ func (f *htmlFinder) inner(html, vector string, cut func(variants) edit) {
 func (f *htmlFinder) styleAttr(tok *htmltoken.Token, a *htmltoken.Attr, vector string) {
 	raw := f.src[a.ValueStart:a.ValueEnd]
 	if strings.IndexByte(raw, '(') < 0 && strings.IndexByte(raw, '&') < 0 && strings.IndexByte(raw, '\\') < 0 {
-		if addr := strings.TrimSpace(raw); isWebAddress(addr) {
-			// <animate attributeName="href" to="…">
+		// <animate attributeName="href" values="…;…">
+		for addr := range strings.SplitSeq(raw, ";") {
 			if finding, ok := f.judge(tok, addr, unseen); ok {
 				finding.Vector = vector
 				f.m.add(f.t, finding, f.cutAttr(a, withoutOpen))
+				return
 			}
 		}
 		return
@@ -327,6 +336,24 @@ func (f *htmlFinder) styleSheet(from, to int, references bool) {
 	}
 }
 
+// importsRemote reports whether an address is itself a style sheet that fetches anything.
+func (f *htmlFinder) importsRemote(addr string) bool {
+	if len(addr) < 5 || !strings.EqualFold(addr[:5], "data:") {
+		return false
+	}
+	head, body, _ := strings.Cut(addr[5:], ",")
+	css := percentDecode(body)
+	if strings.HasSuffix(strings.ToLower(strings.TrimSpace(head)), ";base64") {
+		css = string(decodeBase64([]byte(css)))
+	}
+	for _, a := range append(cssAddresses(css), cssAddresses(cssPlain(css))...) {
+		if remote(cleanAddress(a.addr), "") != "" || strings.HasPrefix(strings.ToLower(a.addr), "data:") && a.why == "@import" {
+			return true
+		}
+	}
+	return false
+}
+
 type cssFinding struct {
 	Finding
 	at cssAddress
@@ -338,6 +365,11 @@ func (f *htmlFinder) cssFindings(tok *htmltoken.Token, css, vector string, as ap
 	known := map[string]bool{}
 	var lastPrelude, lastTells string
 	judge := func(a cssAddress) {
+		if a.why == "@import" && f.importsRemote(a.addr) {
+			found = append(found, cssFinding{Finding{Kind: OpenTracker, Vector: vector + " " + a.why, Part: f.t.part.number, URL: a.addr, Rule: "document",
+				Why: "a style sheet inside of an address, which fetches"}, a})
+			return
+		}
 		finding, ok := f.judge(tok, a.addr, as)
 		if !ok {
 			if a.prelude != lastPrelude {

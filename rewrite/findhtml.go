@@ -68,6 +68,14 @@ func (f *htmlFinder) scan(from, to int) {
 			f.endTag(&tok)
 		case htmltoken.Comment:
 			f.comment(&tok)
+		case htmltoken.Bogus, htmltoken.Doctype:
+			f.instruction(&tok)
+		case htmltoken.CDATA:
+			if f.parent() == "style" {
+				f.styleSheet(tok.DataStart, tok.DataEnd, false)
+			} else {
+				f.inside(tok.DataStart, tok.DataEnd) // elsewhere it is a comment that ends with the first ">"
+			}
 		}
 		if f.depth == 0 {
 			switch {
@@ -282,6 +290,18 @@ func (f *htmlFinder) comment(tok *htmltoken.Token) {
 	f.inside(tok.DataStart+open+2, tok.DataStart+end)
 }
 
+// instruction looks into what XML readers fetch for: <?xml-stylesheet href="…"?> and the address of
+// a document type.
+func (f *htmlFinder) instruction(tok *htmltoken.Token) {
+	eachAddress(f.t.plain[tok.Start:tok.End], func(from, to int) {
+		finding, ok := f.judge(nil, attrAddress(f.src[tok.Start+from:tok.Start+to]), unseen)
+		if ok && (finding.Rule != ruleRemote || tok.Kind != htmltoken.Doctype) {
+			finding.Vector = "instruction"
+			f.m.add(f.t, finding, edit{start: tok.Start, end: tok.End, when: withoutOpen, action: Removed})
+		}
+	})
+}
+
 // inside walks markup inside of a token; the elements that it leaves open are its own.
 func (f *htmlFinder) inside(from, to int) {
 	if f.depth > 4 {
@@ -391,10 +411,8 @@ func (f *htmlFinder) text(tok *htmltoken.Token) {
 	case parent == "script":
 		f.structured(tok.Start, tok.End)
 		return
-	case tok.Raw && (parent == "iframe" || parent == "noembed" || parent == "noframes"):
-		f.inside(tok.Start, tok.End) // a reader that drops the tag shows what is in it
-		return
 	case tok.Raw:
+		f.inside(tok.Start, tok.End) // a reader that drops the tag (iframe, noembed, textarea …) shows what is in it
 		return
 	}
 	eachAddress(f.t.plain[tok.Start:tok.End], func(from, to int) {

@@ -6,8 +6,8 @@ import (
 )
 
 // shownKeys are the properties of schema.org whose address a reader fetches for what it shows
-// above the mail.
-var shownKeys = map[string]bool{"image": true, "logo": true, "photo": true, "thumbnail": true, "thumbnailurl": true, "contenturl": true, "icon": true}
+// above the mail, and "urls" of speculation rules.
+var shownKeys = map[string]bool{"image": true, "logo": true, "photo": true, "thumbnail": true, "thumbnailurl": true, "contenturl": true, "icon": true, "urls": true}
 
 // structured looks into a script with JSON-LD, as mail readers do that make cards and buttons of
 // it (other scripts run in no mail reader).
