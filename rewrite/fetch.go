@@ -38,7 +38,7 @@ var hrefFetches = map[string]bool{
 
 // goWhole names the elements that are nothing without what they fetch: they go as a whole.
 var goWhole = map[string]bool{
-	"img": true, "image": true, "input": true, "bgsound": true, "embed": true, "iframe": true, "frame": true, "link": true, "track": true,
+	"img": true, "image": true, "input": true, "bgsound": true, "embed": true, "frame": true, "link": true, "track": true,
 	"source": true, "amp-img": true, "amp-pixel": true, "v:image": true, "v:imagedata": true, "v:fill": true,
 }
 
