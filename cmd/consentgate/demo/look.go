@@ -2,21 +2,16 @@ package demo
 
 import (
 	"bytes"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
-	"mime"
-	"mime/multipart"
-	"mime/quotedprintable"
-	"net/mail"
 	"regexp"
 	"strings"
 
+	"github.com/emersion/go-message"
 	"golang.org/x/net/html"
 )
 
-// view is what a mail program finds in a message. It is read with the standard library and
+// view is what a mail program finds in a message. It is read with go-message and
 // x/net/html, and shares no code with package rewrite.
 type view struct {
 	subject string
@@ -47,33 +42,23 @@ type sight struct {
 
 // look reads a message with CRLF line ends.
 func look(raw []byte) (*view, error) {
-	v := &view{}
-	head, _, ok := bytes.Cut(raw, []byte("\r\n\r\n"))
-	if !ok {
-		return nil, errors.New("there is no empty line behind the header")
-	}
-	for line := range strings.SplitSeq(string(head), "\r\n") {
-		if strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t") { // RFC 5322 §2.2.3
-			if len(v.fields) == 0 {
-				return nil, errors.New("the header begins with a folded line")
-			}
-			v.fields[len(v.fields)-1].body += "\r\n" + line
-			continue
-		}
-		name, body, ok := strings.Cut(line, ":")
-		if !ok {
-			return nil, fmt.Errorf("a header line without a colon: %q", line)
-		}
-		v.fields = append(v.fields, field{name, body})
-	}
-	m, err := mail.ReadMessage(bytes.NewReader(raw))
+	m, err := message.Read(bytes.NewReader(raw))
 	if err != nil {
 		return nil, err
 	}
-	if v.subject, err = new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject")); err != nil {
+	v := &view{}
+	for fields := m.Header.Fields(); fields.Next(); {
+		line, err := fields.Raw()
+		if err != nil {
+			return nil, err
+		}
+		name, body, _ := strings.Cut(strings.TrimSuffix(string(line), "\r\n"), ":")
+		v.fields = append(v.fields, field{name, body})
+	}
+	if v.subject, err = m.Header.Text("Subject"); err != nil {
 		return nil, fmt.Errorf("the subject: %w", err)
 	}
-	if err := v.part(m.Header.Get, m.Body, 0); err != nil {
+	if err := m.Walk(v.part); err != nil {
 		return nil, err
 	}
 	seen, err := htmlSights(v.html)
@@ -81,54 +66,30 @@ func look(raw []byte) (*view, error) {
 	return v, err
 }
 
-// part reads one MIME part and those inside of it.
-func (v *view) part(get func(string) string, body io.Reader, depth int) error {
-	kind, params, err := mime.ParseMediaType(get("Content-Type"))
+// part reads one MIME part; those inside of it follow.
+func (v *view) part(_ []int, e *message.Entity, err error) error {
+	if err != nil {
+		return err
+	}
+	kind, _, err := e.Header.ContentType()
 	if err != nil {
 		return fmt.Errorf("Content-Type: %w", err)
 	}
-	if strings.HasPrefix(kind, "multipart/") {
-		if depth > 10 {
-			return errors.New("parts are nested too deep")
-		}
-		r := multipart.NewReader(body, params["boundary"])
-		for {
-			p, err := r.NextRawPart()
-			if err == io.EOF {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", kind, err)
-			}
-			if err := v.part(p.Header.Get, p, depth+1); err != nil {
-				return err
-			}
-		}
+	if e.MultipartReader() != nil {
+		return nil
 	}
-	switch encoding := strings.ToLower(get("Content-Transfer-Encoding")); encoding {
-	case "quoted-printable":
-		body = quotedprintable.NewReader(body)
-	case "base64":
-		body = base64.NewDecoder(base64.StdEncoding, body) // skips line ends
-	case "", "7bit", "8bit":
-	default:
-		return fmt.Errorf("Content-Transfer-Encoding %q", encoding)
-	}
-	data, err := io.ReadAll(body)
+	data, err := io.ReadAll(e.Body) // decoded, and text in UTF-8
 	if err != nil {
 		return fmt.Errorf("%s: %w", kind, err)
 	}
-	charset := strings.ToLower(params["charset"])
-	isText := (kind == "text/plain" || kind == "text/html") && get("Content-Disposition") == ""
+	isText := e.Header.Get("Content-Disposition") == ""
 	switch {
-	case isText && charset != "utf-8" && charset != "us-ascii":
-		return fmt.Errorf("%s in charset %q", kind, charset)
 	case isText && kind == "text/plain":
 		v.text += string(data)
-	case isText:
+	case isText && kind == "text/html":
 		v.html += string(data)
 	default:
-		v.files = append(v.files, file{kind, strings.Trim(get("Content-Id"), "<>"), data})
+		v.files = append(v.files, file{kind, strings.Trim(e.Header.Get("Content-Id"), "<>"), data})
 	}
 	return nil
 }
