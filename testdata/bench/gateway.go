@@ -131,7 +131,13 @@ func (s *site) versions(ctx context.Context) (string, error) {
 	if number == nil {
 		return "", fmt.Errorf("redis-server --version says %q", theirs)
 	}
-	return strings.ReplaceAll(own, "\n", ", ") + "; Redis " + number[1], nil
+	own = strings.ReplaceAll(own, "\n", ", ")
+	if strings.HasPrefix(s.binary, s.dir) { // built here: a build need not know its commit
+		if commit, err := output(ctx, "git", "describe", "--always", "--dirty"); err == nil {
+			own = strings.Replace(own, ", commit unknown", "", 1) + ", built from " + commit
+		}
+	}
+	return own + "; Redis " + number[1], nil
 }
 
 func (s *site) close() error { return s.redis.stop() }
