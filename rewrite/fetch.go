@@ -78,6 +78,12 @@ const (
 	background                   // they are those of what the picture stands behind
 )
 
+// described reports whether the tag says in words what its picture shows.
+func (f *htmlFinder) described(tok *htmltoken.Token) bool {
+	alt, _ := f.attr(tok, "alt")
+	return strings.TrimSpace(alt) != ""
+}
+
 // looks measures the tag at hand, once.
 func (f *htmlFinder) looks(tok *htmltoken.Token, as appearance) look {
 	if !f.measured {
@@ -113,6 +119,9 @@ func (f *htmlFinder) judge(tok *htmltoken.Token, addr string, as appearance) (Fi
 			return finding, true
 		case l.hidden:
 			finding.Rule, finding.Why = "hidden", "a picture that is hidden"
+			return finding, true
+		case as == picture && !l.stated && f.m.rules.OpenLike(addr) && !f.described(tok):
+			finding.Rule, finding.Why = "address", "a picture of no stated size, whose address reads like an open counter"
 			return finding, true
 		}
 	}
@@ -189,7 +198,7 @@ func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr
 			continue
 		}
 		finding.Vector = name + " " + attr
-		if finding.Rule == "size" || finding.Rule == "hidden" {
+		if finding.Rule == "size" || finding.Rule == "hidden" || finding.Rule == "address" {
 			if f.pixels == nil {
 				f.pixels = map[string]bool{}
 			}
@@ -405,10 +414,10 @@ func (f *htmlFinder) cssFindings(tok *htmltoken.Token, css, vector string, as ap
 func (f *htmlFinder) measure(tok *htmltoken.Token, style string) look {
 	l := look{width: unknownSide, height: unknownSide}
 	if v, ok := f.attr(tok, "width"); ok {
-		l.width = attrSide(v)
+		l.width, l.stated = attrSide(v), true
 	}
 	if v, ok := f.attr(tok, "height"); ok {
-		l.height = attrSide(v)
+		l.height, l.stated = attrSide(v), true
 	}
 	l.apply(style)
 	return l

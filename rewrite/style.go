@@ -11,6 +11,7 @@ import (
 type look struct {
 	width, height float64 // px; unknownSide if not said, or not in px
 	hidden        bool
+	stated        bool // something is said of its size, in whatever unit
 }
 
 const unknownSide = -1
@@ -73,6 +74,10 @@ func (l *look) apply(style string) {
 	}
 	maxW, maxH := float64(unknownSide), float64(unknownSide)
 	for name, value := range declarations(style) {
+		switch name {
+		case "width", "height", "max-width", "max-height":
+			l.stated = l.stated || value != "auto" && value != "none"
+		}
 		switch name {
 		case "width":
 			l.width = cssSide(value)

@@ -35,6 +35,8 @@ func Load(file []byte) (*Rules, error) {
 	var text struct {
 		OwnPages   []string         `toml:"own_pages"`
 		Signatures []string         `toml:"signatures"`
+		OpenWords  []string         `toml:"open_words"`
+		PixelFiles []string         `toml:"pixel_files"`
 		Rules      []ruleText       `toml:"rule"`
 		Identifier []identifierText `toml:"identifier"`
 	}
@@ -50,7 +52,7 @@ func Load(file []byte) (*Rules, error) {
 
 	lines := tableLines(file, "[[rule]]")
 	names := map[string]bool{}
-	r := &Rules{ownPages: text.OwnPages, signatures: newNameSet(text.Signatures)}
+	r := &Rules{ownPages: text.OwnPages, signatures: newNameSet(text.Signatures), openWords: newWordSet(text.OpenWords), pixelFiles: newWordSet(text.PixelFiles)}
 	for i, t := range text.Rules {
 		rule, err := t.compile()
 		if err == nil && names[t.Name] {
@@ -88,6 +90,14 @@ func Load(file []byte) (*Rules, error) {
 	r.identifiers = newNameSet(ids)
 	r.index = buildIndex(r.rules)
 	return r, nil
+}
+
+func newWordSet(words []string) map[string]bool {
+	s := make(map[string]bool, len(words))
+	for _, w := range words {
+		s[strings.ToLower(w)] = true
+	}
+	return s
 }
 
 // checkName says what is wrong with the name of a parameter.

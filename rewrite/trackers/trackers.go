@@ -12,6 +12,7 @@ package trackers
 
 import (
 	_ "embed"
+	"maps"
 	"sync"
 )
 
@@ -32,6 +33,8 @@ type Rules struct {
 	identifiers nameSet // parameters that name the person
 	signatures  nameSet // parameters that seal the others: an address with one is never changed
 	ownPages    []string
+	openWords   map[string]bool // see OpenLike
+	pixelFiles  map[string]bool
 	allow       hostSet
 	trackers    hostSet
 }
@@ -69,9 +72,20 @@ func (r *Rules) With(more *Rules) *Rules {
 		identifiers: more.identifiers.with(&r.identifiers),
 		signatures:  more.signatures.with(&r.signatures),
 		ownPages:    append(append([]string(nil), more.ownPages...), r.ownPages...),
+		openWords:   union(more.openWords, r.openWords),
+		pixelFiles:  union(more.pixelFiles, r.pixelFiles),
 		allow:       more.allow.with(r.allow),
 		trackers:    more.trackers.with(r.trackers),
 	}
+}
+
+func union(a, b map[string]bool) map[string]bool {
+	all := maps.Clone(b)
+	if all == nil {
+		all = map[string]bool{}
+	}
+	maps.Copy(all, a)
+	return all
 }
 
 // WithHosts returns rules to which hosts are added that are never (allow) or always (tracker)
