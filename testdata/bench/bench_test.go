@@ -224,6 +224,13 @@ func TestMedianAndTable(t *testing.T) {
 	if n := strings.Count(text, "times**"); n != 1 {
 		t.Errorf("%d ratios, want the one of equal connections", n)
 	}
+	if strings.Contains(text, "not quiet") {
+		t.Error("told to be loud with nobody else on the machine")
+	}
+	r.rows[0].runs[0].others, r.rows[0].runs[1].others = 30, 30
+	if !strings.Contains(r.text(), "not quiet") {
+		t.Error("a machine used by others is not told of")
+	}
 	if strings.Contains(text, "NaN") {
 		t.Error(text)
 	}

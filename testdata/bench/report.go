@@ -58,6 +58,10 @@ func median(values []float64) float64 {
 	return v[len(v)/2]
 }
 
+// tooLoud is the share of the machine in %, used by others, from which on figures are not to be
+// quoted: by then messages/s and ratios are off by more than what one would want to compare.
+const tooLoud = 10
+
 // text is the report in Markdown, whose tables can be read as they are.
 func (r *report) text() string {
 	var b strings.Builder
@@ -104,6 +108,12 @@ func (r *report) text() string {
 	for _, ratio := range r.ratios() {
 		b.WriteString(ratio)
 	}
+	for _, row := range r.rows {
+		if others := row.median(func(f figures) float64 { return f.others }); others > tooLoud {
+			fmt.Fprintf(&b, "\n**The machine was not quiet** (others used %.0f %% of it in half of the runs of a row): do not quote these figures, repeat.\n", others)
+			break
+		}
+	}
 	b.WriteString(notes)
 	return b.String()
 }
@@ -129,7 +139,7 @@ const notes = `
 - memory: RSS behind a run, and the highest of the process's life; PSS where several processes
   share pages.
 - others' load: what programs that have no part in this used of the machine meanwhile. Above a
-  few per cent the figures say little; repeat when it is quiet.
+  few per cent messages/s and ratios say little (CPU a message stands it better).
 - Before anything is measured, a copy for each kind of person is checked: DKIM verifies, the
   one-click pair is there, the open pixel only where it may be. Any message that is refused or
   does not reach the sink ends the run with an error.
