@@ -293,8 +293,9 @@ func freeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// startRedis runs a redis-server on address, without persistence, until the end of the test.
-func startRedis(t testing.TB, address string) {
+// startRedis runs a redis-server on address, without persistence, until stop is called or the
+// test ends.
+func startRedis(t testing.TB, address string) (stop func()) {
 	t.Helper()
 	server := needs(t, "redis-server")
 	_, port, err := net.SplitHostPort(address)
@@ -307,16 +308,19 @@ func startRedis(t testing.TB, address string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
+	t.Cleanup(stop)
 	for range every(t, 10*time.Millisecond, 20*time.Second) {
 		if ping(address) == nil {
-			return
+			return stop
 		}
 	}
+	stop()
 	t.Fatalf("redis-server did not come up:\n%s", out.String())
+	return nil
 }
 
 func ping(address string) error {
