@@ -120,6 +120,10 @@ func (s *Server) Run(ctx context.Context) error {
 
 	limit, cancel := context.WithTimeout(context.Background(), s.drainTime)
 	defer cancel()
+	// What still waits for the next hop is given up a little before the end, so that its sender
+	// is told to try again and does not have to guess.
+	answer := time.AfterFunc(s.drainTime-s.drainTime/15, s.abandon)
+	defer answer.Stop()
 	s.pool.drain()
 	s.smtp.Shutdown(limit) // its error is the end of limit, or that of closing a listener
 	s.closeListeners()     // one that Serve had not come to yet is not closed by Shutdown
