@@ -44,7 +44,9 @@ type conn struct {
 	phase    phase
 	draining bool
 	poisoned bool  // lostCR has found one: nothing more is read
-	ended    bool  // that was said, a read timed out, or the budget is used up: nothing more is read
+	ended    bool  // that was said, a read or a write timed out, or the budget is used up: nothing more is read
+	timedOut bool  // a read did
+	unsaid   bool  // and go-smtp may not have said so: it was not within a message
 	limited  bool  // a message was refused before its end:
 	budget   int64 // so many bytes more are swallowed
 	once     sync.Once
@@ -58,8 +60,8 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.mu.Unlock()
 		return 0, poison
 	case c.ended:
-		c.mu.Unlock()
-		return 0, io.EOF
+		defer c.mu.Unlock()
+		return 0, c.over()
 	}
 	// Setting a deadline under the lock: drain must not be undone by it.
 	deadline := time.Now().Add(c.idleTimeout)
@@ -96,19 +98,41 @@ func (c *conn) Read(p []byte) (int, error) {
 		// that breaks there would have half a message delivered.
 		return n, io.ErrUnexpectedEOF
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.ended = true
+		c.ended, c.timedOut = true, true
 		if c.phase == data {
 			return n, stalled
 		}
+		c.unsaid = true
 	}
 	return n, err
+}
+
+// over is what Read returns once nothing more is read; it needs c.mu. go-smtp takes the piece of a
+// command that came before a failed read for a whole command, forgets the failure and reads on: a
+// BDAT that was cut there must not find its chunk at an end, or half a message would be delivered.
+func (c *conn) over() error {
+	switch {
+	case c.phase != idle && c.timedOut:
+		return stalled
+	case c.phase != idle:
+		return io.ErrUnexpectedEOF
+	case c.unsaid:
+		return os.ErrDeadlineExceeded
+	}
+	return io.EOF
 }
 
 func (c *conn) Write(p []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(c.idleTimeout)); err != nil {
 		return 0, err
 	}
-	return c.Conn.Write(p)
+	n, err := c.Conn.Write(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) { // go-smtp would go on with the next command
+		c.mu.Lock()
+		c.ended = true
+		c.mu.Unlock()
+	}
+	return n, err
 }
 
 // Close may be called more than once.

@@ -184,6 +184,60 @@ func TestIdle(t *testing.T) {
 	})
 }
 
+// A command without its end is not a command: go-smtp would run it all the same, and then take the
+// silence behind it for the chunk's end.
+func TestIdleWithinCommand(t *testing.T) {
+	for name, cut := range map[string]struct{ said, want string }{
+		"EHLO":           {"EHLO sho", "421 4.4.2"},
+		"RCPT":           {"EHLO x\r\nMAIL FROM:<news@example.org>\r\nRCPT TO:<joe@example.com>", "421 4.4."},
+		"DATA":           {"EHLO x\r\nMAIL FROM:<news@example.org>\r\nRCPT TO:<joe@example.com>\r\nDATA", "421 4.4.2"},
+		"BDAT":           {"EHLO x\r\nMAIL FROM:<news@example.org>\r\nRCPT TO:<joe@example.com>\r\nBDAT 100 LAST", "421 4.4.2"},
+		"BDAT, second":   {"EHLO x\r\nMAIL FROM:<news@example.org>\r\nRCPT TO:<joe@example.com>\r\nBDAT 25\r\nSubject: hello\r\n\r\nhello\r\nBDAT 100 LAST", "421 4.4."},
+		"between chunks": {"EHLO x\r\nMAIL FROM:<news@example.org>\r\nRCPT TO:<joe@example.com>\r\nBDAT 25\r\nSubject: hello\r\n\r\nhello\r\n", "421 4.4."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t, func(c *Config, _ *testbed) { c.IdleTimeout = 100 * time.Millisecond })
+			c := b.dial()
+			c.raw(cut.said)
+			last := ""
+			for {
+				got, err := c.reply()
+				if err != nil {
+					break
+				}
+				last = got
+			}
+			if !strings.HasPrefix(last, cut.want) {
+				t.Errorf("the last answer is %q, want %q", last, cut.want)
+			}
+			b.stop()
+			if err := <-b.done; err != nil {
+				t.Fatal(err)
+			}
+			b.done <- nil
+			if got := b.sink.got(); len(got) != 0 {
+				t.Errorf("the smarthost got %q", got[0].text)
+			}
+		})
+	}
+}
+
+// A client that does not read its answers is cut, however many commands it sends.
+func TestDeaf(t *testing.T) {
+	c := start(t, func(c *Config, _ *testbed) { c.IdleTimeout = 100 * time.Millisecond }).dial()
+	commands := []byte(strings.Repeat("EHLO x\r\n", 10_000))
+	for sent := 0; ; {
+		n, err := c.Write(commands)
+		sent += n
+		if errors.Is(err, os.ErrDeadlineExceeded) || sent > 1<<30 {
+			t.Fatalf("it is not, after %d bytes", sent)
+		}
+		if err != nil {
+			break
+		}
+	}
+}
+
 // A slow but steady upload takes far longer than the idle timeout and is taken all the same.
 func TestSlowAndSteady(t *testing.T) {
 	b := start(t, func(c *Config, _ *testbed) { c.IdleTimeout = 400 * time.Millisecond })
