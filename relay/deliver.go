@@ -123,18 +123,29 @@ func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Cl
 		o.err = rewriteError(err)
 		return
 	}
+	o.err = s.offer(ctx, m, r, copy, o)
+	if errors.Is(o.err, smarthost.ErrNo8BitMIME) { // RFC 6152 §3: converted, and signed as it then is
+		v.SevenBit = true
+		if copy, err = m.parts.Render(v); err == nil {
+			o.err = s.offer(ctx, m, r, copy, o)
+		}
+	}
+}
+
+// offer signs a copy, sends it to the smarthost, and returns what the sender is to be told.
+func (s *Server) offer(ctx context.Context, m *message, r rcpt, copy *rewrite.Copy, o *outcome) error {
 	if s.signer != nil {
 		err := s.signer.Sign(copy)
 		switch {
 		case errors.Is(err, sign.ErrFrom), errors.Is(err, sign.ErrForeign):
 			o.unsigned = err.Error()
 		case err != nil:
-			o.err = internal(err)
-			return
+			return internal(err)
 		}
 	}
 	copy.Prepend(m.trace.received(r.to))
 
+	var err error
 	o.reply, err = s.next.Send(ctx, smarthost.Envelope{
 		From: m.env.from,
 		To:   r.to,
@@ -149,10 +160,11 @@ func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Cl
 	}, copy, copy.Len())
 	switch {
 	case err != nil:
-		o.err = sendError(err)
+		return sendError(err)
 	case !o.reply.Accepted():
-		o.err = &Error{Code: o.reply.Code, Enhanced: o.reply.Enhanced, Text: o.reply.Text}
+		return &Error{Code: o.reply.Code, Enhanced: o.reply.Enhanced, Text: o.reply.Text}
 	}
+	return nil
 }
 
 // sendError answers where the smarthost gave no answer of its own.

@@ -85,6 +85,9 @@ var (
 	// ErrSigned is wrapped by Render's error where Options.Signed is SignedReject and a signed body
 	// holds what would have to go from the copy, or cannot be searched.
 	ErrSigned = errors.New("a signed body holds trackers")
+	// ErrEightBit is wrapped by Render's error where Variant.SevenBit asks for what cannot be: the
+	// bytes over 127 stand in what is signed, in a message within the message, or in too long a part.
+	ErrEightBit = errors.New("the body cannot be converted to 7bit")
 	// ErrUnreadable is wrapped by Render's error where consent is missing and a body that may
 	// hold trackers cannot be read safely.
 	ErrUnreadable = errors.New("the body cannot be searched for trackers")

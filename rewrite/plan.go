@@ -28,6 +28,9 @@ type Variant struct {
 	// Bare leaves out the footer and the List fields, and lets the sender's own stay: Link stands
 	// only where the sender put {{unsubscribe_url}}. For watching what would be done.
 	Bare bool
+	// SevenBit converts every body part that has bytes over 127, for a next hop without 8BITMIME
+	// (RFC 6152 §3). Such bytes in header fields stay.
+	SevenBit bool
 	// Linked says of the links in Message.OwnLinks (by index) which are this very person's for
 	// this very scope: the text part that holds one gets no footer.
 	Linked []bool
@@ -37,7 +40,7 @@ type Variant struct {
 type planKey struct {
 	bit                variants
 	link, list, mailto bool
-	bare               bool
+	bare, sevenBit     bool
 	linked             uint64
 	lang               string
 }
@@ -68,7 +71,7 @@ func (m *Message) Render(v Variant) (*Copy, error) {
 			return nil, fmt.Errorf("a link has characters that a message cannot hold, or over %d of them", maxLink)
 		}
 	}
-	key := planKey{bit: variantBit(v.Open, v.Click), link: v.Link != "", list: v.OneClick != "" && !v.Bare, bare: v.Bare}
+	key := planKey{bit: variantBit(v.Open, v.Click), link: v.Link != "", list: v.OneClick != "" && !v.Bare, bare: v.Bare, sevenBit: v.SevenBit}
 	key.mailto = key.list && v.MailTo != ""
 	for i, yes := range v.Linked {
 		if yes && i < 64 {
@@ -156,22 +159,27 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 		}
 		edits := t.selected(key, done)
 		upgrade := t.charset.wide
+		eightBit := key.sevenBit && t.enc == identity && !t.ascii
 		if t.footer && key.link && !key.bare && !t.placed && t.own&key.linked == 0 {
 			e, utf8 := t.footerEdit(ft)
 			edits = insertEdit(edits, e)
 			upgrade = upgrade || utf8
 			done[m.footer] = Inserted
 		}
-		if len(edits) == 0 {
+		if len(edits) == 0 && !eightBit {
 			continue
 		}
-		if upgrade {
-			if t.part == m.root {
-				raw = append(raw, t.upgradeFields()...)
-			} else {
-				bodies = append(bodies, t.upgradeFields()...)
+		if upgrade || eightBit {
+			charset := ""
+			if upgrade {
+				charset = "utf-8"
 			}
-			bodies = append(bodies, rawEdit{t.part.content, func(s *segments) { t.spliceUpgraded(s, edits); t.unglue(s) }})
+			if fields := t.part.encodedFields(charset, "quoted-printable"); t.part == m.root {
+				raw = append(raw, fields...)
+			} else {
+				bodies = append(bodies, fields...)
+			}
+			bodies = append(bodies, rawEdit{t.part.content, func(s *segments) { t.spliceWhole(s, edits, upgrade); t.unglue(s) }})
 		} else {
 			bodies = append(bodies, rawEdit{t.part.content, func(s *segments) { t.part.separate(s); t.splice(s, edits); t.unglue(s) }})
 			for _, e := range edits {
@@ -180,6 +188,21 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 				}
 			}
 		}
+	}
+
+	if key.sevenBit {
+		more, err := m.sevenBitParts(m.root, wrap)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range more {
+			if e.end <= top.end {
+				raw = append(raw, e)
+			} else {
+				bodies = append(bodies, e)
+			}
+		}
+		p.eightBit = false
 	}
 
 	raw = append(raw, rawEdit{span{top.end, top.end}, func(s *segments) {
@@ -301,58 +324,62 @@ func (t *text) footerEdit(ft Footer) (e edit, utf8 bool) {
 	return edit{start: t.spot.at, end: t.spot.at, pieces: []piece{{lit: lit(before)}, {hole: holeLink}, {lit: lit(after)}}, finding: -1}, utf8
 }
 
-// upgradeFields replaces Content-Type's charset and the Content-Transfer-Encoding of a part
-// that is written anew in UTF-8.
-func (t *text) upgradeFields() []rawEdit {
+// encodedFields replaces the fields of a part that is written anew in another transfer encoding,
+// and in another charset unless that is "".
+func (p *part) encodedFields(charset, encoding string) []rawEdit {
 	var out []rawEdit
-	typ := "Content-Type: " + t.part.typ.value + "; charset=utf-8"
-	var names []string
-	for name := range t.part.typ.params {
-		if name != "charset" {
-			names = append(names, name)
+	fields := ""
+	if charset != "" {
+		fields = "Content-Type: " + p.typ.value + "; charset=" + charset
+		var names []string
+		for name := range p.typ.params {
+			if name != "charset" {
+				names = append(names, name)
+			}
 		}
-	}
-	sort.Strings(names)
-	for _, name := range names {
-		v := t.part.typ.params[name]
-		if isASCII(v) && len(v) < 200 {
-			typ += ";\r\n " + name + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v) + `"`
+		sort.Strings(names)
+		for _, name := range names {
+			v := p.typ.params[name]
+			if isASCII(v) && len(v) < 200 {
+				fields += ";\r\n " + name + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v) + `"`
+			}
 		}
+		fields += "\r\n"
 	}
-	fields := typ + "\r\nContent-Transfer-Encoding: quoted-printable\r\n"
-	if t.part.parent == nil && t.part.get("MIME-Version") == "" {
+	fields += "Content-Transfer-Encoding: " + encoding + "\r\n"
+	if p.parent == nil && p.get("MIME-Version") == "" {
 		fields = "MIME-Version: 1.0\r\n" + fields
 	}
-	for _, f := range t.part.fields {
-		if strings.EqualFold(f.name, "Content-Type") || strings.EqualFold(f.name, "Content-Transfer-Encoding") {
+	for _, f := range p.fields {
+		if charset != "" && strings.EqualFold(f.name, "Content-Type") || strings.EqualFold(f.name, "Content-Transfer-Encoding") {
 			out = append(out, rawEdit{span: f.span})
 		}
 	}
-	end, body := t.part.header.end, t.part.header.body
+	end, body := p.header.end, p.header.body
 	return append(out, rawEdit{span{end, end}, func(s *segments) {
 		s.literal([]byte(fields)...)
-		if end == body && t.part.parent != nil {
+		if end == body && p.parent != nil {
 			s.literal('\r', '\n')
 		}
 	}})
 }
 
-// spliceUpgraded writes the whole text with edits in UTF-8 and quoted-printable.
-func (t *text) spliceUpgraded(s *segments, edits []edit) {
+// spliceWhole writes the whole text with edits in quoted-printable, in UTF-8 or in its own charset.
+func (t *text) spliceWhole(s *segments, edits []edit, utf8 bool) {
 	var pieces []piece
-	utf8 := func(b []byte) []byte {
-		if t.charset.wide || t.charset.enc == nil {
+	convert := func(b []byte) []byte {
+		if !utf8 || t.charset.wide || t.charset.enc == nil {
 			return b
 		}
 		return t.charset.decode(b)
 	}
 	done := 0
 	for _, e := range edits {
-		pieces = append(pieces, piece{lit: utf8(t.plain[done:e.start])})
+		pieces = append(pieces, piece{lit: convert(t.plain[done:e.start])})
 		pieces = append(pieces, e.pieces...)
 		done = e.end
 	}
-	pieces = append(pieces, piece{lit: utf8(t.plain[done:])})
+	pieces = append(pieces, piece{lit: convert(t.plain[done:])})
 	appendPiecesQP(s, pieces, 0, true)
 }
 

@@ -131,12 +131,48 @@ func checkCopies(t testing.TB, src []byte) {
 		}
 		if !bareCR(src) { // never comes in by SMTP, and readers disagree on what it is
 			checkOutside(t, m, v, b.Bytes())
+			checkSevenBit(t, m, v, b.Bytes())
 		}
 	}
 }
 
 func bareCR(b []byte) bool {
 	return bytes.Count(b, []byte("\r")) != bytes.Count(b, []byte("\r\n"))
+}
+
+// checkSevenBit states that a copy converted to 7bit has no other bytes in its body, and that its
+// texts read the same.
+func checkSevenBit(t testing.TB, m *Message, v Variant, eightBit []byte) {
+	v.SevenBit = true
+	c, err := m.Render(v)
+	if errors.Is(err, ErrEightBit) {
+		return
+	}
+	if err != nil {
+		t.Fatalf("SevenBit: %v", err)
+	}
+	var b bytes.Buffer
+	c.WriteTo(&b) // into memory
+	got, err := Parse(Bytes(b.Bytes()), int64(b.Len()), m.rules, Options{})
+	if err != nil {
+		return
+	}
+	want, err := Parse(Bytes(eightBit), int64(len(eightBit)), m.rules, Options{})
+	if err != nil {
+		return
+	}
+	if len(got.texts) != len(want.texts) {
+		t.Fatalf("SevenBit: %d text parts became %d", len(want.texts), len(got.texts))
+	}
+	for i, tx := range got.texts {
+		if tx.enc == identity && hasEightBit(tx.raw) {
+			t.Fatalf("SevenBit: part %s holds %q", tx.part.number, tx.raw)
+		}
+		// A line end at the end of quoted-printable may be the delimiter's.
+		if a, b := bytes.TrimRight(tx.plain, "\r\n"), bytes.TrimRight(want.texts[i].plain, "\r\n"); !bytes.Equal(a, b) {
+			t.Fatalf("SevenBit: part %s differs: %s", tx.part.number, cmp.Diff(string(b), string(a)))
+		}
+	}
 }
 
 // checkOutside states that outside of the edits nothing changed: the copy, parsed again, has in

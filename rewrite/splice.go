@@ -124,6 +124,10 @@ func (t *text) spliceQP(s *segments, pieces []piece, from, to int) {
 		}
 		return
 	}
+	if col > 0 && (t.raw[from-1] == ' ' || t.raw[from-1] == '\t') && bytes.HasPrefix(pieces[0].lit, []byte("\r\n")) {
+		s.literal('=', '\r', '\n') // the same
+		col = 0
+	}
 	col = appendPiecesQP(s, pieces, col, trailing)
 	if col+len(rest) > 76 {
 		s.literal('=', '\r', '\n')
