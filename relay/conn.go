@@ -47,6 +47,7 @@ type conn struct {
 	ended    bool  // that was said, a read or a write timed out, or the budget is used up: nothing more is read
 	timedOut bool  // a read did
 	unsaid   bool  // and go-smtp may not have said so: it was not within a message
+	overlong bool  // a line was: go-smtp closes
 	limited  bool  // a message was refused before its end:
 	budget   int64 // so many bytes more are swallowed
 	once     sync.Once
@@ -150,14 +151,18 @@ func (c *conn) Close() error {
 // with unread bytes resets the connection, and the peer might never see its answer.
 func (c *conn) linger() {
 	c.mu.Lock()
-	cut := c.poisoned || (c.ended && c.limited)
+	cut := c.poisoned || c.overlong || (c.ended && c.limited)
+	rest, wait := int64(1<<20), time.Second
+	if c.overlong { // most of the line may be still to come
+		rest, wait = c.budget, 5*time.Second
+	}
 	c.mu.Unlock()
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !cut || !ok || half.CloseWrite() != nil {
 		return
 	}
-	if c.SetReadDeadline(time.Now().Add(time.Second)) == nil {
-		io.CopyN(io.Discard, c.Conn, 1<<20) // whatever comes of it, the connection is closed next
+	if c.SetReadDeadline(time.Now().Add(wait)) == nil {
+		io.CopyN(io.Discard, c.Conn, rest) // whatever comes of it, the connection is closed next
 	}
 }
 
@@ -172,10 +177,12 @@ func (c *conn) enter(p phase) {
 }
 
 // limitRest bounds what is still read of a refused message: go-smtp swallows it to its end,
-// however long it takes.
-func (c *conn) limitRest(n int64) {
+// however long it takes. overlong says that it was refused for a line that is too long, behind which
+// go-smtp closes the connection.
+func (c *conn) limitRest(n int64, overlong bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.overlong = c.overlong || overlong
 	if !c.limited {
 		c.limited, c.budget = true, n
 	}

@@ -377,6 +377,16 @@ func TestLongLines(t *testing.T) {
 	}
 }
 
+// A client that is in the middle of a line of 10 MB gets its answer before the connection ends.
+func TestVeryLongLine(t *testing.T) {
+	c := start(t, nil).hello()
+	c.envelope("joe@example.com")
+	c.say("DATA")
+	c.expect("354")
+	c.raw("Subject: " + strings.Repeat("x", 10<<20) + "\r\n\r\nhello\r\n.\r\n")
+	c.expect("554 5.6.0 a line is longer than")
+}
+
 // What does not stay in memory goes through a file without a name, and comes out the same.
 func TestLargeMessage(t *testing.T) {
 	dir := t.TempDir()

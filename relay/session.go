@@ -162,7 +162,7 @@ func (s *session) Data(r io.Reader) (result error) {
 
 	body, err := receive(r, s.server.cfg.MaxMessageBytes, s.server.tempFile)
 	if err != nil {
-		s.during(env, func() { s.conn.limitRest(s.server.cfg.MaxMessageBytes) })
+		s.during(env, func() { s.conn.limitRest(s.server.cfg.MaxMessageBytes, errors.Is(err, smtp.ErrTooLongLine)) })
 		return s.reject(id, env, err)
 	}
 	defer body.Close()
