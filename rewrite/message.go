@@ -294,6 +294,24 @@ func (m *Message) Fields(name string) []string {
 // "".
 func (m *Message) Language() string { return m.lang }
 
+// HTMLPart is an HTML part that a reader sees.
+type HTMLPart struct {
+	Part  string // as IMAP numbers it
+	Bytes int    // decoded
+}
+
+// HTMLParts returns the HTML parts that a footer may be put into, with their lengths as readers
+// that clip long ones count them.
+func (m *Message) HTMLParts() []HTMLPart {
+	var out []HTMLPart
+	for _, t := range m.texts {
+		if t.form == htmlForm && t.footer {
+			out = append(out, HTMLPart{t.part.number, len(t.plain)})
+		}
+	}
+	return out
+}
+
 // Findings returns all that was found, in the order of the message. They must not be changed.
 func (m *Message) Findings() []Finding { return m.findings }
 
