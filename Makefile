@@ -1,17 +1,31 @@
 # Commands for people and for CI; each is bounded.
 GO ?= go
 FUZZTIME ?= 30s
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
+VULNDB ?= https://vuln.go.dev
 export CGO_ENABLED ?= 1
 
-.PHONY: build test need fuzz bench
+.PHONY: build test static vuln need fuzz bench
 
 build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
 
-test: need ## all tests, under ten minutes on two cores
-	@bad="$$(gofmt -l .)"; if [ -n "$$bad" ]; then echo "not gofmt-clean: $$bad"; exit 1; fi
-	$(GO) vet ./...
+test: need static ## all tests, under ten minutes on two cores
 	$(GO) test -race -timeout 9m ./... ./testdata/e2e
+
+# go run builds a tool of that version outside our go.mod, from the module proxy or its cache.
+static: ## gofmt, vet, staticcheck
+	@bad="$$(gofmt -l .)"; if [ -n "$$bad" ]; then echo "not gofmt-clean: $$bad"; exit 1; fi
+	$(GO) vet ./... ./testdata/e2e ./testdata/bench
+	@if out="$$($(GO) run $(STATICCHECK) -version 2>&1)"; then \
+		echo "$(GO) run $(STATICCHECK) ./... ./testdata/e2e ./testdata/bench"; \
+		$(GO) run $(STATICCHECK) ./... ./testdata/e2e ./testdata/bench; \
+	else echo "$$out" | tail -n 1; echo "SKIPPED: $(STATICCHECK) cannot be had here (see above), so nothing was checked with it; set GOPROXY to a module proxy that can be reached"; fi
+
+vuln: ## known holes in what we build on; asks VULNDB
+	@if out="$$($(GO) run $(GOVULNCHECK) -db $(VULNDB) ./... 2>&1)"; then echo "$$out"; else echo "$$out"; \
+		case "$$out" in *"fetching vulnerabilities"*) echo "NOTHING WAS CHECKED: the database cannot be reached; run this where $(VULNDB) can be, or set VULNDB to a copy";; esac; exit 1; fi
 
 need: ## what the tests use beside Go; on Debian as root it is installed
 	@miss=""; for c in redis-server:redis-server swaks:swaks python3:python3; do \

@@ -312,7 +312,7 @@ func checkInside(t testing.TB, src []byte, tok *Token) {
 			closed := a.End == a.ValueEnd+1 && src[a.ValueEnd] == a.Quote
 			ok = ok && (closed || tok.Unterminated && a.End == len(src) && a.ValueEnd == len(src))
 		default:
-			ok = a.End == a.ValueEnd && bytes.IndexAny(src[a.ValueStart:a.ValueEnd], " \t\r\n\f>") < 0
+			ok = a.End == a.ValueEnd && !bytes.ContainsAny(src[a.ValueStart:a.ValueEnd], " \t\r\n\f>")
 		}
 		if !ok {
 			t.Fatalf("%q: attribute %+v of %+v", src, a, *tok)

@@ -51,7 +51,7 @@ func newMessage(text []byte) (*message, error) {
 	}
 	from, err := parsed.Header.AddressList("From")
 	if err != nil {
-		return nil, fmt.Errorf("From: %w", err)
+		return nil, fmt.Errorf("the From field: %w", err)
 	}
 	m := &message{domain: from[0].Address[strings.LastIndexByte(from[0].Address, '@')+1:]}
 	m.scope = "default" // consent.default_scope, where it is not set
