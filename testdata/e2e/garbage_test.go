@@ -118,10 +118,10 @@ func TestGarbage(t *testing.T) {
 type copyKind int
 
 const (
-	plain copyKind = iota
-	stays          // the pixel stays for all: it stands where no reader takes it for HTML, or in a message within
-	own            // the body is as it was, and the link in a part of its own
-	another        // read as its charset says, the text has no pixel
+	plain   copyKind = iota
+	stays            // the pixel stays for all: it stands where no reader takes it for HTML, or in a message within
+	own              // the body is as it was, and the link in a part of its own
+	another          // read as its charset says, the text has no pixel
 )
 
 // holds reports whether a message has s in it, in clear or in a part's decoded text.
