@@ -159,7 +159,7 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 		}
 		edits := t.selected(key, done)
 		upgrade := t.charset.wide
-		eightBit := key.sevenBit && t.enc == identity && !t.ascii
+		eightBit := key.sevenBit && t.enc == identity && hasEightBit(t.raw)
 		if t.footer && key.link && !key.bare && !t.placed && t.own&key.linked == 0 {
 			e, utf8 := t.footerEdit(ft)
 			edits = insertEdit(edits, e)
