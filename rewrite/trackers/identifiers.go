@@ -107,6 +107,12 @@ func (r *Rules) signed(query string) bool {
 // other byte stays as it was. An address on an allowed host, one that is itself a counter,
 // one that is signed and an unsubscribe or preference page is returned as it is.
 func (r *Rules) StripIdentifiers(url string) string {
+	if trimmed := browserTrim(url); trimmed != url { // else the last parameter's name has a space behind it
+		if stripped := r.StripIdentifiers(trimmed); stripped != trimmed {
+			return stripped
+		}
+		return url
+	}
 	start := strings.IndexByte(url, '?')
 	if start < 0 {
 		return url
