@@ -141,5 +141,9 @@ func (r *Rules) StripIdentifiers(url string) string {
 	if len(kept) == 0 {
 		return url[:start] + url[end:]
 	}
-	return url[:start+1] + strings.Join(kept, "&") + url[end:]
+	left := url[:start+1] + strings.Join(kept, "&") + url[end:]
+	if browserTrim(left) != left { // white space that stood inside is now at the end
+		return r.StripIdentifiers(left)
+	}
+	return left
 }
