@@ -107,12 +107,6 @@ func (r *Rules) signed(query string) bool {
 // other byte stays as it was. An address on an allowed host, one that is itself a counter,
 // one that is signed and an unsubscribe or preference page is returned as it is.
 func (r *Rules) StripIdentifiers(url string) string {
-	if trimmed := browserTrim(url); trimmed != url { // else the last parameter's name has a space behind it
-		if stripped := r.StripIdentifiers(trimmed); stripped != trimmed {
-			return stripped
-		}
-		return url
-	}
 	start := strings.IndexByte(url, '?')
 	if start < 0 {
 		return url
@@ -142,8 +136,10 @@ func (r *Rules) StripIdentifiers(url string) string {
 		return url[:start] + url[end:]
 	}
 	left := url[:start+1] + strings.Join(kept, "&") + url[end:]
-	if browserTrim(left) != left { // white space that stood inside is now at the end
-		return r.StripIdentifiers(left)
+	if trimmed := browserTrim(left); trimmed != left { // white space that stood inside may now be at the end
+		if again := r.StripIdentifiers(trimmed); again != trimmed {
+			return again
+		}
 	}
 	return left
 }
