@@ -60,12 +60,12 @@ type flat struct {
 	selfClose  bool
 }
 
-// doubleLess is where x/net departs from §13.2.5.20: in an escaped script it does not see that the
-// second of two "<" may begin "<script".
-var doubleLess = regexp.MustCompile(`(?is)<!--.*<<script`)
+// doubleEscaped is where x/net departs from §13.2.5.20 and the states behind it: a "<" shortly before
+// the "<script" in an escaped script makes it miss that one. The tables test those states.
+var doubleEscaped = regexp.MustCompile(`(?is)<script.*<!--.*<.*<script`)
 
 func compare(src []byte) error {
-	if doubleLess.Match(src) {
+	if doubleEscaped.Match(src) {
 		return nil
 	}
 	// The oracle is stepped together with the tokenizer, since each step depends on the state of foreign
