@@ -340,4 +340,3 @@ func (c *comparison) print(out io.Writer, files []string) {
 		}
 	}
 }
-

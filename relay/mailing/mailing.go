@@ -46,8 +46,8 @@ type Personal struct {
 type Report struct {
 	Personal []Personal
 	Rules    []string // for the rules_file, each checked by loading it; together they load too
-	Same     int // addresses that are the same in all copies
-	Unpaired int // addresses of the first copy that have no counterpart in some other
+	Same     int      // addresses that are the same in all copies
+	Unpaired int      // addresses of the first copy that have no counterpart in some other
 }
 
 // Alike says which share of the addresses have a counterpart in all copies, 0 to 1. Below a half the
