@@ -350,10 +350,6 @@ func TestOpenTrackers(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			m := parse(t, message("Content-Type: text/html\n", "<p>Hello</p>"+c.html))
 			with, without := string(render(t, m, variant(true, false))), string(render(t, m, variant(false, true)))
-			crumb := c.html
-			if i := strings.Index(crumb, "src"); i >= 0 {
-				crumb = crumb[i:]
-			}
 			if !strings.Contains(with, c.html) {
 				t.Errorf("with consent to opens it must stay:\n%s", with)
 			}
