@@ -104,13 +104,10 @@ func remote(addr, base string) string {
 	if base == "" || addr[0] == '#' {
 		return ""
 	}
-	b, err := url.Parse(base)
-	if err != nil {
-		return ""
+	if b, err := url.Parse(base); err == nil && b.Host != "" {
+		if r, err := b.Parse(addr); err == nil {
+			return r.String()
+		}
 	}
-	r, err := b.Parse(addr)
-	if err != nil {
-		return ""
-	}
-	return r.String()
+	return strings.TrimRight(base, `/\`) + "/" + addr // browsers take more than net/url does
 }

@@ -29,6 +29,9 @@ var roles = map[string]role{
 	"content": described,
 }
 
+// animates names the attributes that hold what an animation gives to another attribute.
+var animates = map[string]bool{"values": true, "to": true, "from": true, "by": true}
+
 // hrefFetches names the elements whose href is fetched without a click.
 var hrefFetches = map[string]bool{
 	"link": true, "image": true, "use": true, "feimage": true, "script": true, "font-face-uri": true, "param": true,
@@ -163,7 +166,7 @@ func (f *htmlFinder) fetches(tok *htmltoken.Token, name string) {
 		case r == document:
 			f.srcdoc(a)
 		case r == styled:
-			f.styleAttr(tok, a, name+" "+attr)
+			f.styleAttr(tok, a, name, attr)
 		}
 	}
 }
@@ -300,21 +303,32 @@ func (f *htmlFinder) inner(html, vector string, cut func(variants) edit) {
 	}
 }
 
-// styleAttr notes what an attribute with CSS fetches.
-func (f *htmlFinder) styleAttr(tok *htmltoken.Token, a *htmltoken.Attr, vector string) {
-	raw := f.src[a.ValueStart:a.ValueEnd]
-	if strings.IndexByte(raw, '(') < 0 && strings.IndexByte(raw, '&') < 0 && strings.IndexByte(raw, '\\') < 0 {
-		// <animate attributeName="href" values="…;…">
-		for addr := range strings.SplitSeq(raw, ";") {
-			if finding, ok := f.judge(tok, addr, unseen); ok {
-				finding.Vector = vector
-				f.m.add(f.t, finding, f.cutAttr(a, withoutOpen))
-				return
-			}
+// animated notes the addresses that an animation gives to an attribute one after the other.
+func (f *htmlFinder) animated(tok *htmltoken.Token, a *htmltoken.Attr, values, vector string) (gone bool) {
+	judge := func(addr string) bool {
+		finding, ok := f.judge(tok, addr, unseen)
+		if ok {
+			finding.Vector = vector
+			f.m.add(f.t, finding, f.cutAttr(a, withoutOpen))
 		}
+		return ok
+	}
+	for addr := range strings.SplitSeq(values, ";") {
+		if judge(addr) {
+			return true
+		}
+	}
+	return strings.IndexByte(values, ';') >= 0 && judge(values) // an address may hold a ";" itself
+}
+
+// styleAttr notes what an attribute with CSS, or of an animation, fetches.
+func (f *htmlFinder) styleAttr(tok *htmltoken.Token, a *htmltoken.Attr, name, attr string) {
+	raw := f.src[a.ValueStart:a.ValueEnd]
+	css := unescapeAttr(raw)
+	if animates[attr] && f.animated(tok, a, css, name+" "+attr) || strings.IndexByte(css, '(') < 0 && strings.IndexByte(css, '\\') < 0 {
 		return
 	}
-	css := unescapeAttr(raw)
+	vector := name + " " + attr
 	found, all := f.cssFindings(tok, css, vector, background)
 	switch {
 	case len(found) == 0:

@@ -131,11 +131,27 @@ func (r *Rule) firstLabels() bool {
 }
 
 // find returns the first rule that fires for the address, nil if none, and what its decoder
-// read. On an allowed host there is none.
+// read. On an allowed host there is none. Empty segments in the path hide nothing.
 func (r *Rules) find(a *address) (rule *Rule, raw string) {
 	if r.allow.has(a.host) {
 		return nil, ""
 	}
+	rule, raw = r.fires(a)
+	if (rule == nil || rule.Kind == Spacer) && strings.Contains(a.path, "//") {
+		b := *a
+		b.path = withoutEmpty(a.path)
+		if found, read := r.fires(&b); found != nil {
+			rule, raw = found, read
+		}
+	}
+	if (rule == nil || rule.Kind == Gateway || rule.Kind == Spacer) && r.trackers.has(a.host) {
+		return trackerHost, ""
+	}
+	return rule, raw
+}
+
+// fires returns the first rule that fires for the address as it stands.
+func (r *Rules) fires(a *address) (rule *Rule, raw string) {
 	first := a.path
 	if first != "" {
 		first = first[1:]
@@ -162,9 +178,6 @@ func (r *Rules) find(a *address) (rule *Rule, raw string) {
 				break
 			}
 		}
-	}
-	if (rule == nil || rule.Kind == Gateway || rule.Kind == Spacer) && r.trackers.has(a.host) {
-		return trackerHost, ""
 	}
 	return rule, raw
 }

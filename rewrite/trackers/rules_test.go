@@ -1,6 +1,7 @@
 package trackers
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/BurntSushi/toml"
@@ -51,6 +52,37 @@ func TestRulesOfTheFile(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPathsSpelledOtherwise: browsers and servers resolve dots and doubled slashes, so that they
+// must not hide a tracker.
+func TestPathsSpelledOtherwise(t *testing.T) {
+	var file struct {
+		Rule []ruleText `toml:"rule"`
+	}
+	if _, err := toml.Decode(string(defaultRules), &file); err != nil {
+		t.Fatal(err)
+	}
+	r := Default()
+	for _, rule := range file.Rule {
+		host := strings.Index(rule.Example, "://") + 3
+		slash := strings.IndexByte(rule.Example[host:], '/')
+		if slash < 0 || rule.Kind != Click && rule.Kind != Open {
+			continue
+		}
+		for _, lead := range []string{"/./", "//", "/%2e/", "/a/../", "/.%2E/", "///"} {
+			url := rule.Example[:host+slash] + lead + rule.Example[host+slash+1:]
+			if open := r.Open(url); open == nil || open.Name != rule.Name {
+				t.Errorf("%s: %+v, want %s", url, open, rule.Name)
+			}
+			if rule.Kind != Click {
+				continue
+			}
+			if l, _ := r.Link(url); l.Destination != rule.Destination {
+				t.Errorf("%s leads to %q, want %q", url, l.Destination, rule.Destination)
+			}
+		}
 	}
 }
 

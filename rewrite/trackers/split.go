@@ -1,9 +1,13 @@
 package trackers
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // An address is an http or https URL taken apart the way browsers do (WHATWG URL Standard,
-// section 4.4), which is laxer than RFC 3986. All but host are bytes of the URL as it came.
+// section 4.4), which is laxer than RFC 3986. Query and fragment are bytes of the URL as it came,
+// and so is the path but for "." and ".." in it, which browsers resolve before they ask.
 type address struct {
 	host     string // lower case, ASCII (punycode), no port, no trailing dot; never empty
 	path     string // begins with "/", or is empty
@@ -33,7 +37,7 @@ func split(s string) (address, bool) {
 	rest = strings.TrimLeft(rest, "/")
 	authority := rest
 	if i := strings.IndexByte(rest, '/'); i >= 0 {
-		authority, a.path = rest[:i], rest[i:]
+		authority, a.path = rest[:i], withoutDots(rest[i:])
 	}
 	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
 		authority = authority[i+1:]
@@ -46,6 +50,84 @@ func split(s string) (address, bool) {
 	}
 	a.host, ok = canonicalHost(authority)
 	return a, ok
+}
+
+// withoutDots resolves the segments "." and ".." of a path, percent-encoded or not (WHATWG URL
+// Standard, section 4.4, path state). The path begins with "/", and what is returned does.
+func withoutDots(path string) string {
+	if !hasDots(path) {
+		return path
+	}
+	out := make([]byte, 0, len(path))
+	for rest := path[1:]; ; {
+		seg, more, found := strings.Cut(rest, "/")
+		switch dots(seg) {
+		case 0:
+			out = append(append(out, '/'), seg...)
+		case 2:
+			out = out[:max(bytes.LastIndexByte(out, '/'), 0)]
+			fallthrough
+		case 1:
+			if !found {
+				out = append(out, '/')
+			}
+		}
+		if !found {
+			return string(out)
+		}
+		rest = more
+	}
+}
+
+func hasDots(path string) bool {
+	for i := 0; i+1 < len(path); i++ {
+		if path[i] == '/' && (path[i+1] == '.' || path[i+1] == '%') {
+			seg, _, _ := strings.Cut(path[i+1:], "/")
+			if dots(seg) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// dots returns 1 for the segment ".", 2 for "..", 0 for all others.
+func dots(seg string) int {
+	if len(seg) > len("%2e%2e") {
+		return 0
+	}
+	n := 0
+	for i := 0; i < len(seg); n++ {
+		c, w := decodedByte(seg, i)
+		if c != '.' {
+			return 0
+		}
+		i += w
+	}
+	if n > 2 {
+		return 0
+	}
+	return n
+}
+
+// withoutEmpty leaves out the empty segments of a path, as many servers do. An address that is
+// part of the path keeps its own.
+func withoutEmpty(path string) string {
+	out := make([]byte, 0, len(path))
+	for i := range len(path) {
+		if path[i] != '/' || i == 0 || path[i-1] != '/' {
+			out = append(out, path[i])
+			continue
+		}
+		if s := path[:i-1]; hasFoldSuffix(s, "http:") || hasFoldSuffix(s, "https:") {
+			return string(append(out, path[i:]...))
+		}
+	}
+	return string(out)
+}
+
+func hasFoldSuffix(s, suffix string) bool {
+	return len(s) >= len(suffix) && hasFoldPrefix(s[len(s)-len(suffix):], suffix)
 }
 
 // browserTrim removes what browsers remove before they look at a URL: control characters and
