@@ -39,6 +39,7 @@ type envelope struct {
 
 // rcpt is one recipient.
 type rcpt struct {
+	raw       string // as go-smtp handed it over, without its quotes
 	to        string // as it goes between angle brackets
 	who       consent.Address
 	notify    []smtp.DSNNotify
@@ -129,7 +130,7 @@ func (s *session) Rcpt(raw string, opts *smtp.RcptOptions) error {
 		return answer(err)
 	}
 	s.env.rcpts = append(s.env.rcpts, rcpt{
-		to: to, who: who,
+		raw: raw, to: to, who: who,
 		notify:    slices.Clone(opts.Notify),
 		orcptType: opts.OriginalRecipientType,
 		orcpt:     opts.OriginalRecipient,
@@ -137,53 +138,81 @@ func (s *session) Rcpt(raw string, opts *smtp.RcptOptions) error {
 	return nil
 }
 
-// Data takes the message and answers for it.
-func (s *session) Data(r io.Reader) (result error) {
+// Data takes the message and answers for all recipients at once.
+func (s *session) Data(r io.Reader) error {
+	id, outcomes, err := s.transact(r)
+	if err == nil {
+		err = outcomes[0].err // one recipient, so its outcome is the answer
+	}
+	if err != nil {
+		return answer(err)
+	}
+	return accepted(id)
+}
+
+// LMTPData takes the message and answers for each recipient, RFC 2033 §4.2. What is returned
+// answers for those that no status was set for.
+func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
+	s.mu.Lock()
+	env := s.env
+	s.mu.Unlock()
+	id, outcomes, err := s.transact(r)
+	if err != nil {
+		return answer(err)
+	}
+	for i, o := range outcomes {
+		if o.err != nil {
+			status.SetStatus(env.rcpts[i].raw, answer(o.err))
+		} else {
+			status.SetStatus(env.rcpts[i].raw, accepted(id))
+		}
+	}
+	return nil
+}
+
+// transact takes the message of the transaction under way and delivers it; the outcomes are in
+// the order of its recipients. An error, which is an *Error, says that it came to no delivery.
+func (s *session) transact(r io.Reader) (id string, outcomes []outcome, err error) {
 	s.mu.Lock()
 	env := s.env
 	s.mu.Unlock()
 	if env == nil || len(env.rcpts) == 0 {
-		return answer(refuse(503, "5.5.1", "MAIL and RCPT come first", nil))
+		return "", nil, refuse(503, "5.5.1", "MAIL and RCPT come first", nil)
 	}
 	if !s.server.begin() {
-		return answer(refuse(421, "4.3.2", "shutting down, try again later", errLeaving))
+		return "", nil, refuse(421, "4.3.2", "shutting down, try again later", errLeaving)
 	}
 	defer s.server.underWay.Done()
 	s.during(env, func() { s.conn.enter(data) })
 
-	id := s.server.newID()
+	id = s.server.newID()
 	defer func() {
 		if p := recover(); p != nil {
 			s.server.stats.refused.Add(1)
 			s.server.log.panicked(id, p, debug.Stack())
-			result = answer(internal(fmt.Errorf("panic: %v", p)))
+			outcomes, err = nil, internal(fmt.Errorf("panic: %v", p))
 		}
 	}()
 
 	body, err := receive(r, s.server.cfg.MaxMessageBytes, s.server.tempFile)
 	if err != nil {
 		s.during(env, func() { s.conn.limitRest(s.server.cfg.MaxMessageBytes, errors.Is(err, smtp.ErrTooLongLine)) })
-		return s.reject(id, env, err)
+		return id, nil, s.reject(id, env, err)
 	}
 	defer body.Close()
 	m, err := s.server.read(id, env, body)
 	if err != nil {
-		return s.reject(id, env, err)
+		return id, nil, s.reject(id, env, err)
 	}
 	m.trace = s.trace(id, env.utf8)
-	outcomes := s.server.deliver(s.server.sending, m)
-	// One recipient, so its outcome is the answer.
-	if err := outcomes[0].err; err != nil {
-		return answer(err)
-	}
-	return accepted(id)
+	return id, s.server.deliver(s.server.sending, m), nil
 }
 
-// reject answers a message that came to no delivery.
+// reject counts and logs a message that came to no delivery, and returns err.
 func (s *session) reject(id string, env *envelope, err error) error {
 	s.server.stats.refused.Add(1)
 	s.server.log.rejected(id, env, err)
-	return answer(err)
+	return err
 }
 
 func (s *session) refused(command string, err error) {
