@@ -100,6 +100,7 @@ type Recipient struct {
 
 // most that is written of what strangers say.
 const (
+	maxPath    = 320 // 64 + 1 + 255, RFC 5321 §4.5.3.1
 	maxAddress = 900
 	maxReply   = 2000
 )
@@ -195,7 +196,7 @@ func notIn(also string) func(rune) bool {
 // isPath reports whether s is one address that stays inside its angle brackets.
 func isPath(s string) bool {
 	at := strings.LastIndexByte(s, '@')
-	if at <= 0 || at == len(s)-1 || len(s) > maxAddress || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+	if at <= 0 || at == len(s)-1 || len(s) > maxPath || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
 		return false
 	}
 	local, domain := s[:at], s[at+1:]
@@ -220,7 +221,8 @@ func isPath(s string) bool {
 func date(t time.Time) string { return t.Format("Mon, 02 Jan 2006 15:04:05 -0700") }
 
 // writeField writes a header field and folds it at spaces, so that unfolding yields value again
-// (RFC 5322 §2.2.3). A word too long for a line is cut. value holds no control characters.
+// (RFC 5322 §2.2.3). A word too long for a line is cut. value holds neither control
+// characters nor hundreds of spaces in a row.
 func writeField(b *bytes.Buffer, name, value string) {
 	const want, most = 76, 900
 	b.WriteString(name + ": ")
@@ -235,13 +237,13 @@ func writeField(b *bytes.Buffer, name, value string) {
 		case used > 1 && value[0] == ' ' && used+n > want && strings.TrimSpace(value[:n]) != "":
 			b.WriteString("\r\n")
 			used = 0
-		case used >= most:
+		case used > most-utf8.UTFMax:
 			b.WriteString("\r\n ")
 			used = 1
 		}
 		if n > most-used {
 			n = most - used
-			for n > 1 && n < len(value) && !utf8.RuneStart(value[n]) {
+			for n < len(value) && !utf8.RuneStart(value[n]) {
 				n--
 			}
 		}
@@ -258,7 +260,7 @@ func printable(s string, most int) string {
 	if len(s) > most {
 		s = s[:most]
 	}
-	return strings.TrimSpace(strings.Map(func(c rune) rune {
+	s = strings.Map(func(c rune) rune {
 		switch {
 		case unicode.IsSpace(c):
 			return ' '
@@ -266,7 +268,8 @@ func printable(s string, most int) string {
 			return '?'
 		}
 		return c
-	}, strings.ToValidUTF8(s, "?")))
+	}, strings.ToValidUTF8(s, "?"))
+	return strings.Join(strings.Fields(s), " ") // a folded run of spaces could look like the end of a header
 }
 
 // ascii puts a question mark in the place of what is not.
