@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/token"
@@ -21,32 +25,123 @@ type outcome struct {
 	unsigned string                 // why the copy was not signed; "" = signed, or no key
 	reply    smarthost.Reply        // zero where the smarthost was not asked
 	dropped  bool                   // unsubscribed, and Config.Discard
-	err      error                  // nil: the sender is told 250; else an *Error
+	err      error                  // nil: the smarthost has it, or it is dropped; else an *Error
+	at       time.Time              // when the smarthost was asked; zero = not
+	spooled  bool                   // the copy waits in the spool, or a report about it does: its sender is told 250
 }
 
-// deliver makes and sends a copy for each recipient of m: one lookup for all of them, one parse
-// before, one Render each. The outcomes are in the order of the recipients.
-func (s *Server) deliver(ctx context.Context, m *message) []outcome {
-	outcomes := make([]outcome, len(m.env.rcpts))
-	results := s.lookup(ctx, m)
-	owners := s.owners(m)
-	for i, r := range m.env.rcpts {
-		o := &outcomes[i]
-		o.decision = consent.Decide(results[i], m.class, s.cfg.Policy)
-		switch o.decision.Mail {
-		case consent.Send:
-			s.send(ctx, m, r, owners, o)
-		case consent.Suppress:
-			if o.dropped = s.cfg.Discard; !o.dropped {
-				o.err = refuse(550, "5.7.1", "the recipient has unsubscribed from this mail", nil)
-			}
-		default:
-			o.err = refuse(451, "4.3.0", "the consent store does not answer, try again later", results[i].Err)
+// fate is what is to be done about an outcome.
+type fate int
+
+const (
+	done    fate = iota // the smarthost has the copy, or it is dropped
+	refused             // for good
+	later               // refused for now, or nobody answered
+)
+
+func (o *outcome) fate() fate {
+	var e *Error
+	switch {
+	case o.err == nil:
+		return done
+	case errors.As(o.err, &e) && e.Code/100 == 5:
+		return refused
+	}
+	return later
+}
+
+// outage reports whether the copy waits for the smarthost or the store to come back, and not for a
+// recipient of its own.
+func (o *outcome) outage() bool {
+	return o.decision.Mail == consent.Defer || errors.Is(o.err, smarthost.ErrUnreachable)
+}
+
+// busy reports whether there was no connection to spare, which says nothing about the copy.
+func (o *outcome) busy() bool { return errors.Is(o.err, smarthost.ErrBusy) }
+
+// attempt makes and sends a copy for each recipient of m: one lookup for all of them, one parse
+// before, one Render each, and several on their way at once. It calls told, from one goroutine at
+// a time, as each outcome comes, and returns behind the last.
+func (s *Server) attempt(ctx context.Context, m *message, told func(i int, o *outcome)) {
+	n := len(m.env.rcpts)
+	results, owners, err := s.ask(ctx, m)
+	if err != nil {
+		for i := range n {
+			told(i, &outcome{err: err})
 		}
+		return
+	}
+	if n == 1 {
+		told(0, s.copyFor(ctx, m, 0, results[0], owners, nil))
+		return
+	}
+	var (
+		down atomic.Pointer[outcome] // the smarthost does not answer: the others need not find out each
+		mu   sync.Mutex
+		next atomic.Int64
+		wg   sync.WaitGroup
+	)
+	for range min(n, s.cfg.MaxDeliveries) {
+		wg.Go(func() {
+			for i := int(next.Add(1) - 1); i < n; i = int(next.Add(1) - 1) {
+				o := s.copyFor(ctx, m, i, results[i], owners, down.Load())
+				if errors.Is(o.err, smarthost.ErrUnreachable) {
+					down.Store(o)
+				}
+				mu.Lock()
+				told(i, o)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// ask finds out all that is known of m's recipients. The error is a bug that was met.
+func (s *Server) ask(ctx context.Context, m *message) (results []consent.Result, owners []token.Claims, err error) {
+	defer s.caught(m.id, &err)
+	return s.lookup(ctx, m), s.owners(m), nil
+}
+
+// caught, deferred, makes an error of a panic: a bug that was met while handling one message costs
+// that message, for now, and nothing else.
+func (s *Server) caught(id string, err *error) {
+	if p := recover(); p != nil {
+		s.log.panicked(id, p, debug.Stack())
+		*err = internal(fmt.Errorf("panic: %v", p))
+	}
+}
+
+// copyFor decides about the recipient of that index, and sends the copy. down is nil, or the
+// outcome of another copy that found no smarthost.
+func (s *Server) copyFor(ctx context.Context, m *message, i int, result consent.Result, owners []token.Claims, down *outcome) (o *outcome) {
+	o = &outcome{decision: consent.Decide(result, m.class, s.cfg.Policy)}
+	r := m.env.rcpts[i]
+	defer func() {
 		s.stats.count(o)
 		s.log.delivered(m, r, o)
+		if o.reply.Accepted() && s.queue != nil {
+			s.queue.works()
+		}
+	}()
+	defer s.caught(m.id, &o.err)
+	switch {
+	case o.decision.Mail == consent.Suppress:
+		if o.dropped = s.cfg.Discard; !o.dropped {
+			o.err = suppressed()
+		}
+	case o.decision.Mail != consent.Send:
+		o.err = refuse(451, "4.3.0", "the consent store does not answer, try again later", result.Err)
+	case down != nil:
+		o.err = down.err
+	default:
+		s.send(ctx, m, r, owners, o)
 	}
-	return outcomes
+	return o
+}
+
+func suppressed() error {
+	return refuse(550, "5.7.1", "the recipient has unsubscribed from this mail", nil)
 }
 
 // lookup asks the store about all recipients, in bounded time. What it does not say comes back
@@ -145,6 +240,7 @@ func (s *Server) offer(ctx context.Context, m *message, r rcpt, copy *rewrite.Co
 	}
 	copy.Prepend(m.trace.received(r.to))
 
+	o.at = s.cfg.Now()
 	var err error
 	o.reply, err = s.next.Send(ctx, smarthost.Envelope{
 		From: m.env.from,
@@ -170,6 +266,8 @@ func (s *Server) offer(ctx context.Context, m *message, r rcpt, copy *rewrite.Co
 // sendError answers where the smarthost gave no answer of its own.
 func sendError(err error) error {
 	switch {
+	case errors.Is(err, smarthost.ErrBusy):
+		return refuse(451, "4.4.5", "all connections to the next hop are in use, try again later", err)
 	case errors.Is(err, smarthost.ErrUncertain):
 		return refuse(451, "4.4.2", "the next hop did not say whether it took the message, try again later", err)
 	case errors.Is(err, smarthost.ErrUnreachable):

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/dsn"
 )
 
 // journal writes the log. Every text that may hold an address goes through it, since only it
@@ -54,6 +55,26 @@ func (j journal) delivered(m *message, r rcpt, o *outcome) {
 	default:
 		j.Info("message forwarded", attrs...)
 	}
+}
+
+// spooled is the line about a message that waits on disk for so many of its recipients.
+func (j journal) spooled(m *message, owed int) {
+	j.Info("message spooled", "id", m.id, "from", j.sender(m.env.from), "recipients", owed, "scope", m.scope, "class", m.class, "bytes", m.body.size)
+}
+
+// unkept is the line about a message that the spool could not take.
+func (j journal) unkept(m *message, err error) {
+	j.Error("message refused: the spool cannot take it", "id", m.id, "from", j.sender(m.env.from), "err", err)
+}
+
+// expired is the line about a recipient for whom no further attempt is made.
+func (j journal) expired(m *message, r rcpt) {
+	j.Warn("message given up", "id", m.id, "from", j.sender(m.env.from), "to", j.person(r.who), "class", m.class)
+}
+
+// reporting is the line about a report to m's sender, a message of its own.
+func (j journal) reporting(m *message, id string, kind dsn.Kind, recipients int) {
+	j.Info("report to the sender", "id", m.id, "report", id, "about", kind, "recipients", recipients, "to", j.sender(m.env.from))
 }
 
 // rejected is the line about a message that came to no decision.

@@ -2,7 +2,12 @@ package relay
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"time"
 
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/spool"
 	"github.com/consentgate/consentgate/rewrite"
 )
 
@@ -17,13 +22,14 @@ type message struct {
 	body  *body
 	parts *rewrite.Message
 	control
-	trace    trace
-	observed bool // Config.Observe
+	trace      trace
+	observed   bool      // Config.Observe
+	retryUntil time.Time // about when it is given up, for a report of a delay
 }
 
 // read parses what was received. The error is an *Error.
 func (s *Server) read(id string, env *envelope, b *body) (*message, error) {
-	parts, err := rewrite.Parse(b, b.size, s.cfg.Rules, s.cfg.Rewrite)
+	parts, err := rewrite.Parse(b.ReaderAt, b.size, s.cfg.Rules, s.cfg.Rewrite)
 	if err != nil {
 		return nil, rewriteError(err)
 	}
@@ -47,4 +53,74 @@ func rewriteError(err error) error {
 		return refuse(550, "5.7.1", err.Error(), err)
 	}
 	return internal(err)
+}
+
+// owed is r as the spool is to keep it, before the first attempt.
+func (r rcpt) owed(now time.Time) spool.Recipient {
+	return spool.Recipient{
+		To: r.to, Notify: r.notify, OriginalType: r.orcptType, Original: r.orcpt,
+		Due: now,
+	}
+}
+
+// waiting is m as the spool is to keep it, for those of its recipients that are owed a copy.
+func (m *message) waiting(owed []spool.Recipient) spool.New {
+	return spool.New{
+		Message: spool.Message{
+			ID:      m.id,
+			Arrived: m.trace.at,
+			Envelope: spool.Envelope{
+				From: m.env.from, UTF8: m.env.utf8, Return: m.env.ret, EnvelopeID: m.env.envelopeID,
+				Header8Bit: m.body.header8Bit,
+				Scope:      string(m.scope), Class: string(m.class), Language: m.language, Machine: m.machine,
+				Helo: m.trace.helo, Peer: m.trace.peer, With: m.trace.with,
+			},
+			Recipients: owed,
+			Size:       m.body.size,
+		},
+		Body: m.body,
+	}
+}
+
+// envelopeOf is a message of the spool without its text.
+func (s *Server) envelopeOf(w spool.Message) (*message, error) {
+	e := w.Envelope
+	m := &message{
+		id:       w.ID,
+		env:      &envelope{from: e.From, utf8: e.UTF8, ret: e.Return, envelopeID: e.EnvelopeID},
+		control:  control{scope: consent.Scope(e.Scope), class: consent.Class(e.Class), language: e.Language, machine: e.Machine},
+		trace:    trace{id: w.ID, helo: e.Helo, peer: e.Peer, with: e.With, hostname: s.cfg.Hostname, at: w.Arrived},
+		observed: s.cfg.Observe,
+	}
+	for _, r := range w.Recipients {
+		who, err := consent.ParseAddress(r.To)
+		if err != nil {
+			return nil, fmt.Errorf("a recipient of the spool: %w", err)
+		}
+		m.env.rcpts = append(m.env.rcpts, rcpt{
+			index: r.Index, to: r.To, who: who, notify: r.Notify, orcptType: r.OriginalType, orcpt: r.Original,
+		})
+	}
+	return m, nil
+}
+
+// restore makes a message of the spool ready for another attempt. On success m has b.
+func (s *Server) restore(w spool.Message, b *body) (*message, error) {
+	m, err := s.envelopeOf(w)
+	if err != nil {
+		return nil, err
+	}
+	b.header8Bit = w.Envelope.Header8Bit
+	if b.size <= inMemory { // package rewrite reads it faster there
+		text := make(rewrite.Bytes, b.size)
+		if _, err := io.ReadFull(io.NewSectionReader(b, 0, b.size), text); err != nil {
+			return nil, err
+		}
+		b.ReaderAt = text
+	}
+	m.body = b
+	if m.parts, err = rewrite.Parse(b.ReaderAt, b.size, s.cfg.Rules, s.cfg.Rewrite); err != nil {
+		return nil, rewriteError(err)
+	}
+	return m, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"github.com/consentgate/consentgate/relay/spool"
 	"github.com/consentgate/consentgate/rewrite"
 )
 
@@ -21,12 +22,16 @@ type body struct {
 	io.ReaderAt
 	size       int64
 	header8Bit bool
-	file       *os.File // nil while it is in memory
+	file       *os.File    // nil while it is in memory
+	spooled    *spool.Body // it waits there
 }
 
 func (b *body) Close() {
 	if b.file != nil {
 		b.file.Close() // it has no name any more: closing is what deletes it
+	}
+	if b.spooled != nil {
+		b.spooled.Close() // it was only read
 	}
 }
 

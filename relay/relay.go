@@ -5,8 +5,8 @@
 // them once, one Lookup asks the store about all recipients, consent.Decide says for each what
 // may be, Render makes the copy, package sign signs it, package smarthost delivers it.
 //
-// Delivery is stateless: one recipient a transaction, and the smarthost's answer is the sender's
-// answer. Nothing is kept, so that nothing accepted can be lost here.
+// Config.Mode says when the sender gets its answer, and what is kept until it is delivered: what was
+// answered 250 is at the smarthost, in package spool, or in a report to the sender (package dsn).
 //
 // The package never reads a body (package rewrite does) and knows no store's inside. What a
 // peer is told never holds configuration or internals, and no log line holds an address in
@@ -34,6 +34,7 @@ type Config struct {
 	Listen          []string       // "host:port" or "unix:/path"
 	AllowNetworks   []netip.Prefix // who may send; a unix socket always may; none = nobody else
 	MaxMessageBytes int64          // 50 MiB
+	MaxRecipients   int            // 1000 a message; one in mode stateless
 	MaxConnections  int            // 1000, over all listeners
 	IdleTimeout     time.Duration  // 5 min: for each read and each write
 
@@ -43,6 +44,12 @@ type Config struct {
 	Policy       consent.Policy
 	// LookupTimeout bounds the question to the store, for all recipients of a message: 1 s.
 	LookupTimeout time.Duration
+
+	Mode Mode // "cutthrough" with a spool, else "stateless"
+	// RetryFor is how long copies are tried that are refused for now: 120 h, and 4 h of class
+	// transactional. Then their sender gets a report. The first pause is FirstRetry, 1 min.
+	RetryFor, RetryForTransactional, FirstRetry time.Duration
+	MaxDeliveries                               int // copies on their way at once, of one message; and messages of the spool: 20
 
 	Rewrite rewrite.Options
 	Rules   *trackers.Rules // the built-in ones
@@ -86,6 +93,9 @@ func (c *Config) fill() error {
 	if c.MaxMessageBytes <= 0 {
 		c.MaxMessageBytes = 50 << 20
 	}
+	if c.MaxRecipients <= 0 {
+		c.MaxRecipients = 1000
+	}
 	if c.MaxConnections <= 0 {
 		c.MaxConnections = 1000
 	}
@@ -97,6 +107,21 @@ func (c *Config) fill() error {
 	}
 	if len(c.Classes) == 0 {
 		c.Classes = []consent.Class{consent.Marketing, consent.Transactional}
+	}
+	if c.Mode == "" {
+		c.Mode = Cutthrough
+	}
+	if c.RetryFor <= 0 {
+		c.RetryFor = 120 * time.Hour
+	}
+	if c.RetryForTransactional <= 0 {
+		c.RetryForTransactional = 4 * time.Hour
+	}
+	if c.FirstRetry <= 0 {
+		c.FirstRetry = time.Minute
+	}
+	if c.MaxDeliveries <= 0 {
+		c.MaxDeliveries = 20
 	}
 	if c.DefaultScope == "" {
 		c.DefaultScope = "default"

@@ -23,6 +23,7 @@ import (
 	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/smarthost"
+	"github.com/consentgate/consentgate/relay/spool"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,11 +31,30 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // sink is a smarthost that keeps what it gets. Some recipients are answered otherwise.
 type sink struct {
 	server *smtp.Server
+	change func(*smtp.Server)
 	addr   string
+	away   func()
 
 	mu       sync.Mutex
 	messages []delivered
-	onData   func() // called behind the dot, before the answer
+	allowed  map[string]bool // who is not answered otherwise any more
+	onData   func()          // called behind the dot, before the answer
+}
+
+func (k *sink) disallow(to string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.allowed, to)
+}
+
+// allow lets a recipient through that was answered otherwise so far.
+func (k *sink) allow(to string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.allowed == nil {
+		k.allowed = map[string]bool{}
+	}
+	k.allowed[to] = true
 }
 
 type delivered struct {
@@ -52,26 +72,37 @@ type sinkSession struct {
 func newSink(t *testing.T, change func(*smtp.Server)) *sink {
 	t.Helper()
 	k := &sink{}
+	k.change = change
+	k.serve(t, "127.0.0.1:0")
+	return k
+}
+
+// serve listens; also once more, where the one before was closed.
+func (k *sink) serve(t *testing.T, addr string) {
+	t.Helper()
 	k.server = smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &sinkSession{sink: k}, nil }))
 	k.server.Domain = "sink.example.org"
 	k.server.EnableDSN, k.server.EnableSMTPUTF8 = true, true
 	k.server.MaxLineLength = 1 << 20
-	if change != nil {
-		change(k.server)
+	if k.change != nil {
+		k.change(k.server)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	k.addr = l.Addr().String()
-	served := make(chan error, 1)
-	go func() { served <- k.server.Serve(l) }()
-	t.Cleanup(func() {
-		k.server.Close()
+	server, served := k.server, make(chan struct{})
+	go func() {
+		server.Serve(l)
+		close(served)
+	}()
+	k.away = func() {
+		server.Close()
 		l.Close()
 		<-served
-	})
-	return k
+	}
+	t.Cleanup(k.away)
 }
 
 func (s *sinkSession) Mail(from string, opts *smtp.MailOptions) error {
@@ -81,6 +112,12 @@ func (s *sinkSession) Mail(from string, opts *smtp.MailOptions) error {
 
 func (s *sinkSession) Rcpt(to string, opts *smtp.RcptOptions) error {
 	s.got.to, s.got.rcpt = to, *opts
+	s.sink.mu.Lock()
+	allowed := s.sink.allowed[to]
+	s.sink.mu.Unlock()
+	if allowed {
+		return nil
+	}
 	switch local, _, _ := strings.Cut(to, "@"); local {
 	case "nobody":
 		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "<" + to + "> no such user"}
@@ -138,6 +175,26 @@ type fixedStore struct {
 	err     error         // of every lookup
 	block   chan struct{} // not nil: lookups wait for their context
 	short   bool          // answers with too few results
+	said    map[string]consent.Record
+}
+
+// fail makes every lookup fail from now on, or none.
+func (s *fixedStore) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+// set says what a person decided, by the local part.
+func (s *fixedStore) set(local string, tracked, mail consent.State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.said == nil {
+		s.said = map[string]consent.Record{}
+	}
+	var r consent.Record
+	r.Mail.State, r.Open.State, r.Click.State = mail, tracked, tracked
+	s.said[local] = r
 }
 
 var errStoreDown = fmt.Errorf("%w: dial 10.9.8.7:6379: refused", consent.ErrUnreachable)
@@ -158,7 +215,15 @@ func (s *fixedStore) Lookup(ctx context.Context, scope consent.Scope, people []c
 		if r.Err = err; err != nil || scope == "other" {
 			continue
 		}
-		switch local, _, _ := strings.Cut(who.String(), "@"); local {
+		local, _, _ := strings.Cut(who.String(), "@")
+		s.mu.Lock()
+		said, ok := s.said[local]
+		s.mu.Unlock()
+		if ok {
+			r.Scope = said
+			continue
+		}
+		switch local {
 		case "both":
 			r.Scope.Open.State, r.Scope.Click.State = consent.Granted, consent.Granted
 		case "gone":
@@ -190,6 +255,8 @@ type testbed struct {
 	ring   *keyring.Ring
 	signer *sign.Signer
 	next   *smarthost.Client
+	spool  *spool.Spool
+	dir    string // of the spool
 	log    *lockedBuffer
 	stop   context.CancelFunc
 	done   chan error
@@ -216,21 +283,30 @@ func (l *lockedBuffer) String() string {
 func start(t *testing.T, change func(*Config, *testbed)) *testbed {
 	t.Helper()
 	b := prepare(t, change)
+	b.run()
+	return b
+}
+
+// run runs what prepare made until the test ends, or stop.
+func (b *testbed) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop, b.done = cancel, make(chan error, 1)
 	go func() { b.done <- b.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		select {
-		case err := <-b.done:
-			if err != nil {
-				t.Errorf("Run: %v", err)
-			}
-		case <-time.After(20 * time.Second):
-			t.Error("Run does not end")
+	b.t.Cleanup(b.halt)
+}
+
+// halt stops what runs, in good order. A second call does nothing.
+func (b *testbed) halt() {
+	b.stop()
+	select {
+	case err := <-b.done:
+		if err != nil {
+			b.t.Errorf("Run: %v", err)
 		}
-	})
-	return b
+		b.done <- nil
+	case <-time.After(20 * time.Second):
+		b.t.Error("Run does not end")
+	}
 }
 
 func prepare(t *testing.T, change func(*Config, *testbed)) *testbed {
@@ -257,7 +333,7 @@ func prepare(t *testing.T, change func(*Config, *testbed)) *testbed {
 		b.next = newNext(t, b.sink.addr)
 	}
 	var err error
-	if b.Server, err = New(cfg, b.store, token.New(b.ring), b.signer, b.next); err != nil {
+	if b.Server, err = New(cfg, b.store, token.New(b.ring), b.signer, b.next, b.spool); err != nil {
 		t.Fatal(err)
 	}
 	return b

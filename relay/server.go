@@ -20,6 +20,7 @@ import (
 	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/smarthost"
+	"github.com/consentgate/consentgate/relay/spool"
 )
 
 // Server is the relay. It takes no mail before Run.
@@ -29,16 +30,19 @@ type Server struct {
 	links  *token.Sealer
 	signer *sign.Signer
 	next   *smarthost.Client
+	spool  *spool.Spool // nil in mode stateless
+	queue  *queue       // with it
 	log    journal
 
 	listeners []net.Listener
 	pool      *pool
 	smtp      *smtp.Server
 
-	drainTime time.Duration
-	tempFile  func() (*os.File, error)
-	sequence  atomic.Uint32
-	stats     counters
+	drainTime  time.Duration
+	settleTime time.Duration
+	tempFile   func() (*os.File, error)
+	sequence   atomic.Uint32
+	stats      counters
 
 	// sending ends when what is under way is given up, at the end of the draining time.
 	sending context.Context
@@ -46,26 +50,38 @@ type Server struct {
 
 	mu       sync.Mutex
 	closed   bool
-	underWay sync.WaitGroup // calls of Data
+	underWay sync.WaitGroup // calls of Data, and what goes on behind them
 }
 
 // New checks cfg and binds its listeners, so that a port that is taken is an error here. Without
-// a signer copies are not signed. Store, sealer, signer and smarthost stay the caller's to close.
-func New(cfg Config, store consent.Store, links *token.Sealer, signer *sign.Signer, next *smarthost.Client) (*Server, error) {
+// a signer copies are not signed; without a spool there is only mode stateless. Store, sealer, signer,
+// smarthost and spool stay the caller's to close.
+func New(cfg Config, store consent.Store, links *token.Sealer, signer *sign.Signer, next *smarthost.Client, waiting *spool.Spool) (*Server, error) {
+	if cfg.Mode == "" && waiting == nil {
+		cfg.Mode = Stateless
+	}
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
+	if (waiting == nil) != (cfg.Mode == Stateless) {
+		return nil, fmt.Errorf("mode %s and a spool, or the lack of it, do not go together", cfg.Mode)
+	}
 	s := &Server{
-		cfg: cfg, store: store, links: links, signer: signer, next: next,
-		log:       journal{cfg.Log, cfg.FullAddresses},
-		pool:      &pool{max: cfg.MaxConnections, idleTimeout: cfg.IdleTimeout, hostname: cfg.Hostname, conns: map[*conn]struct{}{}},
-		drainTime: drainTime,
-		tempFile:  func() (*os.File, error) { return unlinkedTemp(cfg.TempDir) },
+		cfg: cfg, store: store, links: links, signer: signer, next: next, spool: waiting,
+		log:        journal{cfg.Log, cfg.FullAddresses},
+		pool:       &pool{max: cfg.MaxConnections, idleTimeout: cfg.IdleTimeout, hostname: cfg.Hostname, conns: map[*conn]struct{}{}},
+		drainTime:  drainTime,
+		settleTime: settleTime,
+		tempFile:   func() (*os.File, error) { return unlinkedTemp(cfg.TempDir) },
 	}
 	var seed [4]byte
 	rand.Read(seed[:]) // never fails
 	s.sequence.Store(binary.BigEndian.Uint32(seed[:]))
 	s.sending, s.abandon = context.WithCancel(context.Background())
+
+	if waiting != nil {
+		s.queue = newQueue(s, waiting)
+	}
 
 	s.smtp = smtp.NewServer(smtp.BackendFunc(s.newSession))
 	s.smtp.Domain = cfg.Hostname
@@ -73,7 +89,10 @@ func New(cfg Config, store consent.Store, links *token.Sealer, signer *sign.Sign
 	s.smtp.MaxLineLength = maxLine
 	// By DATA, go-smtp takes one byte less than what it announces, by BDAT all.
 	s.smtp.MaxMessageBytes = cfg.MaxMessageBytes
-	s.smtp.MaxRecipients = 1 // stateless delivery: the smarthost's answer is one recipient's
+	s.smtp.MaxRecipients = cfg.MaxRecipients
+	if cfg.Mode == Stateless {
+		s.smtp.MaxRecipients = 1 // the smarthost's answer is one recipient's
+	}
 	s.smtp.EnableSMTPUTF8 = true
 	s.smtp.EnableDSN = true
 	// ReadTimeout and WriteTimeout stay 0: go-smtp sets them once a command, conn each time.
@@ -112,11 +131,17 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
+	queueing, stopQueue := context.WithCancel(ctx)
+	defer stopQueue()
+	if s.queue != nil {
+		serving.Go(func() { s.queue.run(queueing, s.sending) })
+	}
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
+	stopQueue()
 
 	limit, cancel := context.WithTimeout(context.Background(), s.drainTime)
 	defer cancel()

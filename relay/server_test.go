@@ -36,7 +36,7 @@ func TestNewRefuses(t *testing.T) {
 	} {
 		cfg := good
 		change(&cfg)
-		_, err := New(cfg, &fixedStore{}, token.New(keyring.Ephemeral()), nil, nil)
+		_, err := New(cfg, &fixedStore{}, token.New(keyring.Ephemeral()), nil, nil, nil)
 		if err == nil {
 			t.Errorf("%s: no error", name)
 		}
@@ -77,7 +77,7 @@ func TestUnixSocket(t *testing.T) {
 	}
 	for _, p := range []string{path, file} {
 		cfg.Listen = []string{"unix:" + p}
-		if _, err := New(cfg, &fixedStore{}, token.New(keyring.Ephemeral()), nil, nil); !errors.Is(err, syscall.EADDRINUSE) {
+		if _, err := New(cfg, &fixedStore{}, token.New(keyring.Ephemeral()), nil, nil, nil); !errors.Is(err, syscall.EADDRINUSE) {
 			t.Errorf("%s: %v", p, err)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -39,6 +38,7 @@ type envelope struct {
 
 // rcpt is one recipient.
 type rcpt struct {
+	index     int    // in the spool's record of the message, where it is in the spool
 	raw       string // as go-smtp handed it over, without its quotes
 	to        string // as it goes between angle brackets
 	who       consent.Address
@@ -140,14 +140,16 @@ func (s *session) Rcpt(raw string, opts *smtp.RcptOptions) error {
 
 // Data takes the message and answers for all recipients at once.
 func (s *session) Data(r io.Reader) error {
-	id, outcomes, err := s.transact(r)
-	if err == nil {
-		err = outcomes[0].err // one recipient, so its outcome is the answer
-	}
+	id, outcomes, err := s.transact(r, false)
 	if err != nil {
 		return answer(err)
 	}
-	return accepted(id)
+	for _, o := range outcomes {
+		if o.err == nil {
+			return accepted(id)
+		}
+	}
+	return answer(outcomes[0].err)
 }
 
 // LMTPData takes the message and answers for each recipient, RFC 2033 §4.2. What is returned
@@ -156,7 +158,7 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	s.mu.Lock()
 	env := s.env
 	s.mu.Unlock()
-	id, outcomes, err := s.transact(r)
+	id, outcomes, err := s.transact(r, true)
 	if err != nil {
 		return answer(err)
 	}
@@ -170,9 +172,10 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	return nil
 }
 
-// transact takes the message of the transaction under way and delivers it; the outcomes are in
-// the order of its recipients. An error, which is an *Error, says that it came to no delivery.
-func (s *session) transact(r io.Reader) (id string, outcomes []outcome, err error) {
+// transact takes the message of the transaction under way and says what became of it; the outcomes
+// are in the order of its recipients. each says that the sender gets an answer a recipient. An
+// error, which is an *Error, says that it came to no delivery.
+func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outcome, err error) {
 	s.mu.Lock()
 	env := s.env
 	s.mu.Unlock()
@@ -186,26 +189,31 @@ func (s *session) transact(r io.Reader) (id string, outcomes []outcome, err erro
 	s.during(env, func() { s.conn.enter(data) })
 
 	id = s.server.newID()
-	defer func() {
-		if p := recover(); p != nil {
-			s.server.stats.refused.Add(1)
-			s.server.log.panicked(id, p, debug.Stack())
-			outcomes, err = nil, internal(fmt.Errorf("panic: %v", p))
-		}
-	}()
+	defer s.server.caught(id, &err)
 
 	body, err := receive(r, s.server.cfg.MaxMessageBytes, s.server.tempFile)
 	if err != nil {
 		s.during(env, func() { s.conn.limitRest(s.server.cfg.MaxMessageBytes, errors.Is(err, smtp.ErrTooLongLine)) })
 		return id, nil, s.reject(id, env, err)
 	}
-	defer body.Close()
+	kept := false
+	defer func() {
+		if !kept {
+			body.Close()
+		}
+	}()
 	m, err := s.server.read(id, env, body)
 	if err != nil {
 		return id, nil, s.reject(id, env, err)
 	}
 	m.trace = s.trace(id, env.utf8)
-	return id, s.server.deliver(s.server.sending, m), nil
+	outcomes, kept, err = s.server.submit(m, each)
+	for _, o := range outcomes {
+		if o.err == nil {
+			s.server.stats.accepted.Add(1)
+		}
+	}
+	return id, outcomes, err
 }
 
 // reject counts and logs a message that came to no delivery, and returns err.

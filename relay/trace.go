@@ -9,12 +9,15 @@ import (
 // trace is what the Received field tells of a message's arrival, RFC 5321 §4.4.
 type trace struct {
 	id, helo, peer, hostname string
-	utf8                     bool
+	with                     string // protocol
 	at                       time.Time
 }
 
 func (s *session) trace(id string, utf8 bool) trace {
-	t := trace{id: id, helo: s.helo, hostname: s.server.cfg.Hostname, utf8: utf8, at: s.server.cfg.Now()}
+	t := trace{id: id, helo: s.helo, hostname: s.server.cfg.Hostname, with: "ESMTP", at: s.server.cfg.Now()}
+	if utf8 {
+		t.with = "UTF8SMTP" // RFC 6531 §4.3
+	}
 	switch {
 	case s.conn.local:
 		t.peer = "unix socket"
@@ -29,12 +32,12 @@ func (s *session) trace(id string, utf8 bool) trace {
 // received returns the field for the one recipient of a copy, with its CRLF. Naming the
 // recipient tells nobody of another.
 func (t trace) received(to string) []byte {
-	with := "ESMTP"
-	if t.utf8 {
-		with = "UTF8SMTP" // RFC 6531 §4.3
+	from, with := "", "" // of a message of our own
+	if t.with != "" {
+		from, with = fmt.Sprintf("from %s (%s)\r\n\t", t.helo, t.peer), " with "+t.with
 	}
-	return fmt.Appendf(nil, "Received: from %s (%s)\r\n\tby %s with %s id %s\r\n\tfor <%s>; %s\r\n",
-		t.helo, t.peer, t.hostname, with, t.id, to, t.at.Format("Mon, 2 Jan 2006 15:04:05 -0700"))
+	return fmt.Appendf(nil, "Received: %sby %s%s id %s\r\n\tfor <%s>; %s\r\n",
+		from, t.hostname, with, t.id, to, t.at.Format("Mon, 2 Jan 2006 15:04:05 -0700"))
 }
 
 // digits of an ID: Crockford's base 32, whose order is that of ASCII.

@@ -20,14 +20,15 @@ import (
 )
 
 // api speaks to the operators' API: that of the running gateway over its control socket, or,
-// where none runs, one of its own in this process on the opened store. The verbs see no
+// where none runs, one of its own in this process on the opened store or spool. The verbs see no
 // difference.
 type api struct {
 	client *http.Client
 	close  func()
 }
 
-func openAPI(ctx context.Context, cfg *config.Config) (*api, error) {
+// connect finds who answers; open makes the handler that does where no gateway runs.
+func connect(ctx context.Context, cfg *config.Config, open func(context.Context, *config.Config) (http.Handler, func(), error)) (*api, error) {
 	path := controlPath(cfg)
 	conn, err := dialControl(ctx, path)
 	if err == nil {
@@ -40,20 +41,29 @@ func openAPI(ctx context.Context, cfg *config.Config) (*api, error) {
 	if !errors.Is(err, errNobody) {
 		return nil, err
 	}
+	h, shut, err := open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &api{client: &http.Client{Transport: inProcess{h}}, close: shut}, nil
+}
+
+// openConsents serves the consent store where no gateway runs.
+func openConsents(ctx context.Context, cfg *config.Config) (http.Handler, func(), error) {
 	ring, err := keyring.Load(cfg.KeyFile)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, nil, usageError{err}
 	}
 	store, err := openStore(cfg, ring)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := store.Ping(ctx); err != nil { // the API says that it does not answer, but not why
 		store.Close()
-		return nil, err
+		return nil, nil, err
 	}
 	h := web.NewAdmin(web.AdminConfig{Store: store, Source: consent.FromCLI, Log: slog.New(slog.DiscardHandler), Now: time.Now})
-	return &api{client: &http.Client{Transport: inProcess{h}}, close: func() { store.Close() }}, nil
+	return h, func() { store.Close() }, nil
 }
 
 // do sends one request and returns the body of the answer. What is not a success is an error

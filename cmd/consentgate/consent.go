@@ -133,7 +133,7 @@ func (p *personFlags) open(ctx context.Context) (*api, consent.Scope, error) {
 			return nil, "", usageError{fmt.Errorf("--scope: %w", err)}
 		}
 	}
-	a, err := openAPI(ctx, cfg)
+	a, err := connect(ctx, cfg, openConsents)
 	return a, scope, err
 }
 
@@ -159,7 +159,7 @@ type record struct {
 func printRecord(std streams, body []byte) error {
 	var r record
 	if err := json.Unmarshal(body, &r); err != nil {
-		return fmt.Errorf("the gateway's answer is not understood, it may be of another version: %w", err)
+		return errAnswer(err)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s in scope %s\n", r.Address, r.Scope)

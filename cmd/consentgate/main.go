@@ -29,6 +29,7 @@ type commands struct {
 	Inspect     inspectCmd     `cmd:"" help:"List every tracker in a message, or compare the copies of one mailing."`
 	Rewrite     rewriteCmd     `cmd:"" help:"Filter: a message on standard input, one person's copy on standard output."`
 	Consent     consentCmd     `cmd:"" help:"Read and write what people agreed to."`
+	Queue       queueCmd       `cmd:"" help:"Look at what waits to be delivered, and steer it."`
 	Keygen      keygenCmd      `cmd:"" help:"Write a new key file; never overwrites one."`
 	Version     versionCmd     `cmd:"" help:"Print version, commit and Go version."`
 }

@@ -103,6 +103,13 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	}
 	g.closers = append(g.closers, g.store.Close)
 	links := token.New(ring)
+	waiting, err := openSpool(cfg, g.log)
+	if err != nil {
+		return err
+	}
+	if waiting != nil {
+		g.closers = append(g.closers, waiting.Close)
+	}
 
 	public := web.NewPublic(web.PublicConfig{Store: g.store, Links: links, Company: cfg.Unsubscribe.Company, Log: g.log, Now: time.Now})
 	if err := g.listen("unsubscribe", cfg.Unsubscribe.Listen, belowBase(cfg.Unsubscribe.BaseURL, public)); err != nil {
@@ -112,12 +119,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if err := g.listen("admin", cfg.Admin.Listen, admin); err != nil {
 		return err
 	}
-	for _, s := range g.servers {
-		if s.what == "control" {
-			s.http.Handler = web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromCLI, Log: g.log, Now: time.Now})
-		}
-	}
-	g.relay, err = relay.New(relay.Config{
+	if g.relay, err = relay.New(relay.Config{
 		Hostname:        cfg.Hostname,
 		Listen:          cfg.SMTP.Listen,
 		AllowNetworks:   cfg.SMTP.AllowNetworks,
@@ -136,8 +138,25 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		FullAddresses:   cfg.Log.Addresses == "full",
 		Log:             g.log,
 		Now:             time.Now,
-	}, g.store, links, signer, next)
-	return bindError("smtp.listen", err)
+
+		Mode:                  relay.Mode(cfg.Delivery.Mode),
+		RetryFor:              cfg.Delivery.RetryFor,
+		RetryForTransactional: cfg.Delivery.RetryForTransactional,
+		FirstRetry:            cfg.Delivery.FirstRetry,
+		MaxDeliveries:         cfg.Smarthost.MaxConnections,
+	}, g.store, links, signer, next, waiting); err != nil {
+		return bindError("smtp.listen", err)
+	}
+	control := http.NewServeMux()
+	control.Handle("/", web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromCLI, Log: g.log, Now: time.Now}))
+	control.Handle("/v1/queue", g.relay.QueueAPI())
+	control.Handle("/v1/queue/", g.relay.QueueAPI())
+	for _, s := range g.servers {
+		if s.what == "control" {
+			s.http.Handler = control
+		}
+	}
+	return nil
 }
 
 // openControl binds the control socket before the store is opened, so that a second gateway on

@@ -14,6 +14,7 @@ import (
 	"github.com/consentgate/consentgate/consent/redisstore"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/smarthost"
+	"github.com/consentgate/consentgate/relay/spool"
 	"github.com/consentgate/consentgate/rewrite"
 	"github.com/consentgate/consentgate/rewrite/trackers"
 )
@@ -26,6 +27,14 @@ func openStore(cfg *config.Config, ring *keyring.Ring) (consent.Store, error) {
 		return boltstore.Open(file, ring)
 	}
 	return redisstore.Open(cfg.Consent.Store, ring)
+}
+
+// openSpool returns nil where nothing is kept.
+func openSpool(cfg *config.Config, log *slog.Logger) (*spool.Spool, error) {
+	if cfg.Delivery.Mode == "stateless" {
+		return nil, nil
+	}
+	return spool.Open(cfg.Delivery.SpoolDir, spool.Options{Log: log})
 }
 
 // openSigner returns nil where copies are not signed here.

@@ -17,6 +17,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,6 +56,16 @@ type Reply struct {
 	Enhanced [3]int // RFC 3463; all zero where the next hop gave none
 	Text     string // without the codes; the lines of a reply of several are parted by "\n"
 	Host     string // host:port of the next hop that answered
+	DSN      bool   // that one makes the reports that were asked for (RFC 3461)
+}
+
+// String is the reply on one line, codes first.
+func (r Reply) String() string {
+	s := strconv.Itoa(r.Code)
+	if r.Enhanced != [3]int{} {
+		s += fmt.Sprintf(" %d.%d.%d", r.Enhanced[0], r.Enhanced[1], r.Enhanced[2])
+	}
+	return s + " " + strings.ReplaceAll(r.Text, "\n", " ")
 }
 
 // Accepted reports whether the next hop took the copy.
@@ -63,6 +75,8 @@ var (
 	// ErrUnreachable is wrapped where no next hop could be talked to. The copy is certain not to
 	// have been taken.
 	ErrUnreachable = errors.New("no smarthost can be reached")
+	// ErrBusy is returned where all of Config.MaxConnections were in use for a minute.
+	ErrBusy = errors.New("all connections to the smarthost are in use")
 	// ErrUncertain is wrapped where the connection was lost, or nonsense came, after the final
 	// dot was sent: the next hop may have the copy or not.
 	ErrUncertain = errors.New("the smarthost did not say whether it took the message")
@@ -212,7 +226,7 @@ func (c *Client) slot(ctx context.Context) (release func(), err error) {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, ctx.Err())
 	case <-timer.C:
-		return nil, fmt.Errorf("%w: all %d connections are in use", ErrUnreachable, cap(c.slots))
+		return nil, ErrBusy
 	}
 }
 

@@ -118,11 +118,11 @@ func smarthostURL(text string) (wrong, right string) {
 }
 
 func (c *Config) checkDelivery(d *decoder) {
-	if c.Delivery.Mode != "stateless" {
-		d.bad("delivery.mode", fmt.Sprintf("%q is not yet in this version", c.Delivery.Mode), `write mode = "stateless" under [delivery]`)
-	}
 	if c.Delivery.SpoolDir == "" && !d.wrong["delivery.spool_dir"] {
 		d.bad("delivery.spool_dir", "is empty", `a folder, such as "/var/lib/consentgate/spool"; the control socket stands beside it in every mode`)
+	}
+	if info, err := os.Stat(c.Delivery.SpoolDir); err == nil && !info.IsDir() && !d.wrong["delivery.spool_dir"] {
+		d.is("delivery.spool_dir", "is no folder", "a folder, or a name that is free")
 	}
 }
 

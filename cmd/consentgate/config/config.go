@@ -83,9 +83,9 @@ type Smarthost struct {
 type Delivery struct {
 	Mode                  string        `toml:"mode" oneof:"cutthrough spool stateless"`
 	SpoolDir              string        `toml:"spool_dir"` // the control socket stands beside it
-	RetryFor              time.Duration `toml:"retry_for" min:"1m" max:"720h" later:""`
-	FirstRetry            time.Duration `toml:"first_retry" min:"1s" max:"4h" later:""`
-	RetryForTransactional time.Duration `toml:"retry_for_transactional" min:"1m" max:"720h" later:""`
+	RetryFor              time.Duration `toml:"retry_for" min:"1m" max:"720h"`
+	FirstRetry            time.Duration `toml:"first_retry" min:"1s" max:"4h"`
+	RetryForTransactional time.Duration `toml:"retry_for_transactional" min:"1m" max:"720h"`
 }
 
 // Consent says where the consents are kept and what counts where nothing is known.

@@ -60,7 +60,6 @@ func TestExampleIsTheDefault(t *testing.T) {
 	want.KeyFile = env["STATE"] + "/key"
 	want.Smarthost.URLs = []string{"smtp://127.0.0.1:25"}
 	want.Smarthost.Username, want.Smarthost.Password = "gate", secret
-	want.Delivery.Mode = "stateless"
 	want.Rewrite.OpaqueLinks = "keep"
 	want.Rewrite.AllowHosts = []string{"img.example.org"}
 	want.Unsubscribe.BaseURL = "https://mail.example.org"
@@ -229,12 +228,11 @@ func TestMistakes(t *testing.T) {
 		{"headers_without_click", `{ X-Track = 0 }`, `is a whole number`},
 		{"ses_untracked_configuration_set", `"none"`, `not yet`},
 
-		{"delivery.mode", `"cutthrough"`, `"cutthrough" is not yet in this version; write mode = "stateless" under [delivery]`},
-		{"delivery.mode", `"spool"`, `"spool" is not yet in this version; write mode = "stateless" under [delivery]`},
 		{"delivery.mode", `"stateles"`, `did you mean "stateless"?`},
 		{"spool_dir", `""`, `is empty`},
-		{"retry_for", `"1h"`, `not yet`},
-		{"first_retry", `"2m"`, `not yet`},
+		{"spool_dir", `"${STATE}/key"`, `is no folder`},
+		{"retry_for", `"1s"`, `out of range`},
+		{"first_retry", `"5h"`, `out of range`},
 		{"retry_for_transactional", `"1s"`, `out of range`},
 
 		{"store", `""`, `this begins with no scheme`},
@@ -347,7 +345,6 @@ func TestEveryMistakeIsTold(t *testing.T) {
 		want []string
 	}{
 		"empty": {"", []string{
-			`1: delivery.mode: "cutthrough" is not yet in this version; write mode = "stateless" under [delivery]`,
 			`1: hostname: is needed and missing; add hostname = "gate.example.org"`,
 			`1: key_file: is needed and missing; add key_file = "/var/lib/consentgate/key", made by: consentgate keygen FILE`,
 			`1: rewrite.opaque_links: is needed and missing; add [rewrite] with opaque_links = "keep" (it still counts), "unlink" (the text stays) or "reject" (550)`,

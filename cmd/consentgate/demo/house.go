@@ -97,7 +97,7 @@ func open(base string, now func() time.Time) (h *house, err error) {
 		TempDir:       dir,
 		Log:           log,
 		Now:           now,
-	}, h.store, h.links, signer, next)
+	}, h.store, h.links, signer, next, nil)
 	if err != nil {
 		return nil, err
 	}

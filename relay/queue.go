@@ -1,0 +1,383 @@
+package relay
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/consentgate/consentgate/relay/spool"
+)
+
+// queue delivers what waits in the spool. An attempt is for all of a message's recipients that are
+// still owed a copy. In memory is only when each message's next attempt is due, by a clock that
+// nobody sets: a wall clock that jumps neither expires mail nor lets it all go at once.
+type queue struct {
+	server *Server
+	spool  *spool.Spool
+	poke   chan struct{} // something may be due earlier than it was
+
+	mu        sync.Mutex
+	items     map[string]*item
+	due       dueHeap   // of those without an attempt under way
+	recovered time.Time // when outages were last seen to be over
+}
+
+// item is a message that waits.
+type item struct {
+	id     string
+	due    time.Time
+	since  time.Time // up to when the records in the spool count the waiting
+	loaded bool      // it was there when this process began: before since, the wall clock says how long it waited
+	outage bool      // it waits for the smarthost or the store to come back
+	at     int       // place in the heap; -1 = an attempt is under way
+	now    bool      // then: the next is to follow at once
+
+	// What could not be written down. Until it is there is no other attempt.
+	unsaved []spool.Change
+	reports []spool.New
+}
+
+func newQueue(s *Server, sp *spool.Spool) *queue {
+	q := &queue{server: s, spool: sp, poke: make(chan struct{}, 1), items: map[string]*item{}}
+	for _, m := range sp.All() {
+		q.push(&item{id: m.ID, loaded: true}, m)
+	}
+	return q
+}
+
+// add takes up a message that was just put into the spool.
+func (q *queue) add(m spool.Message) { q.push(&item{id: m.ID}, m) }
+
+func (q *queue) push(it *item, m spool.Message) {
+	it.since = q.server.cfg.Now()
+	it.due = it.since.Add(wait(m, it.since))
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.items[it.id] = it
+	heap.Push(&q.due, it)
+	q.wake()
+}
+
+// wait is how long the first of m's recipients still waits. Where the wall clock was set meanwhile,
+// that is no longer than the delay that was meant.
+func wait(m spool.Message, now time.Time) time.Duration {
+	first := maxDelay
+	for _, r := range m.Recipients {
+		first = min(first, min(max(r.Due.Sub(now), 0), r.Delay))
+	}
+	return first
+}
+
+func (q *queue) wake() {
+	select {
+	case q.poke <- struct{}{}:
+	default:
+	}
+}
+
+// run makes attempts, several at once, until ctx is done. It returns when none is under way. What an
+// attempt still waits for is given up when sending ends.
+func (q *queue) run(ctx, sending context.Context) {
+	var underWay sync.WaitGroup
+	defer underWay.Wait()
+	room := make(chan struct{}, q.server.cfg.MaxDeliveries)
+	for {
+		select {
+		case room <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		it := q.next(ctx)
+		if it == nil {
+			return
+		}
+		underWay.Go(func() {
+			q.deliver(sending, it)
+			<-room
+		})
+	}
+}
+
+// next waits for a message that is due and takes it out of the heap; nil when ctx is done.
+func (q *queue) next(ctx context.Context) *item {
+	for {
+		q.mu.Lock()
+		pause := time.Hour
+		if len(q.due) > 0 {
+			if pause = q.due[0].due.Sub(q.server.cfg.Now()); pause <= 0 && ctx.Err() == nil {
+				it := heap.Pop(&q.due).(*item)
+				q.mu.Unlock()
+				return it
+			}
+		}
+		q.mu.Unlock()
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-q.poke:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		timer.Stop()
+	}
+}
+
+// deliver makes an attempt for a message, and puts it back or forgets it.
+func (q *queue) deliver(ctx context.Context, it *item) {
+	defer q.back(it)
+	if !q.save(it, nil, nil) {
+		return
+	}
+	stored, ok := q.spool.Get(it.id)
+	if !ok {
+		return
+	}
+	m, err := q.load(stored)
+	if err != nil {
+		q.unreadable(it, stored, err)
+		return
+	}
+	defer m.body.Close()
+
+	n := len(m.env.rcpts)
+	all := make(chan numbered, n)
+	go func() {
+		defer close(all)
+		q.server.attempt(ctx, m, func(i int, o *outcome) { all <- numbered{i, o} })
+	}()
+	// What has left is written down as it comes, all that there is at a time: after a crash it
+	// would leave once more. Where a report is due as well, the two are written together.
+	outcomes := make([]*outcome, n)
+	for t := range all {
+		var changes []spool.Change
+		for more := true; more; {
+			outcomes[t.i] = t.outcome
+			if r := m.env.rcpts[t.i]; t.fate() == done && !m.wantsRelayed(r, t.outcome) {
+				changes = append(changes, spool.Change{Index: r.index, Done: true})
+			}
+			select {
+			case t, more = <-all:
+			default:
+				more = false
+			}
+		}
+		if len(changes) > 0 && n > 1 {
+			q.save(it, changes, nil)
+		}
+	}
+	q.settle(it, m, outcomes)
+}
+
+func (q *queue) load(stored spool.Message) (m *message, err error) {
+	defer q.server.caught(stored.ID, &err)
+	text, err := q.spool.Body(stored.ID)
+	if err != nil {
+		return nil, err
+	}
+	if m, err = q.server.restore(stored, &body{ReaderAt: text, size: text.Size(), spooled: text}); err != nil {
+		text.Close()
+	}
+	return m, err
+}
+
+// settle writes down what became of the recipients of m that have an outcome.
+func (q *queue) settle(it *item, m *message, outcomes []*outcome) {
+	s := q.server
+	stored, ok := q.spool.Get(it.id)
+	if !ok {
+		return
+	}
+	now := s.cfg.Now()
+	var changes []spool.Change
+	var told news
+	delay := maxDelay
+	it.outage = false
+	for i, o := range outcomes {
+		r := m.env.rcpts[i]
+		k := slices.IndexFunc(stored.Recipients, func(w spool.Recipient) bool { return w.Index == r.index })
+		if o == nil || k < 0 || slices.ContainsFunc(it.unsaved, func(c spool.Change) bool { return c.Index == r.index }) {
+			continue
+		}
+		w := stored.Recipients[k]
+		w.Waited += it.waited(w, now)
+		c := spool.Change{Index: r.index, Done: true}
+		switch fate := o.fate(); {
+		case fate != later:
+			told.note(m, r, o)
+		case w.Waited >= s.retryFor(m.class):
+			told.expired(m, r, o)
+			s.log.expired(m, r)
+		default:
+			w = s.again(w, m.class, o, now)
+			w.Delayed = told.delayed(m, r, w, o, min(noticeAfter, s.retryFor(m.class)/2)) || w.Delayed
+			m.retryUntil = now.Add(s.retryFor(m.class) - w.Waited)
+			c = state(w)
+			delay = min(delay, w.Delay)
+			it.outage = it.outage || o.outage()
+		}
+		changes = append(changes, c)
+	}
+	for i := range changes { // one attempt for all, when the first is due
+		if c := &changes[i]; !c.Done {
+			c.Delay, c.Due = delay, now.Add(delay)
+		}
+	}
+	it.since, it.loaded = now, false
+	q.save(it, changes, s.reports(m, told, now))
+}
+
+// waited is how long w waited since its record in the spool was written.
+func (it *item) waited(w spool.Recipient, now time.Time) time.Duration {
+	d := max(now.Sub(it.since), 0)
+	if it.loaded && w.Attempts > 0 {
+		d += min(max(it.since.Round(0).Sub(w.Due.Add(-w.Delay)), 0), w.Delay)
+	}
+	return d
+}
+
+// save writes changes and reports down, with what could not be before, in one step.
+func (q *queue) save(it *item, changes []spool.Change, reports []spool.New) bool {
+	it.unsaved = append(it.unsaved, changes...)
+	it.reports = append(it.reports, reports...)
+	if len(it.unsaved) == 0 {
+		return true
+	}
+	err := q.spool.Update(it.id, it.unsaved, it.reports...)
+	if errors.Is(err, spool.ErrNotFound) { // an operator removed it meanwhile
+		it.unsaved, it.reports = nil, nil
+		return false
+	}
+	if err != nil {
+		q.server.log.Error("the spool does not take down what became of a message; it is tried again, and until then there is no other attempt", "id", it.id, "err", err)
+		return false
+	}
+	for _, n := range it.reports {
+		q.add(n.Message)
+	}
+	it.unsaved, it.reports = nil, nil
+	return true
+}
+
+// saveAgain is the pause before what could not be written down is tried again.
+const saveAgain = 10 * time.Second
+
+// back puts an item into the heap behind an attempt, or forgets it where nothing is owed any more.
+func (q *queue) back(it *item) {
+	now := q.server.cfg.Now()
+	m, waits := q.spool.Get(it.id)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case len(it.unsaved) > 0:
+		it.due = now.Add(saveAgain)
+	case !waits:
+		delete(q.items, it.id)
+		return
+	case it.now:
+		it.due = now
+	default:
+		it.due = now.Add(wait(m, now))
+	}
+	it.now = false
+	heap.Push(&q.due, it)
+	q.wake()
+}
+
+// adopt takes up a message whose attempt began before it was put into the spool: outcomes are
+// those that came since.
+func (q *queue) adopt(m *message, outcomes []*outcome) {
+	it := &item{id: m.id, at: -1, since: q.server.cfg.Now()}
+	q.mu.Lock()
+	q.items[it.id] = it
+	q.mu.Unlock()
+	q.settle(it, m, outcomes)
+	q.back(it)
+}
+
+// unreadable deals with a message that the spool cannot give back.
+func (q *queue) unreadable(it *item, stored spool.Message, err error) {
+	q.server.log.Error("a message in the spool cannot be read", "id", it.id, "err", err)
+	var e *Error
+	switch {
+	case errors.Is(err, spool.ErrDamaged):
+		err = refuse(554, "5.3.0", "the message was damaged on the relay's disk and could not be sent", err)
+	case !errors.As(err, &e):
+		err = internal(err)
+	}
+	m, bad := q.server.envelopeOf(stored)
+	if bad != nil { // of another version, or of other hands: it stays for somebody to look at
+		q.server.log.Error("a message in the spool has no recipients that can be read", "id", it.id, "err", bad)
+		return
+	}
+	outcomes := make([]*outcome, len(m.env.rcpts))
+	for i := range outcomes {
+		outcomes[i] = &outcome{err: err}
+	}
+	q.settle(it, m, outcomes)
+}
+
+// wakeEvery bounds how often a success makes those try again that wait for an outage to end.
+const wakeEvery = 10 * time.Second
+
+// works is told of each copy that the smarthost took: what waits for it, or for the store, to come
+// back need not wait any longer.
+func (q *queue) works() {
+	now := q.server.cfg.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if now.Sub(q.recovered) < wakeEvery {
+		return
+	}
+	q.recovered = now
+	for _, it := range q.items {
+		if it.outage && it.at >= 0 {
+			it.due = now
+			heap.Fix(&q.due, it.at)
+		}
+	}
+	q.wake()
+}
+
+// retry makes a message due at once; false where there is none.
+func (q *queue) retry(id string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	it := q.items[id]
+	switch {
+	case it == nil:
+		return false
+	case it.at < 0:
+		it.now = true
+	default:
+		it.due = q.server.cfg.Now()
+		heap.Fix(&q.due, it.at)
+		q.wake()
+	}
+	return true
+}
+
+// dueHeap orders items by when they are due, for container/heap.
+type dueHeap []*item
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h dueHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].at, h[j].at = i, j
+}
+func (h *dueHeap) Push(x any) {
+	it := x.(*item)
+	it.at = len(*h)
+	*h = append(*h, it)
+}
+func (h *dueHeap) Pop() any {
+	old := *h
+	it := old[len(old)-1]
+	*h = old[:len(old)-1]
+	it.at = -1
+	return it
+}

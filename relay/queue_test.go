@@ -1,0 +1,278 @@
+package relay
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/spool"
+)
+
+// fastClock is a clock that a test may make hurry.
+type fastClock struct {
+	mu     sync.Mutex
+	offset time.Duration
+}
+
+func (c *fastClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.offset)
+}
+
+func (c *fastClock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.offset += d
+}
+
+func TestSpooled(t *testing.T) {
+	b := start(t, withSpool(Spooled))
+	c := b.hello()
+	if got := c.sendTo("", "joe@example.com", "both@example.com", "nobody@example.com"); !strings.HasPrefix(got, "250 2.0.0 ") {
+		t.Fatal(got)
+	}
+	b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+	for to, pixel := range map[string]bool{"joe@example.com": false, "both@example.com": true} {
+		got := b.sink.copies(to)
+		if len(got) != 1 || strings.Contains(got[0].text, "open.gif") != pixel {
+			t.Errorf("%s: %d copies, or the pixel is wrong", to, len(got))
+		}
+	}
+	if got := b.sink.copies("news@example.org"); len(got) != 1 || !strings.Contains(got[0].text, "nobody@example.com") {
+		t.Errorf("%d reports", len(got))
+	}
+	// Who can be answered alone is.
+	if got := c.sendTo("", "gone@example.com"); !strings.HasPrefix(got, "550 5.7.1 the recipient has unsubscribed") {
+		t.Error(got)
+	}
+	// The store is away: the message waits, and nobody is told but the log.
+	b.store.fail(errStoreDown)
+	if got := c.sendTo("", "ann@example.com"); !strings.HasPrefix(got, "250 2.0.0 ") {
+		t.Fatal(got)
+	}
+	b.wait("an attempt", func() bool { return len(b.spool.All()) == 1 && b.spool.All()[0].Recipients[0].Attempts > 1 })
+	if n := len(b.sink.copies("ann@example.com")); n != 0 {
+		t.Fatalf("%d copies while the store did not answer", n)
+	}
+	b.store.fail(nil)
+	b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+	if n := len(b.sink.copies("ann@example.com")); n != 1 {
+		t.Errorf("%d copies", n)
+	}
+}
+
+// A withdrawal holds for mail that already waits, and an unsubscription too.
+func TestConsentIsAskedAtEachAttempt(t *testing.T) {
+	b := start(t, withSpool(Cutthrough))
+	b.store.set("later", consent.Granted, consent.Subscribed)
+	id, ok := strings.CutPrefix(b.hello().sendTo("", "later@example.com"), "250 2.0.0 ")
+	if !ok {
+		t.Fatal("not accepted")
+	}
+	b.store.set("later", consent.Denied, consent.Subscribed)
+	b.sink.allow("later@example.com")
+	b.wait("the copy", func() bool { return len(b.sink.copies("later@example.com")) == 1 })
+	got := b.sink.copies("later@example.com")[0].text
+	if strings.Contains(got, "open.gif") {
+		t.Error("the pixel is still there")
+	}
+	if !strings.Contains(got, " id "+id+"\r\n") {
+		t.Error("another ID in Received")
+	}
+
+	b.sink.disallow("later@example.com")
+	if got := b.hello().sendTo("", "later@example.com"); !strings.HasPrefix(got, "250") {
+		t.Fatal(got)
+	}
+	b.store.set("later", consent.Denied, consent.Unsubscribed)
+	b.sink.allow("later@example.com")
+	b.wait("the report", func() bool { return len(b.sink.copies("news@example.org")) == 1 })
+	if n := len(b.sink.copies("later@example.com")); n != 1 {
+		t.Errorf("%d copies, one of them to somebody who had unsubscribed", n)
+	}
+	if got := b.sink.copies("news@example.org")[0].text; !strings.Contains(got, "unsubscribed") {
+		t.Errorf("the report does not say why:\n%s", got)
+	}
+}
+
+// A copy that is refused again and again is given up, and its sender told; before that of the delay,
+// if it asked for that.
+func TestGivenUp(t *testing.T) {
+	clock := &fastClock{}
+	b := start(t, func(c *Config, b *testbed) {
+		withSpool(Cutthrough)(c, b)
+		c.Now, c.RetryFor, c.RetryForTransactional = clock.now, 10*time.Hour, 5*time.Hour
+	})
+	c := b.hello()
+	send := func(headers, params string) string {
+		t.Helper()
+		c.say("MAIL FROM:<news@example.org> RET=HDRS ENVID=e1")
+		c.expect("250")
+		c.say("%s", "RCPT TO:<later@example.com> ORCPT=rfc822;later+2Bx@example.com"+params)
+		c.expect("250")
+		c.say("DATA")
+		c.expect("354")
+		c.raw(headers + newsletter + "\r\n.\r\n")
+		return strings.TrimPrefix(c.expect("250 2.0.0 "), "250 2.0.0 ")
+	}
+	quiet := send("", "")
+	told := send("", " NOTIFY=DELAY,FAILURE")
+	soon := send("X-Consent-Class: transactional\r\n", " NOTIFY=FAILURE")
+	attempts := func(id string) int {
+		w, ok := b.spool.Get(id)
+		if !ok {
+			return -1
+		}
+		return w.Recipients[0].Attempts
+	}
+	reports := func(action string) (n int) {
+		for _, d := range b.sink.copies("news@example.org") {
+			if strings.Contains(d.text, "Action: "+action) {
+				n++
+			}
+			for _, want := range []string{"Original-Envelope-Id: e1\r\n", "Original-Recipient: rfc822; later+x@example.com\r\n", "450 4.2.1 greylisted"} {
+				if !strings.Contains(d.text, want) {
+					t.Errorf("a report lacks %q:\n%s", want, d.text)
+				}
+			}
+		}
+		return n
+	}
+	for _, step := range []struct {
+		pass            time.Duration
+		delayed, failed int
+		left            []string
+	}{
+		{3 * time.Hour, 0, 0, []string{quiet, told, soon}},
+		{70 * time.Minute, 1, 0, []string{quiet, told, soon}},
+		{time.Hour, 1, 1, []string{quiet, told}},
+		{4 * time.Hour, 1, 1, []string{quiet, told}},
+		{2 * time.Hour, 1, 3, nil},
+	} {
+		before := map[string]int{}
+		for _, id := range []string{quiet, told, soon} {
+			before[id] = attempts(id)
+		}
+		clock.pass(step.pass)
+		for id, n := range before {
+			if n > 0 {
+				b.queue.retry(id)
+				b.wait("another attempt", func() bool { return attempts(id) != n })
+			}
+		}
+		b.wait("the reports", func() bool { return reports("delayed") == step.delayed && reports("failed") == step.failed })
+		for _, id := range step.left {
+			if attempts(id) < 0 {
+				t.Errorf("after %v more, %s was given up", step.pass, id)
+			}
+		}
+	}
+	b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+}
+
+// A wall clock that is set back or forward does not make mail wait for longer than was meant, nor
+// does time count that did not pass.
+func TestClockJumps(t *testing.T) {
+	now := time.Date(2026, 11, 2, 10, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		due           time.Duration // from now
+		delay         time.Duration
+		wait, already time.Duration
+	}{
+		{time.Minute, time.Minute, time.Minute, 0},
+		{20 * time.Second, time.Minute, 20 * time.Second, 40 * time.Second},
+		{-time.Second, time.Minute, 0, time.Minute},
+		{-1000 * time.Hour, time.Minute, 0, time.Minute},
+		{1000 * time.Hour, time.Minute, time.Minute, 0},
+	} {
+		r := spool.Recipient{Attempts: 1, Due: now.Add(tt.due), Delay: tt.delay}
+		if got := wait(spool.Message{Recipients: []spool.Recipient{r}}, now); got != tt.wait {
+			t.Errorf("%+v: waits %v", tt, got)
+		}
+		it := &item{since: now, loaded: true}
+		if got := it.waited(r, now); got != tt.already {
+			t.Errorf("%+v: waited %v", tt, got)
+		}
+	}
+}
+
+// Restarting takes up where it was, with what waits still as far as it was.
+func TestRestart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	open := func() *spool.Spool {
+		s, err := spool.Open(dir, spool.Options{SegmentSize: 1 << 20, ReserveSize: 64 << 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	var sink *sink
+	begin := func() *testbed {
+		return start(t, func(c *Config, b *testbed) {
+			if sink == nil {
+				sink = newSink(t, nil)
+			}
+			b.sink, b.spool = sink, open()
+			c.Mode, c.FirstRetry, c.Now = Cutthrough, 20*time.Millisecond, time.Now
+		})
+	}
+	b := begin()
+	if got := b.hello().sendTo("", "joe@example.com", "later@example.com"); !strings.HasPrefix(got, "250") {
+		t.Fatal(got)
+	}
+	b.halt()
+	if err := b.spool.Close(); err != nil {
+		t.Fatal(err)
+	}
+	sink.allow("later@example.com")
+	b = begin()
+	b.wait("the copy", func() bool { return len(sink.copies("later@example.com")) == 1 })
+	if n := len(sink.copies("joe@example.com")); n != 1 {
+		t.Errorf("%d copies for joe", n)
+	}
+	b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+	b.halt()
+	if err := b.spool.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A body that was damaged on disk is not delivered; its sender hears of it.
+func TestDamaged(t *testing.T) {
+	b := prepare(t, withSpool(Spooled))
+	m := &message{id: "abc", env: &envelope{from: "news@example.org", rcpts: []rcpt{{to: "joe@example.com"}}}, body: &body{}}
+	large := newsletter + strings.Repeat("\r\n<p>one more line</p>", 100_000)
+	m.body.ReaderAt, m.body.size = strings.NewReader(large), int64(len(large))
+	m.class, m.scope = consent.Marketing, "default"
+	n := m.waiting([]spool.Recipient{m.env.rcpts[0].owed(time.Now())})
+	if err := b.spool.Add(n); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(b.dir, "big", "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	f, err := os.OpenFile(files[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("x"), 1000); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	b.run()
+	b.queue.add(n.Message)
+	b.wait("the report", func() bool { return len(b.sink.copies("news@example.org")) == 1 })
+	if len(b.sink.copies("joe@example.com")) != 0 {
+		t.Error("the damaged copy was delivered")
+	}
+	if got := b.sink.copies("news@example.org")[0].text; !strings.Contains(got, "damaged") {
+		t.Error(got)
+	}
+	b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+}

@@ -1,0 +1,66 @@
+package relay
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/spool"
+)
+
+const (
+	maxDelay = 4 * time.Hour // between two attempts
+	// maxOutageDelay is the same where it is the smarthost or the store that is away, and not the
+	// recipient: mail should flow soon when it is back, also where nothing new comes in that shows it.
+	maxOutageDelay = 5 * time.Minute
+	busyDelay      = 5 * time.Second // where all connections to the smarthost were in use
+	noticeAfter    = 4 * time.Hour   // when a sender that asked for it hears of a delay
+)
+
+// retryFor is how long an attempt is followed by another.
+func (s *Server) retryFor(class consent.Class) time.Duration {
+	if class == consent.Transactional {
+		return s.cfg.RetryForTransactional
+	}
+	return s.cfg.RetryFor
+}
+
+// again says when the copy for r is tried next. r.Waited is up to date, and below retryFor.
+func (s *Server) again(r spool.Recipient, class consent.Class, o *outcome, now time.Time) spool.Recipient {
+	if o.busy() {
+		r.Delay = spread(busyDelay)
+	} else {
+		r.Attempts++
+		limit := maxDelay
+		if o.outage() {
+			limit = maxOutageDelay
+		}
+		r.Delay = backoff(s.cfg.FirstRetry, limit, r.Attempts)
+	}
+	// The last attempt comes at the very end, and not a delay before it.
+	if left := s.retryFor(class) - r.Waited; r.Delay > left {
+		r.Delay = left
+	}
+	r.Due = now.Add(r.Delay)
+	r.Reply = o.lastWord().String()
+	return r
+}
+
+// state is w as a change of what the spool knows of it.
+func state(w spool.Recipient) spool.Change {
+	return spool.Change{Index: w.Index, Attempts: w.Attempts, Due: w.Due, Delay: w.Delay, Waited: w.Waited, Delayed: w.Delayed, Reply: w.Reply}
+}
+
+// backoff doubles first with each attempt up to limit, and spreads it.
+func backoff(first, limit time.Duration, attempts int) time.Duration {
+	d := min(first, limit)
+	for i := 1; i < attempts && d < limit; i++ {
+		d = min(2*d, limit)
+	}
+	return spread(d)
+}
+
+// spread keeps what failed together from coming back together: up to a fifth more or less.
+func spread(d time.Duration) time.Duration {
+	return d - d/5 + time.Duration(rand.Int64N(int64(d/5)*2+1))
+}

@@ -1,0 +1,240 @@
+package relay
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/smarthost"
+	"github.com/consentgate/consentgate/relay/spool"
+)
+
+// What a sender in mode cutthrough is told, by what became of its copies: "+" the smarthost has it,
+// "5" refused for good, "4" refused for now, "s" the store does not answer, "?" still on its way.
+func TestVerdicts(t *testing.T) {
+	made := map[rune]*outcome{
+		'+': {reply: smarthost.Reply{Code: 250}},
+		'5': {err: refuse(550, "5.1.1", "no such user", nil)},
+		'4': {err: refuse(450, "4.2.1", "greylisted", nil)},
+		's': {decision: consent.Decision{Mail: consent.Defer}, err: refuse(451, "4.3.0", "store", nil)},
+		'?': nil,
+	}
+	for _, tt := range []struct{ outcomes, all, each string }{
+		// t: told as it is; k: 250 and kept in the spool; r: 250 and a report.
+		{"+", "t", "t"},
+		{"5", "t", "t"},
+		{"4", "k", "k"},
+		{"s", "t", "t"},
+		{"?", "k", "k"},
+		{"++", "tt", "tt"},
+		{"55", "tt", "tt"},
+		{"44", "kk", "kk"},
+		{"ss", "tt", "tt"},
+		{"+5", "tr", "tt"},
+		{"+4", "tk", "tk"},
+		{"+s", "tk", "tt"},
+		{"+?", "tk", "tk"},
+		{"54", "rk", "tk"},
+		{"5?", "rk", "tk"},
+		{"5s", "tt", "tt"}, // the sender tries again, and the refused one is refused again
+		{"4s", "kk", "kt"},
+		{"s?", "kk", "tk"},
+		{"+54s?", "trkkk", "ttktk"},
+	} {
+		var outcomes []*outcome
+		for _, c := range tt.outcomes {
+			outcomes = append(outcomes, made[c])
+		}
+		for _, each := range []bool{false, true} {
+			var b strings.Builder
+			for _, v := range verdicts(outcomes, each) {
+				b.WriteByte("tkr"[v])
+			}
+			want := tt.all
+			if each {
+				want = tt.each
+			}
+			if b.String() != want {
+				t.Errorf("%s, each %v: %s, want %s", tt.outcomes, each, b.String(), want)
+			}
+		}
+	}
+}
+
+// withSpool is a change for start: a spool in a folder of its own, and pauses that a test can wait for.
+func withSpool(mode Mode) func(*Config, *testbed) {
+	return func(c *Config, b *testbed) {
+		b.t.Helper()
+		var err error
+		b.dir = b.t.TempDir() + "/spool"
+		if b.spool, err = spool.Open(b.dir, spool.Options{SegmentSize: 1 << 20, ReserveSize: 64 << 10}); err != nil {
+			b.t.Fatal(err)
+		}
+		b.t.Cleanup(func() {
+			if err := b.spool.Close(); err != nil {
+				b.t.Errorf("closing the spool: %v", err)
+			}
+		})
+		c.Mode, c.FirstRetry, c.RetryFor, c.RetryForTransactional = mode, 20*time.Millisecond, time.Hour, time.Hour
+		c.Now = time.Now
+	}
+}
+
+// wait calls ok until it is true.
+func (b *testbed) wait(what string, ok func() bool) {
+	b.t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			b.t.Fatalf("%s: not within 20 s; the sink has %d messages, the spool %d; log:\n%s", what, len(b.sink.got()), len(b.spool.All()), b.log)
+		}
+	}
+}
+
+// sendTo sends the newsletter to several recipients and returns the answer.
+func (c *client) sendTo(params string, to ...string) string {
+	c.t.Helper()
+	c.say("MAIL FROM:<news@example.org>")
+	c.expect("250")
+	for _, r := range to {
+		c.say("RCPT TO:<%s>%s", r, params)
+		c.expect("250")
+	}
+	c.say("DATA")
+	c.expect("354")
+	c.raw(newsletter + "\r\n.\r\n")
+	got, err := c.reply()
+	if err != nil {
+		c.t.Fatalf("answer to the message: %q, %v", got, err)
+	}
+	return got
+}
+
+// copies are the messages to somebody that the smarthost has.
+func (k *sink) copies(to string) []delivered {
+	var all []delivered
+	for _, d := range k.got() {
+		if d.to == to {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+func TestCutthrough(t *testing.T) {
+	b := start(t, withSpool(Cutthrough))
+	c := b.hello()
+	// Refused for good, alone or all of them: the smarthost's own words, and no report.
+	if got := c.sendTo("", "nobody@example.com"); got != "550 5.1.1 <nobody@example.com> no such user" {
+		t.Error(got)
+	}
+	if got := c.sendTo("", "nobody@example.com", "gone@example.com"); got != "550 5.1.1 <nobody@example.com> no such user" {
+		t.Error(got)
+	}
+	// The store does not answer for anybody: the sender keeps it.
+	if got := c.sendTo("", "shard@example.com"); !strings.HasPrefix(got, "451 4.3.0") {
+		t.Error(got)
+	}
+	if n := len(b.spool.All()); n != 0 {
+		t.Errorf("%d messages in the spool", n)
+	}
+	// Several, with mixed fates: 250. One copy is there, one waits, and a report tells of two.
+	got := c.sendTo("", "joe@example.com", "nobody@example.com", "gone@example.com", "later@example.com")
+	id, ok := strings.CutPrefix(got, "250 2.0.0 ")
+	if !ok {
+		t.Fatal(got)
+	}
+	if n := len(b.sink.copies("joe@example.com")); n != 1 {
+		t.Errorf("%d copies for joe", n)
+	}
+	w, ok := b.spool.Get(id)
+	if !ok || len(w.Recipients) != 1 || w.Recipients[0].To != "later@example.com" || w.Recipients[0].Reply != "450 4.2.1 greylisted" {
+		t.Errorf("%+v", w)
+	}
+	b.wait("the report", func() bool { return len(b.sink.copies("news@example.org")) == 1 })
+	report := b.sink.copies("news@example.org")[0]
+	for _, want := range []string{"Final-Recipient: rfc822; nobody@example.com", "Final-Recipient: rfc822; gone@example.com", "unsubscribed", "Action: failed", "Auto-Submitted: auto-replied"} {
+		if !strings.Contains(report.text, want) {
+			t.Errorf("the report lacks %q:\n%s", want, report.text)
+		}
+	}
+	if report.from != "" || strings.Contains(report.text, "joe@example.com\r\nAction") || strings.Contains(report.text, "later@example.com") {
+		t.Errorf("the report, from %q:\n%s", report.from, report.text)
+	}
+	if strings.Contains(header(report.text), "List-Unsubscribe") {
+		t.Error("the report carries an unsubscribe link")
+	}
+	b.sink.allow("later@example.com")
+	b.wait("the copy that waited", func() bool { return len(b.sink.copies("later@example.com")) == 1 })
+	b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+}
+
+// NOTIFY=NEVER: no report, whatever becomes of it.
+func TestNotifyNever(t *testing.T) {
+	b := start(t, withSpool(Cutthrough))
+	if got := b.hello().sendTo(" NOTIFY=NEVER", "joe@example.com", "nobody@example.com", "gone@example.com"); !strings.HasPrefix(got, "250") {
+		t.Fatal(got)
+	}
+	if n := len(b.spool.All()); n != 0 {
+		t.Errorf("%d messages in the spool", n)
+	}
+}
+
+// What is not settled in time is in the spool when the sender is answered; the attempt goes on, and
+// nothing is sent twice.
+func TestStillOnItsWay(t *testing.T) {
+	b := prepare(t, withSpool(Cutthrough))
+	b.settleTime = 50 * time.Millisecond
+	release, asked := make(chan struct{}), make(chan struct{}, 10)
+	b.sink.onData = func() { asked <- struct{}{}; <-release }
+	b.run()
+	got := b.hello().sendTo("", "joe@example.com", "ann@example.com")
+	id, ok := strings.CutPrefix(got, "250 2.0.0 ")
+	if !ok {
+		t.Fatal(got)
+	}
+	if w, ok := b.spool.Get(id); !ok || len(w.Recipients) != 2 {
+		t.Errorf("%+v", w)
+	}
+	<-asked
+	<-asked
+	close(release)
+	b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+	if n := len(b.sink.got()); n != 2 {
+		t.Errorf("%d copies, want 2", n)
+	}
+}
+
+// The smarthost is away: the message waits on disk, and goes when it is back.
+func TestSmarthostAway(t *testing.T) {
+	for _, mode := range []Mode{Cutthrough, Spooled} {
+		t.Run(string(mode), func(t *testing.T) {
+			b := start(t, func(c *Config, b *testbed) {
+				withSpool(mode)(c, b)
+				b.sink = newSink(t, nil)
+				b.sink.away()
+			})
+			var ids []string
+			c := b.hello()
+			for i := range 3 {
+				got := c.sendTo("", fmt.Sprintf("joe%d@example.com", i), "ann@example.com")
+				id, ok := strings.CutPrefix(got, "250 2.0.0 ")
+				if !ok {
+					t.Fatal(got)
+				}
+				ids = append(ids, id)
+			}
+			for _, id := range ids {
+				if w, ok := b.spool.Get(id); !ok || len(w.Recipients) != 2 {
+					t.Errorf("%s: %+v", id, w)
+				}
+			}
+			b.sink.serve(t, b.sink.addr)
+			b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+			if n := len(b.sink.got()); n != 6 {
+				t.Errorf("%d copies, want 6", n)
+			}
+		})
+	}
+}
