@@ -6,7 +6,8 @@ import (
 	"github.com/consentgate/consentgate/consent"
 )
 
-// Stats is how many messages, counted for each recipient, came to what since the start.
+// Stats is how many messages, counted for each recipient, came to what since the start, and what
+// else is counted.
 type Stats struct {
 	Accepted   uint64 // answered 250, discarded ones included
 	Forwarded  uint64 // taken by the smarthost
@@ -14,10 +15,12 @@ type Stats struct {
 	Suppressed uint64 // the person had unsubscribed; refused or discarded
 	Deferred   uint64 // the consent store did not answer
 	NotSigned  uint64 // there is a key, and it was not for the message's From
+
+	FailedLogins uint64
 }
 
 type counters struct {
-	accepted, forwarded, refused, suppressed, deferred, notSigned atomic.Uint64
+	accepted, forwarded, refused, suppressed, deferred, notSigned, failedLogins atomic.Uint64
 }
 
 // Stats returns the numbers of now.
@@ -26,6 +29,7 @@ func (s *Server) Stats() Stats {
 	return Stats{
 		Accepted: c.accepted.Load(), Forwarded: c.forwarded.Load(), Refused: c.refused.Load(),
 		Suppressed: c.suppressed.Load(), Deferred: c.deferred.Load(), NotSigned: c.notSigned.Load(),
+		FailedLogins: c.failedLogins.Load(),
 	}
 }
 

@@ -9,15 +9,15 @@ import (
 // trace is what the Received field tells of a message's arrival, RFC 5321 §4.4.
 type trace struct {
 	id, helo, peer, hostname string
-	utf8                     bool
+	with                     string // the protocol, RFC 3848 and RFC 6531 §4.3
 	at                       time.Time
 }
 
-func (s *session) trace(id string, utf8 bool) trace {
-	t := trace{id: id, helo: s.helo, hostname: s.server.cfg.Hostname, utf8: utf8, at: s.server.cfg.Now()}
+func (s *session) trace(id string, env *envelope) trace {
+	t := trace{id: id, helo: s.helo, hostname: s.server.cfg.Hostname, with: s.protocol(env), at: s.server.cfg.Now()}
 	switch {
-	case s.conn.local:
-		t.peer = "unix socket"
+	case !s.conn.peer.IsValid():
+		t.peer = s.conn.who()
 	case s.conn.peer.Is6():
 		t.peer = "[IPv6:" + s.conn.peer.String() + "]"
 	default:
@@ -26,15 +26,32 @@ func (s *session) trace(id string, utf8 bool) trace {
 	return t
 }
 
+// protocol names what a message came by, of the keywords at
+// https://www.iana.org/assignments/mail-parameters (with, "S" for TLS and "A" for a login).
+func (s *session) protocol(env *envelope) string {
+	with := "ESMTP"
+	switch {
+	case s.lmtp && env.utf8:
+		with = "UTF8LMTP"
+	case s.lmtp:
+		with = "LMTP"
+	case env.utf8:
+		with = "UTF8SMTP"
+	}
+	if s.conn.secure {
+		with += "S"
+	}
+	if env.login != nil {
+		with += "A"
+	}
+	return with
+}
+
 // received returns the field for the one recipient of a copy, with its CRLF. Naming the
 // recipient tells nobody of another.
 func (t trace) received(to string) []byte {
-	with := "ESMTP"
-	if t.utf8 {
-		with = "UTF8SMTP" // RFC 6531 §4.3
-	}
 	return fmt.Appendf(nil, "Received: from %s (%s)\r\n\tby %s with %s id %s\r\n\tfor <%s>; %s\r\n",
-		t.helo, t.peer, t.hostname, with, t.id, to, t.at.Format("Mon, 2 Jan 2006 15:04:05 -0700"))
+		t.helo, t.peer, t.hostname, t.with, t.id, to, t.at.Format("Mon, 2 Jan 2006 15:04:05 -0700"))
 }
 
 // digits of an ID: Crockford's base 32, whose order is that of ASCII.
