@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -28,32 +29,91 @@ const (
 	data                     // the message is on its way, or being delivered
 )
 
-// conn is what go-smtp's server reads from and writes to. It adds what go-smtp does not have: a
-// deadline for each read and each write, an end to what is read behind a refused message, the
-// draining of idle connections, and errors that keep half a message from passing for a whole one.
-type conn struct {
-	net.Conn
-	idleTimeout time.Duration
-	local       bool // a unix socket
-	peer        netip.Addr
-	onClose     func()
+// What a connection must keep to.
+const (
+	// openTime is how long a PROXY header and the TLS handshake may take together.
+	openTime = 20 * time.Second
+	// minRate is the least number of bytes a second, between one answer and the next, that a peer
+	// has to send once the idle timeout is over. Without it one byte a minute would keep a
+	// connection for ever.
+	minRate = 500
+)
 
-	lost lostCR // used by Read alone, which one goroutine calls
+// conn is what go-smtp's server reads from and writes to. It adds what go-smtp does not have: what
+// comes before the dialogue (a PROXY header, TLS), a deadline for each read and each write, an end
+// to what is read behind a refused message, the draining of idle connections, and errors that keep
+// half a message from passing for a whole one.
+//
+// TLS is below it, so that what it looks at is always what go-smtp will see.
+type conn struct {
+	net.Conn          // with TLS, above the decryption
+	raw      net.Conn // the socket
+	pool     *pool
+
+	idleTimeout time.Duration
+	local       bool       // a unix socket
+	secure      bool       // under TLS
+	peer        netip.Addr // zero: a balancer does not say
+	balancer    netip.Addr // the peer of the socket, which has to say whose connection it is; zero = none
+	dialect     *dialect   // of a connection on which STARTTLS may be said, else nil
+
+	// These are for one goroutine: go-smtp writes the greeting before it reads.
+	opened bool
+	silent bool   // the greeting was said before STARTTLS
+	lost   lostCR // used by Read alone
 
 	mu       sync.Mutex
 	phase    phase
+	upgrade  upgrade
 	draining bool
-	poisoned bool  // lostCR has found one: nothing more is read
-	ended    bool  // that was said, a read or a write timed out, or the budget is used up: nothing more is read
-	timedOut bool  // a read did
-	unsaid   bool  // and go-smtp may not have said so: it was not within a message
-	overlong bool  // a line was: go-smtp closes
-	limited  bool  // a message was refused before its end:
-	budget   int64 // so many bytes more are swallowed
+	poisoned bool      // lostCR has found one: nothing more is read
+	ended    bool      // that was said, a read or a write timed out, or the budget is used up: nothing more is read
+	timedOut bool      // a read did
+	unsaid   bool      // and go-smtp may not have said so: it was not within a message
+	overlong bool      // a line was: go-smtp closes
+	limited  bool      // a message was refused before its end:
+	budget   int64     // so many bytes more are swallowed
+	answered time.Time // when the last answer was written
+	received int64     // bytes since then
 	once     sync.Once
 }
 
+// open reads what comes before the dialogue.
+func (c *conn) open() error {
+	if err := c.raw.SetDeadline(time.Now().Add(min(openTime, c.idleTimeout))); err != nil {
+		return err
+	}
+	if c.balancer.IsValid() {
+		var err error
+		if c.peer, err = readProxy(c.raw); err != nil {
+			c.pool.log.Warn("a balancer's connection without a PROXY header was refused", "peer", c.balancer, "err", err)
+			return err
+		}
+	}
+	if secure, ok := c.Conn.(*tls.Conn); ok {
+		if err := secure.Handshake(); err != nil {
+			c.pool.log.Info("no TLS with a peer", "peer", c.who(), "err", err)
+			return err
+		}
+	}
+	return c.raw.SetDeadline(time.Time{})
+}
+
+// who names the peer for logs and Received fields.
+func (c *conn) who() string {
+	switch {
+	case c.local:
+		return "unix socket"
+	case c.peer.IsValid():
+		return c.peer.String()
+	}
+	return "unknown"
+}
+
 func (c *conn) Read(p []byte) (int, error) {
+	if over, err := c.upgrading(); over {
+		return 0, err
+	}
 	c.mu.Lock()
 	switch {
 	case c.poisoned && !c.ended:
@@ -66,6 +126,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	// Setting a deadline under the lock: drain must not be undone by it.
 	deadline := time.Now().Add(c.idleTimeout)
+	if slow := c.answered.Add(c.idleTimeout + time.Duration(c.received)*time.Second/minRate); slow.Before(deadline) {
+		deadline = slow
+	}
 	if c.draining && c.phase == idle {
 		deadline = time.Unix(1, 0)
 	}
@@ -79,6 +142,7 @@ func (c *conn) Read(p []byte) (int, error) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.received += int64(n)
 	if i := c.lost.find(p[:n]); i >= 0 {
 		c.poisoned = true
 		if i == 0 {
@@ -123,26 +187,59 @@ func (c *conn) over() error {
 	return io.EOF
 }
 
+// Write sends an answer, of which go-smtp writes one line at a time.
 func (c *conn) Write(p []byte) (int, error) {
+	if !c.opened {
+		c.opened = true
+		if err := c.open(); err != nil {
+			c.end()
+			return 0, err
+		}
+		if c.silent {
+			c.answer()
+			return len(p), nil
+		}
+	}
+	if swallowed, err := c.upgradeSaid(string(p)); swallowed {
+		return len(p), err
+	}
 	if err := c.SetWriteDeadline(time.Now().Add(c.idleTimeout)); err != nil {
 		return 0, err
 	}
-	n, err := c.Conn.Write(p)
-	if errors.Is(err, os.ErrDeadlineExceeded) { // go-smtp would go on with the next command
-		c.mu.Lock()
-		c.ended = true
-		c.mu.Unlock()
+	if _, err := io.WriteString(c.Conn, c.pool.retell(string(p))); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) { // go-smtp would go on with the next command
+			c.end()
+		}
+		return 0, err
 	}
-	return n, err
+	c.answer()
+	return len(p), nil
+}
+
+// answer notes that the peer was answered, so that its next command has its own time.
+func (c *conn) answer() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answered, c.received = time.Now(), 0
+}
+
+// end lets nothing more be read, so that go-smtp closes the connection.
+func (c *conn) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
 }
 
 // Close may be called more than once.
 func (c *conn) Close() error {
+	if c.hasGone() {
+		return nil // it is another's now
+	}
 	err := net.ErrClosed
 	c.once.Do(func() {
 		c.linger()
 		err = c.Conn.Close()
-		c.onClose()
+		c.pool.remove(c)
 	})
 	return err
 }
@@ -203,84 +300,5 @@ func (c *conn) drain() {
 	c.draining = true
 	if c.phase == idle {
 		c.SetReadDeadline(time.Unix(1, 0)) // fails only where it is closed already
-	}
-}
-
-// gate is a listener that lets a limited number of connections in, over all listeners that
-// share a pool.
-type gate struct {
-	net.Listener
-	pool *pool
-}
-
-// pool holds all connections of a server.
-type pool struct {
-	max         int
-	idleTimeout time.Duration
-	hostname    string
-
-	mu       sync.Mutex
-	conns    map[*conn]struct{}
-	draining bool
-}
-
-// Accept returns the next connection that there is room for. The others are told so.
-func (g *gate) Accept() (net.Conn, error) {
-	for {
-		raw, err := g.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if c := g.pool.add(raw); c != nil {
-			return c, nil
-		}
-		// A line this short never waits for room in a fresh socket's buffer.
-		raw.SetDeadline(time.Now().Add(time.Second))
-		io.WriteString(raw, "421 4.7.0 "+g.pool.hostname+" too many connections, try again later\r\n")
-		raw.Close()
-	}
-}
-
-func (p *pool) add(raw net.Conn) *conn {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.conns) >= p.max {
-		return nil
-	}
-	c := &conn{Conn: raw, idleTimeout: p.idleTimeout, draining: p.draining}
-	c.onClose = func() {
-		p.mu.Lock()
-		delete(p.conns, c)
-		p.mu.Unlock()
-	}
-	switch a := raw.RemoteAddr().(type) {
-	case *net.TCPAddr:
-		c.peer = a.AddrPort().Addr().Unmap().WithZone("")
-	case *net.UnixAddr:
-		c.local = true
-	}
-	p.conns[c] = struct{}{}
-	return c
-}
-
-func (p *pool) drain() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.draining = true
-	for c := range p.conns {
-		c.drain()
-	}
-}
-
-// closeAll cuts what is left.
-func (p *pool) closeAll() {
-	p.mu.Lock()
-	left := make([]*conn, 0, len(p.conns))
-	for c := range p.conns {
-		left = append(left, c)
-	}
-	p.mu.Unlock()
-	for _, c := range left {
-		c.Close()
 	}
 }

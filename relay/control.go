@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/login"
+	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/rewrite"
 )
 
@@ -26,20 +28,23 @@ type control struct {
 	machine  bool
 }
 
-// readControl reads the control fields of m; nullSender says whether the envelope has one.
-func (c *Config) readControl(m *rewrite.Message, nullSender bool) (control, error) {
+// readControl reads the control fields of m, and checks that who sent it may say that.
+func (c *Config) readControl(m *rewrite.Message, env *envelope) (control, error) {
 	var ctl control
 	var err error
-	if ctl.scope, err = c.readScope(m); err != nil {
+	if ctl.scope, err = c.readScope(m, env.login); err != nil {
 		return control{}, err
 	}
-	if ctl.class, err = c.readClass(m); err != nil {
+	if ctl.class, err = c.readClass(m, env.login); err != nil {
+		return control{}, err
+	}
+	if err := checkFrom(m, env.login); err != nil {
 		return control{}, err
 	}
 	if ctl.language, err = readLanguage(m); err != nil {
 		return control{}, err
 	}
-	ctl.machine = nullSender && isAutomatic(m)
+	ctl.machine = env.from == "" && isAutomatic(m)
 	return ctl, nil
 }
 
@@ -58,7 +63,7 @@ func only[T comparable](m *rewrite.Message, field string, parse func(string) (T,
 	return value, found, nil
 }
 
-func (c *Config) readScope(m *rewrite.Message) (consent.Scope, error) {
+func (c *Config) readScope(m *rewrite.Message, who *login.Login) (consent.Scope, error) {
 	scope, found, err := only(m, scopeField, func(s string) (consent.Scope, error) {
 		scope, err := consent.ParseScope(s)
 		if err == nil && scope == consent.AnyScope {
@@ -67,8 +72,17 @@ func (c *Config) readScope(m *rewrite.Message) (consent.Scope, error) {
 		}
 		return scope, err
 	})
-	if err != nil || found {
+	if err != nil {
 		return scope, err
+	}
+	if found && who != nil && !who.MayClaim(scope) {
+		return scope, refuse(550, "5.7.1", fmt.Sprintf("%s: this login may not send in scope %s", scopeField, scope), nil)
+	}
+	if found {
+		return scope, nil
+	}
+	if who != nil && len(who.Scopes) > 0 {
+		return who.Scopes[0], nil
 	}
 	// Without one, the list's own name where it is known: RFC 2919 §2, `phrase <list-id>`.
 	if lists := m.Fields("List-Id"); len(lists) == 1 {
@@ -83,21 +97,43 @@ func (c *Config) readScope(m *rewrite.Message) (consent.Scope, error) {
 	return c.DefaultScope, nil
 }
 
-func (c *Config) readClass(m *rewrite.Message) (consent.Class, error) {
+func (c *Config) readClass(m *rewrite.Message, who *login.Login) (consent.Class, error) {
+	may := c.Classes
+	if who != nil {
+		may = slices.DeleteFunc(slices.Clone(may), func(class consent.Class) bool { return !who.MaySend(class) })
+	}
 	class, found, err := only(m, classField, consent.ParseClass)
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if !found {
-		if slices.Contains(c.Classes, consent.Marketing) {
-			return consent.Marketing, nil
-		}
-		return c.Classes[0], nil
-	}
-	if !slices.Contains(c.Classes, class) {
+	case found && slices.Contains(may, class):
+		return class, nil
+	case found:
 		return "", refuse(550, "5.7.1", fmt.Sprintf("%s: %s mail may not be sent here", classField, class), nil)
+	case len(may) == 0:
+		return "", refuse(550, "5.7.1", "this login may send mail of no class", nil)
+	case slices.Contains(may, consent.Marketing):
+		return consent.Marketing, nil
 	}
-	return class, nil
+	return may[0], nil
+}
+
+// checkFrom checks that every address in the From field is of a domain that the login may use. A
+// field that readers could take for another one than we do is refused with it.
+func checkFrom(m *rewrite.Message, who *login.Login) error {
+	if who == nil || len(who.FromDomains) == 0 {
+		return nil
+	}
+	domains, err := sign.FromDomains(m.Fields("From"))
+	if err != nil {
+		return refuse(550, "5.7.1", "this login needs one From field with addresses that can be read", err)
+	}
+	for _, domain := range domains {
+		if !who.MayBeFrom(domain) {
+			return refuse(550, "5.7.1", "this login may not send mail from "+domain, nil)
+		}
+	}
+	return nil
 }
 
 // readLanguage returns the sender's word, else the message's own, else English.

@@ -88,11 +88,7 @@ func (j journal) rejected(id string, env *envelope, err error) {
 
 // refused is the line about a command that was not accepted.
 func (j journal) refused(c *conn, command string, err error) {
-	peer := c.peer.String()
-	if c.local {
-		peer = "unix socket"
-	}
-	j.Warn("command refused", "peer", peer, "command", command, "answer", j.text(err.Error()))
+	j.Warn("command refused", "peer", c.who(), "command", command, "answer", j.text(err.Error()))
 }
 
 func (j journal) panicked(id string, p any, stack []byte) {

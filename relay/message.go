@@ -36,7 +36,7 @@ func (s *Server) read(id string, env *envelope, b *body) (*message, error) {
 	if len(parts.Fields("Received")) >= maxReceived {
 		return nil, refuse(554, "5.4.6", "too many hops: 100 or more Received fields", nil)
 	}
-	ctl, err := s.cfg.readControl(parts, env.from == "")
+	ctl, err := s.cfg.readControl(parts, env)
 	if err != nil {
 		return nil, err
 	}

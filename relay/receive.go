@@ -43,7 +43,7 @@ func receive(r io.Reader, max int64, tempFile func() (*os.File, error)) (*body, 
 	var lines strictLines
 	write := func(p []byte) error {
 		if b.size += int64(len(p)); b.size > max {
-			return refuse(552, "5.3.4", "the message is too large", nil)
+			return tooLarge()
 		}
 		if b.file == nil && len(mem)+len(p) <= inMemory {
 			mem = append(mem, p...)
@@ -106,6 +106,10 @@ func receive(r io.Reader, max int64, tempFile func() (*os.File, error)) (*body, 
 	return b, nil
 }
 
+func tooLarge() error {
+	return refuse(552, "5.3.4", "the message is too large", nil)
+}
+
 func lineEnds() error {
 	return refuse(554, "5.6.0", "the message holds a bare CR, a bare LF or a NUL; lines end with CR LF (RFC 5321 2.3.8)", errLineEnds)
 }
@@ -118,8 +122,6 @@ func readError(err error) error {
 		return lineEnds()
 	case errors.Is(err, smtp.ErrTooLongLine):
 		return refuse(554, "5.6.0", fmt.Sprintf("a line is longer than %d bytes", maxLine), err)
-	case errors.Is(err, smtp.ErrDataTooLarge):
-		return refuse(552, "5.3.4", "the message is too large", nil)
 	case errors.Is(err, stalled), errors.As(err, &timeout) && timeout.Timeout():
 		return refuse(421, "4.4.2", stalled.Message, errLeaving)
 	}

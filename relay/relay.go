@@ -23,16 +23,22 @@ import (
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/rewrite"
 	"github.com/consentgate/consentgate/rewrite/trackers"
 )
 
 // Config is the operator's part. The zero value of a field means what stands behind it; only
-// Hostname, Listen and BaseURL are needed.
+// Hostname, one of the Listens and BaseURL are needed.
 type Config struct {
 	Hostname        string         // the name in the greeting and in Received
-	Listen          []string       // "host:port" or "unix:/path"
-	AllowNetworks   []netip.Prefix // who may send; a unix socket always may; none = nobody else
+	Listen          []string       // "host:port", "unix:/path" or "systemd:NAME"
+	ListenTLS       []string       // the same, under TLS from the first byte
+	ListenLMTP      []string       // the same, for LMTP
+	TLSCert, TLSKey string         // PEM files, read again when they change; with them STARTTLS is offered
+	AllowNetworks   []netip.Prefix // who may send without a login; a unix socket always may; none = nobody else
+	ProxyFrom       []netip.Prefix // balancers, which have to say by the PROXY protocol whose connection it is
+	Logins          []login.Login  // AUTH is offered under TLS only
 	MaxMessageBytes int64          // 50 MiB
 	MaxRecipients   int            // 1000 a message; one in mode stateless
 	MaxConnections  int            // 1000, over all listeners
@@ -74,8 +80,11 @@ func (c *Config) fill() error {
 	if c.Hostname == "" || cleanHelo(c.Hostname) != c.Hostname {
 		return fmt.Errorf("hostname %q is not a host name", c.Hostname)
 	}
-	if len(c.Listen) == 0 {
+	if len(c.Listen)+len(c.ListenTLS)+len(c.ListenLMTP) == 0 {
 		return errors.New("no address to listen on")
+	}
+	if len(c.ListenTLS) > 0 && c.TLSCert == "" {
+		return errors.New("no certificate to listen with")
 	}
 	c.BaseURL = strings.TrimSuffix(c.BaseURL, "/")
 	if c.BaseURL == "" {

@@ -81,6 +81,21 @@ func accepted(id string) error {
 	return &smtp.SMTPError{Code: 250, EnhancedCode: smtp.EnhancedCode{2, 0, 0}, Message: id}
 }
 
+// retold holds the lines of go-smtp's own that are wrong here, with what is said instead.
+func retold(maxMessageBytes int64) map[string]string {
+	size := fmt.Sprintf("SIZE %d\r\n", maxMessageBytes)
+	return map[string]string{
+		// It has no limit, since by DATA it would take one byte less than that: receive has.
+		"250-SIZE\r\n": "250-" + size,
+		"250 SIZE\r\n": "250 " + size,
+		// It takes any number over 32 bits for nonsense.
+		"501 5.5.4 Unable to parse SIZE as an integer\r\n": "552 5.3.4 the message is too large, or its SIZE is no number\r\n",
+		// RFC 4954 §4 and §6.
+		"454 4.7.0 Invalid base64 data\r\n":      "501 5.5.2 this is not base64\r\n",
+		"235 2.0.0 Authentication succeeded\r\n": "235 2.7.0 welcome\r\n",
+	}
+}
+
 // publicText makes s fit for a reply line: RFC 5321 §4.2 allows printable text, §4.5.3.1.5 512
 // bytes a line, and twenty lines are enough for anybody. UTF-8 is let through, since a smarthost
 // that says it was asked for SMTPUTF8.

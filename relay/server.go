@@ -3,21 +3,20 @@ package relay
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/emersion/go-smtp"
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/token"
+	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
@@ -34,9 +33,10 @@ type Server struct {
 	queue  *queue       // with it
 	log    journal
 
-	listeners []net.Listener
-	pool      *pool
-	smtp      *smtp.Server
+	listeners  []*gate
+	pool       *pool
+	smtp, lmtp *dialect
+	desk       *login.Desk
 
 	drainTime  time.Duration
 	settleTime time.Duration
@@ -69,10 +69,13 @@ func New(cfg Config, store consent.Store, links *token.Sealer, signer *sign.Sign
 	s := &Server{
 		cfg: cfg, store: store, links: links, signer: signer, next: next, spool: waiting,
 		log:        journal{cfg.Log, cfg.FullAddresses},
-		pool:       &pool{max: cfg.MaxConnections, idleTimeout: cfg.IdleTimeout, hostname: cfg.Hostname, conns: map[*conn]struct{}{}},
 		drainTime:  drainTime,
 		settleTime: settleTime,
 		tempFile:   func() (*os.File, error) { return unlinkedTemp(cfg.TempDir) },
+	}
+	s.pool = &pool{
+		max: cfg.MaxConnections, idleTimeout: cfg.IdleTimeout, hostname: cfg.Hostname, proxyFrom: cfg.ProxyFrom,
+		log: s.log, replies: retold(cfg.MaxMessageBytes), conns: map[*conn]struct{}{},
 	}
 	var seed [4]byte
 	rand.Read(seed[:]) // never fails
@@ -83,36 +86,79 @@ func New(cfg Config, store consent.Store, links *token.Sealer, signer *sign.Sign
 		s.queue = newQueue(s, waiting)
 	}
 
-	s.smtp = smtp.NewServer(smtp.BackendFunc(s.newSession))
-	s.smtp.Domain = cfg.Hostname
-	s.smtp.ErrorLog = s.log
-	s.smtp.MaxLineLength = maxLine
-	// By DATA, go-smtp takes one byte less than what it announces, by BDAT all.
-	s.smtp.MaxMessageBytes = cfg.MaxMessageBytes
-	s.smtp.MaxRecipients = cfg.MaxRecipients
-	if cfg.Mode == Stateless {
-		s.smtp.MaxRecipients = 1 // the smarthost's answer is one recipient's
+	var err error
+	if s.desk, err = login.New(cfg.Logins); err != nil {
+		return nil, err
 	}
-	s.smtp.EnableSMTPUTF8 = true
-	s.smtp.EnableDSN = true
-	// ReadTimeout and WriteTimeout stay 0: go-smtp sets them once a command, conn each time.
-
-	for _, address := range cfg.Listen {
-		l, err := listen(address)
+	var secure *tls.Config
+	if cfg.TLSCert != "" {
+		pair, err := loadCertificate(cfg.TLSCert, cfg.TLSKey, s.log)
 		if err != nil {
-			s.closeListeners()
 			return nil, err
 		}
-		s.listeners = append(s.listeners, &gate{l, s.pool})
+		secure = &tls.Config{GetCertificate: pair.get, MinVersion: tls.VersionTLS12}
+	}
+	s.smtp, s.lmtp = s.dialect(false, secure), s.dialect(true, secure)
+
+	for _, of := range []struct {
+		protocol  string
+		addresses []string
+		dialect   *dialect
+		implicit  *tls.Config
+	}{
+		{"smtp", cfg.Listen, s.smtp, nil},
+		{"smtps", cfg.ListenTLS, s.smtp, secure},
+		{"lmtp", cfg.ListenLMTP, s.lmtp, nil},
+	} {
+		for _, address := range of.addresses {
+			all, err := listen(address)
+			if err != nil {
+				s.closeListeners()
+				return nil, err
+			}
+			for _, l := range all {
+				s.listeners = append(s.listeners, &gate{l, of.dialect, s.pool, of.protocol, of.implicit})
+			}
+		}
 	}
 	return s, nil
 }
 
-// Addrs returns what is listened on, in the order of Config.Listen.
-func (s *Server) Addrs() []net.Addr {
-	addrs := make([]net.Addr, len(s.listeners))
+// dialect makes the servers of one; secure is nil where there is no certificate.
+func (s *Server) dialect(lmtp bool, secure *tls.Config) *dialect {
+	server := func(tls *tls.Config) *smtp.Server {
+		v := smtp.NewServer(smtp.BackendFunc(s.newSession))
+		v.LMTP = lmtp
+		v.Domain = s.cfg.Hostname
+		v.ErrorLog = s.log
+		v.MaxLineLength = maxLine
+		v.MaxMessageBytes = 0 // receive counts, and retold announces it
+		v.MaxRecipients = s.cfg.MaxRecipients
+		if s.cfg.Mode == Stateless && !lmtp {
+			v.MaxRecipients = 1 // the smarthost's answer is one recipient's
+		}
+		v.EnableSMTPUTF8 = true
+		v.EnableDSN = true
+		v.TLSConfig = tls // only so that it offers STARTTLS, see starttls.go
+		// ReadTimeout and WriteTimeout stay 0: go-smtp sets them once a command, conn each time.
+		return v
+	}
+	d := &dialect{plain: server(secure), secure: server(nil), starttls: secure, upgraded: newHandover()}
+	d.secure.AllowInsecureAuth = true // the TLS is below conn, where go-smtp does not see it
+	return d
+}
+
+// Addr is what is listened on, and for what: "smtp", "smtps" or "lmtp".
+type Addr struct {
+	net.Addr
+	Protocol string
+}
+
+// Addrs returns what is listened on, in the order of Config.Listen, ListenTLS and ListenLMTP.
+func (s *Server) Addrs() []Addr {
+	addrs := make([]Addr, len(s.listeners))
 	for i, l := range s.listeners {
-		addrs[i] = l.Addr()
+		addrs[i] = Addr{l.Addr(), l.protocol}
 	}
 	return addrs
 }
@@ -122,15 +168,20 @@ func (s *Server) Addrs() []net.Addr {
 // itself. It is called once.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.abandon()
-	failed := make(chan error, len(s.listeners))
+	failed := make(chan error, len(s.listeners)+2)
 	var serving sync.WaitGroup
-	for _, l := range s.listeners {
+	serve := func(server *smtp.Server, l net.Listener) {
 		serving.Go(func() {
-			if err := s.smtp.Serve(l); err != nil {
+			if err := server.Serve(l); err != nil {
 				failed <- fmt.Errorf("listener %s: %w", l.Addr(), err)
 			}
 		})
 	}
+	for _, l := range s.listeners {
+		serve(l.server(), l)
+	}
+	serve(s.smtp.secure, s.smtp.upgraded)
+	serve(s.lmtp.secure, s.lmtp.upgraded)
 	queueing, stopQueue := context.WithCancel(ctx)
 	defer stopQueue()
 	if s.queue != nil {
@@ -150,8 +201,15 @@ func (s *Server) Run(ctx context.Context) error {
 	answer := time.AfterFunc(s.drainTime-s.drainTime/15, s.abandon)
 	defer answer.Stop()
 	s.pool.drain()
-	s.smtp.Shutdown(limit) // its error is the end of limit, or that of closing a listener
-	s.closeListeners()     // one that Serve had not come to yet is not closed by Shutdown
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	// What says STARTTLS meanwhile goes from the plain ones to the others. An error is the end of
+	// limit, or that of closing a listener twice.
+	for _, server := range []*smtp.Server{s.smtp.plain, s.lmtp.plain, s.smtp.secure, s.lmtp.secure} {
+		server.Shutdown(limit)
+	}
+	s.closeListeners() // one that Serve had not come to yet is not closed by Shutdown
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
@@ -178,41 +236,6 @@ func (s *Server) closeListeners() {
 	for _, l := range s.listeners {
 		l.Close()
 	}
-}
-
-// listen binds "host:port" or "unix:/path". The socket file of a process that died is replaced.
-func listen(address string) (net.Listener, error) {
-	path, unix := strings.CutPrefix(address, "unix:")
-	if !unix {
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", address, err)
-		}
-		return l, nil
-	}
-	l, err := net.Listen("unix", path)
-	if errors.Is(err, syscall.EADDRINUSE) && isStale(path) {
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", address, err)
-		}
-		l, err = net.Listen("unix", path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", address, err)
-	}
-	return l, nil
-}
-
-// isStale reports whether path is a socket that nobody listens on.
-func isStale(path string) bool {
-	info, err := os.Lstat(path)
-	if err != nil || info.Mode().Type() != os.ModeSocket {
-		return false
-	}
-	c, err := net.Dial("unix", path)
-	if err == nil {
-		c.Close()
-		return false
-	}
-	return errors.Is(err, syscall.ECONNREFUSED)
+	s.smtp.upgraded.Close()
+	s.lmtp.upgraded.Close()
 }

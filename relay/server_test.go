@@ -86,8 +86,8 @@ func TestUnixSocket(t *testing.T) {
 func TestAllowNetworks(t *testing.T) {
 	s := &Server{cfg: Config{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}}}
 	for addr, want := range map[string]bool{"192.0.2.7": true, "192.0.3.7": false, "::ffff:192.0.2.7": true, "2001:db8::1": true, "2001:db9::1": false, "::1": false} {
-		p := &pool{max: 1, conns: map[*conn]struct{}{}}
-		c := p.add(remote{net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), 1))})
+		g := &gate{pool: &pool{}, dialect: &dialect{}}
+		c := g.connect(remote{net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), 1))})
 		if got := (&session{server: s, conn: c}).allowed(); got != want {
 			t.Errorf("%s: %v", addr, got)
 		}
@@ -252,11 +252,11 @@ func TestSlowAndSteady(t *testing.T) {
 		if i == 0 {
 			c.raw("Subject: hello\r\n\r\n")
 		}
-		c.raw("slowly\r\n")
+		c.raw("slowly" + strings.Repeat(".", 60) + "\r\n") // over minRate
 	}
 	c.raw(".\r\n")
 	c.expect("250 2.0.0")
-	if n := strings.Count(b.sink.last(t).text, "slowly\r\n"); n != 20 {
+	if n := strings.Count(b.sink.last(t).text, "slowly"); n != 20 {
 		t.Errorf("%d lines", n)
 	}
 }

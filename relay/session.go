@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/emersion/go-smtp"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/login"
 )
 
 // maxLine is the longest line that is taken, in commands and in DATA: go-smtp has one limit for
@@ -22,15 +24,19 @@ type session struct {
 	server *Server
 	conn   *conn
 	helo   string
+	lmtp   bool
 
-	mu  sync.Mutex
-	env *envelope // nil: no transaction
+	mu       sync.Mutex
+	env      *envelope    // nil: no transaction
+	login    *login.Login // nil: the peer has not logged in
+	failures int          // failed logins
 }
 
 // envelope is what MAIL and RCPT said. A message never changes its envelope once Data began.
 type envelope struct {
-	from       string // as it goes between angle brackets; "" = the null sender
-	utf8       bool   // SMTPUTF8 was asked for
+	login      *login.Login // who sends, nil if nobody logged in
+	from       string       // as it goes between angle brackets; "" = the null sender
+	utf8       bool         // SMTPUTF8 was asked for
 	ret        smtp.DSNReturn
 	envelopeID string
 	rcpts      []rcpt
@@ -53,7 +59,7 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	if !ok {
 		return nil, answer(internal(fmt.Errorf("connection of type %T", c.Conn())))
 	}
-	return &session{server: s, conn: own, helo: cleanHelo(c.Hostname())}, nil
+	return &session{server: s, conn: own, helo: cleanHelo(c.Hostname()), lmtp: c.Server().LMTP}, nil
 }
 
 // Mail begins a transaction, RFC 5321 §4.1.1.2.
@@ -71,23 +77,29 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 }
 
 func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
-	if s.conn.isDraining() {
+	if s.conn.isDraining() || s.conn.isUpgrading() {
 		return nil, refuse(421, "4.3.2", "shutting down, try again later", errLeaving)
 	}
 	s.mu.Lock()
-	nested := s.env != nil
+	nested, who := s.env != nil, s.login
 	s.mu.Unlock()
 	if nested { // RFC 5321 §4.1.4: go-smtp would keep the recipients of the first
 		return nil, refuse(503, "5.5.1", "a transaction is under way; end it or say RSET", nil)
 	}
-	if !s.allowed() {
+	if who == nil && !s.allowed() {
 		return nil, refuse(530, "5.7.0", "authentication required", nil)
 	}
-	env := &envelope{utf8: opts.UTF8, ret: opts.Return, envelopeID: opts.EnvelopeID}
+	if opts.Size > s.server.cfg.MaxMessageBytes { // RFC 1870 §6.1
+		return nil, tooLarge()
+	}
+	env := &envelope{login: who, utf8: opts.UTF8, ret: opts.Return, envelopeID: opts.EnvelopeID}
 	if from != "" {
 		var err error
 		if env.from, err = mailbox(from, opts.UTF8); err != nil {
 			return nil, addressError(err, "5.1.7")
+		}
+		if domain := env.from[strings.LastIndexByte(env.from, '@')+1:]; who != nil && !who.MayReturnTo(domain) {
+			return nil, refuse(550, "5.7.1", "this login may not send from "+domain, nil)
 		}
 	}
 	return env, nil
@@ -115,8 +127,7 @@ func addressError(err error, enhanced string) error {
 	return refuse(501, enhanced, "this is not a mail address", err)
 }
 
-// Rcpt adds a recipient, RFC 5321 §4.1.1.3. go-smtp lets the first through only, since delivery
-// is stateless: 452 4.5.3 for the next.
+// Rcpt adds a recipient, RFC 5321 §4.1.1.3. go-smtp counts them: 452 4.5.3 for one too many.
 func (s *session) Rcpt(raw string, opts *smtp.RcptOptions) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,6 +171,8 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	s.mu.Unlock()
 	id, outcomes, err := s.transact(r, true)
 	if err != nil {
+		// go-smtp answers once, and not once a recipient, for a chunk that was not read.
+		io.Copy(io.Discard, r)
 		return answer(err)
 	}
 	for i, o := range outcomes {
@@ -182,7 +195,7 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 	if env == nil || len(env.rcpts) == 0 {
 		return "", nil, refuse(503, "5.5.1", "MAIL and RCPT come first", nil)
 	}
-	if !s.server.begin() {
+	if s.conn.isUpgrading() || !s.server.begin() {
 		return "", nil, refuse(421, "4.3.2", "shutting down, try again later", errLeaving)
 	}
 	defer s.server.underWay.Done()
@@ -206,7 +219,7 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 	if err != nil {
 		return id, nil, s.reject(id, env, err)
 	}
-	m.trace = s.trace(id, env.utf8)
+	m.trace = s.trace(id, env)
 	outcomes, kept, err = s.server.submit(m, each)
 	for _, o := range outcomes {
 		if o.err == nil {

@@ -6,8 +6,8 @@ import (
 	"github.com/consentgate/consentgate/consent"
 )
 
-// Stats is how many messages, counted for each recipient, came to what since the start; of Forwarded
-// to NotSigned, one that is tried several times counts each time.
+// Stats is how many messages, counted for each recipient, came to what since the start, and what else
+// is counted. Of Forwarded to NotSigned, one that is tried several times counts each time.
 type Stats struct {
 	Accepted   uint64 // answered 250, discarded ones included
 	Forwarded  uint64 // taken by the smarthost
@@ -15,11 +15,12 @@ type Stats struct {
 	Suppressed uint64 // the person had unsubscribed; refused or discarded
 	Deferred   uint64 // the consent store did not answer
 	NotSigned  uint64 // there is a key, and it was not for the message's From
-	Reported   uint64 // in a report that there is no copy
+
+	FailedLogins uint64
 }
 
 type counters struct {
-	accepted, forwarded, refused, suppressed, deferred, notSigned, reported atomic.Uint64
+	accepted, forwarded, refused, suppressed, deferred, notSigned, failedLogins atomic.Uint64
 }
 
 // Stats returns the numbers of now.
@@ -27,7 +28,8 @@ func (s *Server) Stats() Stats {
 	c := &s.stats
 	return Stats{
 		Accepted: c.accepted.Load(), Forwarded: c.forwarded.Load(), Refused: c.refused.Load(),
-		Suppressed: c.suppressed.Load(), Deferred: c.deferred.Load(), NotSigned: c.notSigned.Load(), Reported: c.reported.Load(),
+		Suppressed: c.suppressed.Load(), Deferred: c.deferred.Load(), NotSigned: c.notSigned.Load(),
+		FailedLogins: c.failedLogins.Load(),
 	}
 }
 

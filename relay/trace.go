@@ -9,24 +9,42 @@ import (
 // trace is what the Received field tells of a message's arrival, RFC 5321 §4.4.
 type trace struct {
 	id, helo, peer, hostname string
-	with                     string // protocol
+	with                     string // the protocol, RFC 3848 and RFC 6531 §4.3
 	at                       time.Time
 }
 
-func (s *session) trace(id string, utf8 bool) trace {
-	t := trace{id: id, helo: s.helo, hostname: s.server.cfg.Hostname, with: "ESMTP", at: s.server.cfg.Now()}
-	if utf8 {
-		t.with = "UTF8SMTP" // RFC 6531 §4.3
-	}
+func (s *session) trace(id string, env *envelope) trace {
+	t := trace{id: id, helo: s.helo, hostname: s.server.cfg.Hostname, with: s.protocol(env), at: s.server.cfg.Now()}
 	switch {
-	case s.conn.local:
-		t.peer = "unix socket"
+	case !s.conn.peer.IsValid():
+		t.peer = s.conn.who()
 	case s.conn.peer.Is6():
 		t.peer = "[IPv6:" + s.conn.peer.String() + "]"
 	default:
 		t.peer = "[" + s.conn.peer.String() + "]"
 	}
 	return t
+}
+
+// protocol names what a message came by, of the keywords at
+// https://www.iana.org/assignments/mail-parameters (with, "S" for TLS and "A" for a login).
+func (s *session) protocol(env *envelope) string {
+	with := "ESMTP"
+	switch {
+	case s.lmtp && env.utf8:
+		with = "UTF8LMTP"
+	case s.lmtp:
+		with = "LMTP"
+	case env.utf8:
+		with = "UTF8SMTP"
+	}
+	if s.conn.secure {
+		with += "S"
+	}
+	if env.login != nil {
+		with += "A"
+	}
+	return with
 }
 
 // received returns the field for the one recipient of a copy, with its CRLF. Naming the

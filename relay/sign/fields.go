@@ -43,8 +43,10 @@ func (h header) signedFields() []string {
 
 var angle = regexp.MustCompile(`^[^<>]*<([^<>\s]+@[^<>\s]+)>\s*$`)
 
-// fromDomains returns the domains of all addresses in the From field, in ASCII and lower case.
-func fromDomains(from []string) ([]string, error) {
+// FromDomains returns the domains of all addresses in the From field, in ASCII and lower case.
+// from holds the bodies of the fields of that name, unfolded; there has to be one. Else, and where it
+// cannot be read, the error is ErrFrom.
+func FromDomains(from []string) ([]string, error) {
 	if len(from) != 1 { // RFC 5322 §3.6: exactly one
 		return nil, fmt.Errorf("%w: %d From fields", ErrFrom, len(from))
 	}

@@ -76,7 +76,7 @@ func (s *Signer) Sign(c *rewrite.Copy) error {
 	if err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
-	domains, err := fromDomains(h.fields["from"])
+	domains, err := FromDomains(h.fields["from"])
 	if err != nil {
 		return err
 	}
