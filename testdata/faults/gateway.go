@@ -1,0 +1,174 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/consentgate/consentgate/consent/keyring"
+)
+
+func build(ctx context.Context, dir string) (string, error) {
+	binary := filepath.Join(dir, "consentgate")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "github.com/consentgate/consentgate/cmd/consentgate")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return binary, nil
+}
+
+// gateway is the program under test, on ports that stay the same over its restarts.
+type gateway struct {
+	binary, dir, config, smtp string
+	spoolDir                  string
+
+	mu       sync.Mutex
+	cmd      *exec.Cmd
+	done     chan struct{}
+	restarts int
+}
+
+const configuration = `hostname = "gate.example.org"
+key_file = %q
+[smtp]
+listen = [%q]
+[smarthost]
+urls = ["smtp://%s"]
+connect_timeout = "5s"
+[delivery]
+mode = %q
+spool_dir = %q
+first_retry = "1s"
+retry_for = "1h"
+[consent]
+store = %q
+[rewrite]
+opaque_links = "keep"
+[unsubscribe]
+base_url = "https://mail.example.org"
+listen = %q
+chain = false
+[admin]
+listen = %q
+`
+
+func newGateway(dir, binary, mode, smarthost, spoolDir string) (*gateway, error) {
+	g := &gateway{binary: binary, dir: dir, config: filepath.Join(dir, "consentgate.toml"), spoolDir: spoolDir}
+	if err := keyring.Create(filepath.Join(dir, "key")); err != nil {
+		return nil, err
+	}
+	var ports [3]string
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		ports[i] = l.Addr().String()
+	}
+	g.smtp = ports[0]
+	text := fmt.Sprintf(configuration, filepath.Join(dir, "key"), g.smtp, smarthost, mode, spoolDir,
+		"file:"+filepath.Join(dir, "consent.db"), ports[1], ports[2])
+	return g, os.WriteFile(g.config, []byte(text), 0o600)
+}
+
+// start starts the gateway and waits until it greets.
+func (g *gateway) start(ctx context.Context) error {
+	log, err := os.OpenFile(filepath.Join(g.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(g.binary, "serve", "--config", g.config)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	go func() { cmd.Wait(); close(done) }()
+	g.mu.Lock()
+	g.cmd, g.done = cmd, done
+	g.mu.Unlock()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+		if c, err := net.Dial("tcp", g.smtp); err == nil {
+			b := make([]byte, 3)
+			c.SetDeadline(time.Now().Add(5 * time.Second))
+			_, err = c.Read(b)
+			c.Close()
+			if err == nil && string(b) == "220" {
+				return nil
+			}
+		}
+		select {
+		case <-done:
+			return fmt.Errorf("the gateway ended at once; see %s/log", g.dir)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("the gateway does not greet; see %s/log", g.dir)
+}
+
+// kill ends it without a chance to do anything, and starts it again.
+func (g *gateway) kill(ctx context.Context) error {
+	g.cmd.Process.Kill()
+	<-g.done
+	g.restarts++
+	return g.start(ctx)
+}
+
+// stop ends it in good order.
+func (g *gateway) stop() error {
+	g.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-g.done:
+		return nil
+	case <-time.After(40 * time.Second):
+	}
+	g.cmd.Process.Kill()
+	<-g.done
+	return fmt.Errorf("the gateway had not ended 40 s after SIGTERM")
+}
+
+// cli runs a verb against the running gateway.
+func (g *gateway) cli(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, g.binary, args...)
+	cmd.Dir = g.dir // where consentgate.toml is
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("consentgate %s: %w: %s", strings.Join(args, " "), err, errs.String())
+	}
+	return string(out), nil
+}
+
+// drained waits until nothing is in the spool any more.
+func (g *gateway) drained(ctx context.Context, limit time.Duration) (left string, err error) {
+	for end := time.Now().Add(limit); ; {
+		if _, err := g.cli(ctx, "queue", "retry", "--all"); err != nil {
+			return "", err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+		out, err := g.cli(ctx, "queue", "list")
+		if err != nil || strings.HasPrefix(out, "nothing waits") {
+			return "", err
+		}
+		if time.Now().After(end) {
+			return out, nil
+		}
+	}
+}

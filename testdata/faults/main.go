@@ -1,0 +1,91 @@
+// Command faults breaks the gateway on purpose and counts what becomes of the mail: a smarthost that
+// refuses, stalls, resets and closes at random, SIGKILL again and again, and a disk that is full for
+// some of the time. What was answered 250 must be found at the smarthost, or in a report to its sender.
+//
+// make faults runs it. It prints a table and ends with status 1 where a message was lost. It builds
+// and starts the gateway itself, stops it by its process id, and speaks to loopback addresses only.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+func main() {
+	duration := flag.Duration("time", 4*time.Minute, "how long load and faults last, over all rows; draining comes on top")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of what is random")
+	keep := flag.Bool("keep", false, "keep the folder with the gateway's log, also when all is well")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *duration, *seed, *keep); err != nil {
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		os.Exit(1)
+	}
+}
+
+// scenario is a row of the table.
+type scenario struct {
+	name     string
+	mode     string
+	kill     time.Duration // SIGKILL about that often; 0 = never
+	fullDisk bool
+	share    float64 // of the time
+}
+
+var scenarios = []scenario{
+	{"cutthrough, smarthost at random, SIGKILL", "cutthrough", 2 * time.Second, false, 0.35},
+	{"spool, smarthost at random, SIGKILL", "spool", 2 * time.Second, false, 0.35},
+	{"cutthrough, disk full now and then, SIGKILL", "cutthrough", 4 * time.Second, true, 0.15},
+	{"spool, disk full now and then, SIGKILL", "spool", 4 * time.Second, true, 0.15},
+}
+
+func run(ctx context.Context, duration time.Duration, seed uint64, keep bool) error {
+	dir, err := os.MkdirTemp("", "consentgate-faults-")
+	if err != nil {
+		return err
+	}
+	fmt.Printf("folder %s, seed %d\n", dir, seed)
+	binary, err := build(ctx, dir)
+	if err != nil {
+		return err
+	}
+	var rows []*tally
+	bad := false
+	for _, sc := range scenarios {
+		home := filepath.Join(dir, fmt.Sprint(len(rows)))
+		t, err := sc.run(ctx, home, binary, time.Duration(float64(duration)*sc.share), seed)
+		var skip skipped
+		if errors.As(err, &skip) {
+			fmt.Printf("SKIPPED: %s: %v\n", sc.name, err)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w; the folder stays", sc.name, err)
+		}
+		rows = append(rows, t)
+		bad = bad || t.lost > 0 || t.tracked > 0 || t.mailed > 0
+		seed++
+	}
+	fmt.Println()
+	fmt.Print(table(rows))
+	restarts := 0
+	for _, t := range rows {
+		restarts += t.restarts
+	}
+	fmt.Printf("\n%d restarts in all\n", restarts)
+	if bad {
+		return fmt.Errorf("mail was lost, or went where it must not; the folder stays: %s", dir)
+	}
+	if keep {
+		return nil
+	}
+	return os.RemoveAll(dir)
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// tally is what came of a scenario, in copies: one recipient of one message.
+type tally struct {
+	name                      string
+	seconds                   int
+	messages, accepted        int
+	delivered, reported       int
+	lost, doubled             int
+	tracked                   int // with the pixel, without consent
+	mailed                    int // though unsubscribed
+	refused, unsure, restarts int
+	waiting                   string
+}
+
+// skipped says why a scenario cannot run here.
+type skipped string
+
+func (s skipped) Error() string { return string(s) }
+
+// diskSize is that of the disk which is filled up.
+const diskSize = 200 << 20
+
+func (sc scenario) run(ctx context.Context, dir, binary string, duration time.Duration, seed uint64) (*tally, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	disk := filepath.Join(dir, "disk")
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		return nil, err
+	}
+	if sc.fullDisk {
+		if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, fmt.Sprintf("size=%d,mode=700", diskSize)); err != nil {
+			return nil, skipped(fmt.Sprintf("no disk of a fixed size can be made here (mount tmpfs, as root on Linux): %v", err))
+		}
+		defer syscall.Unmount(disk, syscall.MNT_DETACH)
+	}
+	k, err := newSink(seed)
+	if err != nil {
+		return nil, err
+	}
+	defer k.close()
+	g, err := newGateway(dir, binary, sc.mode, k.addr, filepath.Join(disk, "spool"))
+	if err != nil {
+		return nil, err
+	}
+	if err := g.start(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { g.cmd.Process.Kill(); <-g.done }()
+	for who, what := range map[string][]string{
+		consents:     {"--open", "granted", "--click", "granted"},
+		unsubscribed: {"--mail", "unsubscribed"},
+	} {
+		if _, err := g.cli(ctx, append([]string{"consent", "set", who + "@example.com"}, what...)...); err != nil {
+			return nil, err
+		}
+	}
+
+	fmt.Printf("%s: %v\n", sc.name, duration.Round(time.Second))
+	k.wrong.Store(true)
+	l := newLoad(g.smtp, fmt.Sprintf("%x", seed&0xffff))
+	loading, end := context.WithTimeout(ctx, duration)
+	defer end()
+	loaded := make(chan struct{})
+	go func() {
+		defer close(loaded)
+		l.run(loading, 8, 20*time.Millisecond, seed)
+	}()
+	random := rand.New(rand.NewPCG(seed, 2))
+	nextFill := time.Now().Add(3 * time.Second)
+	filled := false
+	for loading.Err() == nil {
+		pause := sc.kill/2 + time.Duration(random.Int64N(int64(sc.kill)))
+		sleep(loading, pause)
+		if sc.fullDisk && time.Now().After(nextFill) {
+			if filled {
+				err = os.Remove(filepath.Join(disk, "filler"))
+			} else {
+				err = fill(filepath.Join(disk, "filler"))
+			}
+			if err != nil {
+				return nil, err
+			}
+			filled, nextFill = !filled, time.Now().Add(3*time.Second)
+		}
+		if loading.Err() == nil {
+			if err := g.kill(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	<-loaded
+	k.wrong.Store(false)
+	if filled {
+		if err := os.Remove(filepath.Join(disk, "filler")); err != nil {
+			return nil, err
+		}
+	}
+	left, err := g.drained(ctx, 2*time.Minute)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.stop(); err != nil {
+		return nil, err
+	}
+	t := count(l, k)
+	t.name, t.seconds, t.restarts, t.waiting = sc.name, int(duration.Seconds()), g.restarts, left
+	if left != "" {
+		return nil, fmt.Errorf("the spool is not empty two minutes after all is well again:\n%s", left)
+	}
+	return t, nil
+}
+
+// fill writes until there is no room.
+func fill(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	block := make([]byte, 64<<10)
+	for {
+		if _, err := f.Write(block); err != nil {
+			if os.IsPermission(err) {
+				return err
+			}
+			return nil // full
+		}
+	}
+}
+
+// count compares what was answered 250 with what arrived.
+func count(l *load, k *sink) *tally {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	t := &tally{messages: len(l.accepted), refused: l.refused, unsure: l.unsure}
+	for mark, to := range l.accepted {
+		for _, r := range to {
+			c := copyOf{mark, r}
+			t.accepted++
+			n, report := k.copies[c], k.reports[c]
+			switch {
+			case n > 0:
+				t.delivered++
+			case report != "":
+				t.reported++
+			default:
+				t.lost++
+				fmt.Printf("LOST: %s to %s\n", mark, r)
+			}
+			if n > 1 {
+				t.doubled++
+			}
+		}
+	}
+	for c, text := range k.text {
+		local, _, _ := strings.Cut(c.to, "@")
+		if strings.Contains(text, pixel) != (local == consents) {
+			t.tracked++
+			fmt.Printf("TRACKED, or not though agreed: %s to %s\n", c.mark, c.to)
+		}
+		if local == unsubscribed {
+			t.mailed++
+			fmt.Printf("MAILED though unsubscribed: %s to %s\n", c.mark, c.to)
+		}
+		if !strings.Contains(text, "end of "+c.mark) {
+			t.lost++
+			fmt.Printf("CUT SHORT: %s to %s\n", c.mark, c.to)
+		}
+	}
+	return t
+}
+
+func table(rows []*tally) string {
+	var b strings.Builder
+	b.WriteString("| what is wrong | s | restarts | messages answered 250 | copies owed | delivered | reported | lost | doubled | tracked without consent | mailed though unsubscribed | refused | unsure |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, t := range rows {
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | **%d** | %d | **%d** | **%d** | %d | %d |\n",
+			t.name, t.seconds, t.restarts, t.messages, t.accepted, t.delivered, t.reported, t.lost, t.doubled, t.tracked, t.mailed, t.refused, t.unsure)
+	}
+	return b.String()
+}
