@@ -21,6 +21,8 @@ import (
 //
 //	# comment
 //	SERVER: discard           with which of the configurations below; the first step, if at all
+//	TO: lmtp                  connect to the listener for that; smtp without it
+//	TLS                       the client begins TLS
 //	C: line                   the client says that, and CR LF
 //	R: "raw\r\n"              the client says these bytes, quoted as in Go
 //	S: regexp                 the server's next reply, its lines parted by \n, matches from its beginning
@@ -62,6 +64,25 @@ var setups = map[string]func(*Config, *testbed){
 		b.sink = newSink(b.t, nil)
 		b.next = newNext(b.t, "127.0.0.1:1")
 	},
+	"all-ways": allWays,
+	"logins":   logins,
+	"logins-stranger": func(c *Config, b *testbed) {
+		logins(c, b)
+		c.AllowNetworks = nil
+	},
+	"balancer": func(c *Config, _ *testbed) {
+		c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		c.AllowNetworks = append(c.AllowNetworks, netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32"))
+	},
+	"balancer-tls": func(c *Config, b *testbed) {
+		allWays(c, b)
+		c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		c.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	},
+	"balancer-elsewhere": func(c *Config, _ *testbed) {
+		c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	},
+	"few":            func(c *Config, b *testbed) { allWays(c, b); c.MaxRecipients = 2 },
 	"full-addresses": func(c *Config, _ *testbed) { c.FullAddresses = true },
 }
 
@@ -83,10 +104,13 @@ func TestDialogues(t *testing.T) {
 
 func play(t *testing.T, script string) {
 	lines := strings.Split(script, "\n")
-	setup := ""
+	setup, protocol := "", "smtp"
 	for _, line := range lines {
 		if s, ok := strings.CutPrefix(line, "SERVER: "); ok {
 			setup = s
+		}
+		if s, ok := strings.CutPrefix(line, "TO: "); ok {
+			protocol = s
 		}
 	}
 	change, ok := setups[setup]
@@ -94,7 +118,7 @@ func play(t *testing.T, script string) {
 		t.Fatalf("no such server %q", setup)
 	}
 	b := start(t, change)
-	c := b.dial()
+	c := b.dialTo(protocol)
 	for i, line := range lines {
 		step, arg, _ := strings.Cut(line, ":")
 		arg = strings.TrimPrefix(arg, " ")
@@ -118,7 +142,9 @@ func play(t *testing.T, script string) {
 			return "<" + d.from + "> <" + d.to + ">\n" + strings.ReplaceAll(d.text, "\r\n", "\n")
 		}
 		switch {
-		case line == "" || strings.HasPrefix(line, "#") || step == "SERVER":
+		case line == "" || strings.HasPrefix(line, "#") || step == "SERVER" || step == "TO":
+		case line == "TLS":
+			c.handshake()
 		case step == "C":
 			c.raw(arg + "\r\n")
 		case step == "R":

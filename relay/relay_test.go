@@ -4,12 +4,22 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +31,7 @@ import (
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/token"
+	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
@@ -359,7 +370,17 @@ type client struct {
 // dial connects to the first listener and does not read the greeting.
 func (b *testbed) dial() *client {
 	b.t.Helper()
-	a := b.Addrs()[0]
+	return b.dialTo("smtp")
+}
+
+// dialTo connects to the first listener for a protocol.
+func (b *testbed) dialTo(protocol string) *client {
+	b.t.Helper()
+	i := slices.IndexFunc(b.Addrs(), func(a Addr) bool { return a.Protocol == protocol })
+	if i < 0 {
+		b.t.Fatalf("nothing listens for %s", protocol)
+	}
+	a := b.Addrs()[i]
 	c, err := net.Dial(a.Network(), a.String())
 	if err != nil {
 		b.t.Fatal(err)
@@ -377,6 +398,87 @@ func (b *testbed) hello() *client {
 	c.say("EHLO client.example.org")
 	c.expect("250")
 	return c
+}
+
+// handshake begins TLS on the connection.
+func (c *client) handshake() {
+	c.t.Helper()
+	c.r = nil
+	secure := tls.Client(c.Conn, &tls.Config{InsecureSkipVerify: true}) // who the server is has a test of its own
+	if err := secure.Handshake(); err != nil {
+		c.t.Fatalf("handshake: %v", err)
+	}
+	c.Conn, c.r = secure, bufio.NewReader(secure)
+}
+
+// ways are all ways in, up to behind EHLO.
+var ways = map[string]func(b *testbed) *client{
+	"plain": (*testbed).hello,
+	"STARTTLS": func(b *testbed) *client {
+		c := b.hello()
+		c.say("STARTTLS")
+		c.expect("220 2.0.0")
+		c.handshake()
+		c.say("EHLO client.example.org")
+		c.expect("250")
+		return c
+	},
+	"implicit TLS": func(b *testbed) *client {
+		c := b.dialTo("smtps")
+		c.handshake()
+		c.expect("220")
+		c.say("EHLO client.example.org")
+		c.expect("250")
+		return c
+	},
+	"LMTP": func(b *testbed) *client {
+		c := b.dialTo("lmtp")
+		c.expect("220")
+		c.say("LHLO client.example.org")
+		c.expect("250")
+		return c
+	},
+}
+
+// allWays listens for all of them.
+func allWays(c *Config, b *testbed) {
+	c.ListenTLS, c.ListenLMTP = []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}
+	c.TLSCert, c.TLSKey = writeCertificate(b.t, b.t.TempDir(), "gate.example.org")
+}
+
+// logins adds two, both with the password "secret".
+func logins(c *Config, b *testbed) {
+	allWays(c, b)
+	const hash = "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$TnDEl2tJgYtaYZt0/5f59Jf56vkIG4EtQACv6SLO2cI"
+	c.Logins = []login.Login{
+		{Name: "shop", Hash: hash, Scopes: []consent.Scope{"orders", "newsletter"}, Classes: []consent.Class{consent.Marketing}, FromDomains: []string{"example.org", "shop.example"}},
+		{Name: "free", Hash: hash},
+	}
+}
+
+// writeCertificate makes a self-signed one for a name, in cert.pem and key.pem.
+func writeCertificate(t *testing.T, dir, name string) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certFile, keyFile
 }
 
 // say sends a line.

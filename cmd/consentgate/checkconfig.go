@@ -93,6 +93,9 @@ func notes(cfg *config.Config) []string {
 	if cfg.Rewrite.Observe {
 		n = append(n, "rewrite.observe is true: TRACKERS STAY IN EVERY COPY, whatever the consent, and no unsubscribe link is put in; the log says what would be done")
 	}
+	if end, soon := certificateEnd(cfg, time.Now()); soon {
+		n = append(n, fmt.Sprintf("the certificate in smtp.tls_cert ends on %s: put a new one there; it is read without a restart", end.Format(time.DateOnly)))
+	}
 	if cfg.Log.Addresses == "full" {
 		n = append(n, "log.addresses is \"full\": the log holds mail addresses in clear")
 	}
@@ -103,6 +106,18 @@ func notes(cfg *config.Config) []string {
 		n = append(n, "unsubscribe.confirm_grants is not yet in this version: a consent given on the page holds at once")
 	}
 	return n
+}
+
+// certificateEnd says when the certificate for senders ends, and whether that is within two weeks.
+func certificateEnd(cfg *config.Config, now time.Time) (end time.Time, soon bool) {
+	if cfg.SMTP.TLSCert == "" {
+		return time.Time{}, false
+	}
+	pair, err := tls.LoadX509KeyPair(cfg.SMTP.TLSCert, cfg.SMTP.TLSKey)
+	if err != nil { // it was there when the configuration was checked; the start says so
+		return time.Time{}, false
+	}
+	return pair.Leaf.NotAfter, pair.Leaf.NotAfter.Sub(now) < 14*24*time.Hour
 }
 
 // checkSmarthost connects and says EHLO.
@@ -211,12 +226,20 @@ func listeners(cfg *config.Config) []listenKey {
 	for _, a := range cfg.SMTP.Listen {
 		all = append(all, listenKey{"smtp.listen", a})
 	}
+	for _, a := range cfg.SMTP.ListenTLS {
+		all = append(all, listenKey{"smtp.listen_tls", a})
+	}
+	for _, a := range cfg.SMTP.ListenLMTP {
+		all = append(all, listenKey{"smtp.listen_lmtp", a})
+	}
 	return append(all, listenKey{"unsubscribe.listen", cfg.Unsubscribe.Listen}, listenKey{"admin.listen", cfg.Admin.Listen})
 }
 
 // checkFree says whether an address could be listened on. While the gateway runs it holds them.
 func checkFree(address string, running bool) (string, error) {
-	network := "tcp"
+	if strings.HasPrefix(address, "systemd:") {
+		return "systemd hands it over at the start", nil
+	}
 	if path, unix := strings.CutPrefix(address, "unix:"); unix {
 		conn, err := net.Dial("unix", path)
 		if err != nil {
@@ -228,7 +251,7 @@ func checkFree(address string, running bool) (string, error) {
 		}
 		return "", errors.New("taken: another program answers there")
 	}
-	l, err := net.Listen(network, address)
+	l, err := net.Listen("tcp", address)
 	if err == nil {
 		return "free", l.Close()
 	}

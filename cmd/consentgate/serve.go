@@ -122,13 +122,20 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if g.relay, err = relay.New(relay.Config{
 		Hostname:        cfg.Hostname,
 		Listen:          cfg.SMTP.Listen,
+		ListenTLS:       cfg.SMTP.ListenTLS,
+		ListenLMTP:      cfg.SMTP.ListenLMTP,
+		TLSCert:         cfg.SMTP.TLSCert,
+		TLSKey:          cfg.SMTP.TLSKey,
 		AllowNetworks:   cfg.SMTP.AllowNetworks,
+		ProxyFrom:       cfg.SMTP.ProxyProtocolFrom,
+		Logins:          logins(cfg),
 		MaxMessageBytes: cfg.SMTP.MaxMessageBytes,
+		MaxRecipients:   cfg.SMTP.MaxRecipients,
 		MaxConnections:  cfg.SMTP.MaxConnections,
 		IdleTimeout:     cfg.SMTP.IdleTimeout,
 		Classes:         cfg.SMTP.Classes,
 		DefaultScope:    cfg.Consent.DefaultScope,
-		KnownScopes:     []consent.Scope{cfg.Consent.DefaultScope},
+		KnownScopes:     knownScopes(cfg),
 		Policy:          policy(cfg),
 		Rewrite:         rewriting,
 		Observe:         cfg.Rewrite.Observe,
@@ -145,7 +152,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		FirstRetry:            cfg.Delivery.FirstRetry,
 		MaxDeliveries:         cfg.Smarthost.MaxConnections,
 	}, g.store, links, signer, next, waiting); err != nil {
-		return bindError("smtp.listen", err)
+		return bindError(smtpKey(cfg, err), err)
 	}
 	control := http.NewServeMux()
 	control.Handle("/", web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromCLI, Log: g.log, Now: time.Now}))
@@ -157,6 +164,16 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		}
 	}
 	return nil
+}
+
+// smtpKey is the key of the listener that err is about.
+func smtpKey(cfg *config.Config, err error) string {
+	for _, l := range listeners(cfg) {
+		if err != nil && strings.HasPrefix(err.Error(), "listen on "+l.address+": ") {
+			return l.key
+		}
+	}
+	return "smtp.listen"
 }
 
 // openControl binds the control socket before the store is opened, so that a second gateway on
@@ -209,7 +226,7 @@ func (g *gateway) announce(ctx context.Context) {
 			"when_unreachable", g.cfg.Consent.WhenUnreachable, "err", err)
 	}
 	for _, a := range g.relay.Addrs() {
-		g.log.Info("listening", "for", "smtp", "address", a.String())
+		g.log.Info("listening", "for", a.Protocol, "address", a.String())
 	}
 	for _, s := range g.servers {
 		g.log.Info("listening", "for", s.what, "address", s.Addr().String())

@@ -5,12 +5,15 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,8 +24,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-msgauth/dkim"
+	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
@@ -65,12 +70,13 @@ func (s sinkSession) Data(r io.Reader) error {
 // running is a gateway in this process.
 type running struct {
 	smtp, page, admin string // host:port
+	smtps             string // "" unless listened on
 	log               *bytes.Buffer
 	stop              func() error
 }
 
-// start runs a gateway with the minimal configuration and extra tables.
-func start(t *testing.T, sink, store, extra string) *running {
+// start runs a gateway with the minimal configuration, extra tables, and more lines under [smtp].
+func start(t *testing.T, sink, store, extra string, smtp ...string) *running {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -84,6 +90,7 @@ func start(t *testing.T, sink, store, extra string) *running {
 key_file = "%[1]s/key"
 [smtp]
 listen = ["127.0.0.1:0"]
+%[5]s
 [smarthost]
 urls = ["smtp://%[2]s"]
 [delivery]
@@ -98,7 +105,7 @@ base_url = "https://mail.example.org/gate"
 listen = "127.0.0.1:0"
 [admin]
 listen = "127.0.0.1:0"
-%[4]s`, dir, sink, strings.ReplaceAll(store, "DIR", dir), extra)
+%[4]s`, dir, sink, strings.ReplaceAll(store, "DIR", dir), extra, strings.Join(smtp, "\n"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +124,14 @@ listen = "127.0.0.1:0"
 		t.Fatal(err)
 	}
 	g.announce(t.Context())
-	r.smtp = g.relay.Addrs()[0].String()
+	for _, a := range g.relay.Addrs() {
+		switch a.Protocol {
+		case "smtp":
+			r.smtp = a.String()
+		case "smtps":
+			r.smtps = a.String()
+		}
+	}
 	for _, s := range g.servers {
 		switch s.what {
 		case "unsubscribe":
@@ -176,6 +190,79 @@ func (r *running) get(t *testing.T, address string) (int, string) {
 }
 
 var oneClick = regexp.MustCompile(`(?m)^List-Unsubscribe: <https://mail\.example\.org(/gate/u/[A-Za-z0-9_-]+)>\r$`)
+
+// A sender that logs in under TLS is bound by what its login may.
+func TestServeLogin(t *testing.T) {
+	dir := t.TempDir()
+	roots := writeCertificate(t, dir)
+	const hash = "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$TnDEl2tJgYtaYZt0/5f59Jf56vkIG4EtQACv6SLO2cI" // "secret"
+	smarthost := newSink(t)
+	g := start(t, smarthost.address, "file:DIR/consent.db", "[[login]]\nname = \"shop\"\npassword_hash = \""+hash+"\"\nfrom_domains = [\"example.org\"]\n",
+		`listen_tls = ["127.0.0.1:0"]`, `allow_networks = []`, `tls_cert = "`+dir+`/cert.pem"`, `tls_key = "`+dir+`/key.pem"`)
+
+	var refused *smtp.SMTPError
+	if err := g.send(t, "marketing"); !errors.As(err, &refused) || refused.Code != 530 {
+		t.Errorf("without a login: %v", err)
+	}
+	secure := &tls.Config{RootCAs: roots, ServerName: "gate.example.org"}
+	for name, dial := range map[string]func() (*smtp.Client, error){
+		"STARTTLS": func() (*smtp.Client, error) { return smtp.DialStartTLS(g.smtp, secure) },
+		"implicit": func() (*smtp.Client, error) { return smtp.DialTLS(g.smtps, secure) },
+	} {
+		c, err := dial()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := c.Auth(sasl.NewPlainClient("", "shop", "wrong")); !errors.As(err, &refused) || refused.Code != 535 {
+			t.Errorf("%s: a wrong password: %v", name, err)
+		}
+		if err := c.Auth(sasl.NewPlainClient("", "shop", "secret")); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for from, want := range map[string]int{"news@example.org": 0, "news@example.com": 550} {
+			err := c.SendMail("news@example.org", []string{"anna@example.net"}, strings.NewReader("From: "+from+"\r\nSubject: Sale\r\n\r\nHello\r\n"))
+			if want == 0 && err != nil || want != 0 && (!errors.As(err, &refused) || refused.Code != want) {
+				t.Errorf("%s: from %s: %v", name, from, err)
+			}
+		}
+		if got := <-smarthost.mails; !bytes.Contains(got, []byte("with ESMTPSA id")) {
+			t.Errorf("%s: %s", name, got)
+		}
+		c.Close()
+	}
+}
+
+// writeCertificate makes cert.pem and key.pem for gate.example.org and returns who vouches for it.
+func writeCertificate(t *testing.T, dir string) *x509.CertPool {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"gate.example.org"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{
+		"cert.pem": {Type: "CERTIFICATE", Bytes: der},
+		"key.pem":  {Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(cert)
+	return roots
+}
 
 // The whole way: mail in, a signed copy without the pixel out, one click on its link, and the
 // next mail to that person is refused.

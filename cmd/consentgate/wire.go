@@ -12,6 +12,7 @@ import (
 	"github.com/consentgate/consentgate/consent/boltstore"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/redisstore"
+	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
@@ -58,6 +59,23 @@ func newSmarthost(cfg *config.Config) (*smarthost.Client, error) {
 		MaxConnections: cfg.Smarthost.MaxConnections,
 		ConnectTimeout: cfg.Smarthost.ConnectTimeout,
 	})
+}
+
+func logins(cfg *config.Config) []login.Login {
+	all := make([]login.Login, len(cfg.Login))
+	for i, l := range cfg.Login {
+		all[i] = login.Login{Name: l.Name, Hash: l.PasswordHash, Scopes: l.Scopes, Classes: l.Classes, FromDomains: l.FromDomains}
+	}
+	return all
+}
+
+// knownScopes are the ones that a List-Id may name: those that stand in the file.
+func knownScopes(cfg *config.Config) []consent.Scope {
+	known := []consent.Scope{cfg.Consent.DefaultScope}
+	for _, l := range cfg.Login {
+		known = append(known, l.Scopes...)
+	}
+	return known
 }
 
 func policy(cfg *config.Config) consent.Policy {

@@ -6,11 +6,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/rewrite"
 )
 
@@ -25,6 +27,37 @@ func TestPolicy(t *testing.T) {
 	want = consent.Policy{OpenWhenUnset: consent.Denied, ClickWhenUnset: consent.Granted, WhenUnreachable: consent.Send}
 	if diff := cmp.Diff(want, policy(cfg)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestLogins(t *testing.T) {
+	cfg := config.Default()
+	if got := knownScopes(cfg); !cmp.Equal(got, []consent.Scope{"default"}) || len(logins(cfg)) != 0 {
+		t.Errorf("%v, %v", got, logins(cfg))
+	}
+	cfg.Login = []config.Login{{Name: "shop", PasswordHash: "x", Scopes: []consent.Scope{"orders"}, Classes: []consent.Class{consent.Marketing}, FromDomains: []string{"shop.example"}}}
+	want := []login.Login{{Name: "shop", Hash: "x", Scopes: []consent.Scope{"orders"}, Classes: []consent.Class{consent.Marketing}, FromDomains: []string{"shop.example"}}}
+	if diff := cmp.Diff(want, logins(cfg)); diff != "" {
+		t.Error(diff)
+	}
+	if got := knownScopes(cfg); !cmp.Equal(got, []consent.Scope{"default", "orders"}) {
+		t.Error(got)
+	}
+}
+
+func TestCertificateEnd(t *testing.T) {
+	dir := t.TempDir()
+	writeCertificate(t, dir) // for an hour
+	cfg := config.Default()
+	if _, soon := certificateEnd(cfg, time.Now()); soon {
+		t.Error("there is none")
+	}
+	cfg.SMTP.TLSCert, cfg.SMTP.TLSKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if _, soon := certificateEnd(cfg, time.Now()); !soon || !strings.Contains(strings.Join(notes(cfg), "\n"), "the certificate in smtp.tls_cert ends on ") {
+		t.Error("its end is not noticed")
+	}
+	if _, soon := certificateEnd(cfg, time.Now().Add(-15*24*time.Hour)); soon {
+		t.Error("it is noticed too early")
 	}
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,8 +10,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+
+	"golang.org/x/net/idna"
 
 	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/rewrite/trackers"
 )
@@ -27,6 +32,8 @@ func (c *Config) check(d *decoder) {
 		}
 	}
 	c.checkSMTP(d)
+	c.checkTLS(d)
+	c.checkLogins(d)
 	c.checkSmarthost(d)
 	c.checkDelivery(d)
 	c.checkConsent(d)
@@ -38,21 +45,12 @@ func (c *Config) check(d *decoder) {
 }
 
 func (c *Config) checkSMTP(d *decoder) {
-	if len(c.SMTP.Listen) == 0 {
+	if len(c.SMTP.Listen)+len(c.SMTP.ListenTLS)+len(c.SMTP.ListenLMTP) == 0 {
 		d.bad("smtp.listen", "is empty, so no sender could connect", `["127.0.0.1:2525"]`)
 	}
-	for i, address := range c.SMTP.Listen {
-		path := fmt.Sprintf("smtp.listen[%d]", i)
-		switch {
-		case d.wrong[path]:
-		case strings.HasPrefix(address, "systemd:"):
-			d.is(path, "is not yet in this version", `"host:port" or "unix:/path"`)
-		case strings.HasPrefix(address, "unix:"):
-			if file := address[len("unix:"):]; !strings.HasPrefix(file, "/") || len(file) > maxSocketPath {
-				d.is(path, "is not an absolute path that fits a socket", fmt.Sprintf(`"unix:/path", the path at most %d bytes`, maxSocketPath))
-			}
-		default:
-			checkHostPort(d, path, address)
+	for key, addresses := range c.SMTP.listeners() {
+		for i, address := range addresses {
+			checkListen(d, fmt.Sprintf("%s[%d]", key, i), address)
 		}
 	}
 	for i, p := range c.SMTP.AllowNetworks {
@@ -60,8 +58,99 @@ func (c *Config) checkSMTP(d *decoder) {
 			d.is(fmt.Sprintf("smtp.allow_networks[%d]", i), "is the whole internet, which would make an open relay", "only the networks of your own senders")
 		}
 	}
+	for i, p := range c.SMTP.ProxyProtocolFrom {
+		if p.IsValid() && p.Bits() == 0 {
+			d.is(fmt.Sprintf("smtp.proxy_protocol_from[%d]", i), "is the whole internet, so anybody could claim to come from anywhere", "only the addresses of your balancers")
+		}
+	}
 	if len(c.SMTP.Classes) == 0 {
 		d.bad("smtp.classes", "is empty, so no mail could be sent", `["marketing", "transactional"]`)
+	}
+}
+
+// listeners are the keys that hold addresses to listen on, with what they hold.
+func (s *SMTP) listeners() map[string][]string {
+	return map[string][]string{"smtp.listen": s.Listen, "smtp.listen_tls": s.ListenTLS, "smtp.listen_lmtp": s.ListenLMTP}
+}
+
+// checkListen reports an address that senders could not connect to.
+func checkListen(d *decoder, path, address string) {
+	switch {
+	case d.wrong[path]:
+	case strings.HasPrefix(address, "systemd:"):
+		if name := address[len("systemd:"):]; name == "" || len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
+			d.is(path, "names no socket of systemd", `"systemd:NAME", NAME being the FileDescriptorName= of the socket unit`)
+		}
+	case strings.HasPrefix(address, "unix:"):
+		if file := address[len("unix:"):]; !strings.HasPrefix(file, "/") || len(file) > maxSocketPath {
+			d.is(path, "is not an absolute path that fits a socket", fmt.Sprintf(`"unix:/path", the path at most %d bytes`, maxSocketPath))
+		}
+	default:
+		checkHostPort(d, path, address)
+	}
+}
+
+// checkTLS checks the certificate, and that it is there where it is needed.
+func (c *Config) checkTLS(d *decoder) {
+	s := c.SMTP
+	const cert, key = "smtp.tls_cert", "smtp.tls_key"
+	switch {
+	case d.wrong[cert] || d.wrong[key]:
+	case s.TLSCert == "" && s.TLSKey != "":
+		d.bad(cert, "is missing beside smtp.tls_key", "the PEM file of the certificate and its chain")
+	case s.TLSCert != "" && s.TLSKey == "":
+		d.bad(key, "is missing beside smtp.tls_cert", "the PEM file of the private key")
+	case s.TLSCert == "" && len(s.ListenTLS) > 0 && !d.anyWrong("smtp.listen_tls["):
+		d.bad("smtp.listen_tls", "needs a certificate", "add tls_cert and tls_key under [smtp]")
+	case s.TLSCert == "" && len(c.Login) > 0:
+		d.bad("login[0]", "nobody could log in, since that is offered under TLS only", "add tls_cert and tls_key under [smtp]")
+	case s.TLSCert != "":
+		for path, file := range map[string]string{cert: s.TLSCert, key: s.TLSKey} {
+			if _, err := readSmall(file); err != nil {
+				d.bad(path, err.Error(), "a PEM file that consentgate may read")
+			}
+		}
+		if d.wrong[cert] || d.wrong[key] {
+			return
+		}
+		if _, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey); err != nil {
+			d.bad(cert, strings.TrimPrefix(err.Error(), "tls: ")+", in "+s.TLSCert+" with "+s.TLSKey, "a certificate in PEM, its chain behind it, and the key that belongs to it")
+		}
+	}
+}
+
+func (c *Config) checkLogins(d *decoder) {
+	names := map[string]bool{}
+	for i := range c.Login {
+		l := &c.Login[i]
+		at := func(key string) string { return fmt.Sprintf("login[%d].%s", i, key) }
+		if !d.wrong[at("name")] && l.Name != "" {
+			switch {
+			case len(l.Name) > 255 || strings.ContainsFunc(l.Name, unicode.IsControl):
+				d.is(at("name"), "is no name", "at most 255 bytes without control characters")
+			case names[l.Name]:
+				d.is(at("name"), "is the name of another login too", "a name of its own")
+			}
+			names[l.Name] = true
+		}
+		if !d.wrong[at("password_hash")] && l.PasswordHash != "" {
+			if err := login.CheckHash(l.PasswordHash); err != nil {
+				d.bad(at("password_hash"), err.Error(), "what consentgate hash-password prints")
+			}
+		}
+		for j, class := range l.Classes {
+			if !slices.Contains(c.SMTP.Classes, class) {
+				d.is(fmt.Sprintf("%s[%d]", at("classes"), j), "is not in smtp.classes, which a login can only narrow", "one of those, or add it there")
+			}
+		}
+		for j, domain := range l.FromDomains {
+			path := fmt.Sprintf("%s[%d]", at("from_domains"), j)
+			ascii, err := idna.Lookup.ToASCII(domain)
+			if !d.wrong[path] && (err != nil || !isHost(ascii) || !strings.Contains(ascii, ".")) {
+				d.is(path, "is not a domain", `such as "shop.example"; one below it is named by itself`)
+			}
+			l.FromDomains[j] = ascii
+		}
 	}
 }
 
@@ -325,8 +414,10 @@ func (c *Config) checkListeners(d *decoder) {
 		}
 		taken[address] = withoutIndexes(path)
 	}
-	for i, address := range c.SMTP.Listen {
-		claim(fmt.Sprintf("smtp.listen[%d]", i), address)
+	for _, key := range []string{"smtp.listen", "smtp.listen_tls", "smtp.listen_lmtp"} {
+		for i, address := range c.SMTP.listeners()[key] {
+			claim(fmt.Sprintf("%s[%d]", key, i), address)
+		}
 	}
 	claim("unsubscribe.listen", c.Unsubscribe.Listen)
 	claim("admin.listen", c.Admin.Listen)

@@ -28,7 +28,7 @@ type Config struct {
 	KeyFile  string `toml:"key_file" needed:"key_file = \"/var/lib/consentgate/key\", made by: consentgate keygen FILE"`
 
 	SMTP        SMTP        `toml:"smtp"`
-	Login       []Login     `toml:"login" later:""`
+	Login       []Login     `toml:"login"`
 	Smarthost   Smarthost   `toml:"smarthost"`
 	Delivery    Delivery    `toml:"delivery"`
 	Consent     Consent     `toml:"consent"`
@@ -42,13 +42,13 @@ type Config struct {
 
 // SMTP is what senders connect to.
 type SMTP struct {
-	Listen            []string        `toml:"listen"` // "host:port" or "unix:/path"
-	ListenTLS         []string        `toml:"listen_tls" later:""`
-	ListenLMTP        []string        `toml:"listen_lmtp" later:""`
-	TLSCert           string          `toml:"tls_cert" later:""`
-	TLSKey            string          `toml:"tls_key" later:""`
-	AllowNetworks     []netip.Prefix  `toml:"allow_networks"` // may send without a password; a unix socket always may
-	ProxyProtocolFrom []netip.Prefix  `toml:"proxy_protocol_from" later:""`
+	Listen            []string        `toml:"listen"`      // "host:port", "unix:/path" or "systemd:NAME"
+	ListenTLS         []string        `toml:"listen_tls"`  // the same, under TLS from the first byte
+	ListenLMTP        []string        `toml:"listen_lmtp"` // the same, for LMTP
+	TLSCert           string          `toml:"tls_cert"`    // PEM files; with them STARTTLS is offered
+	TLSKey            string          `toml:"tls_key"`
+	AllowNetworks     []netip.Prefix  `toml:"allow_networks"`      // may send without a password; a unix socket always may
+	ProxyProtocolFrom []netip.Prefix  `toml:"proxy_protocol_from"` // balancers, which have to send a PROXY header
 	MaxMessageBytes   int64           `toml:"max_message_bytes" min:"1024" max:"1073741824"`
 	MaxRecipients     int             `toml:"max_recipients" min:"1" max:"100000"` // mode stateless takes one a transaction
 	Classes           []consent.Class `toml:"classes"`                             // which classes a sender may claim
@@ -60,9 +60,9 @@ type SMTP struct {
 type Login struct {
 	Name         string          `toml:"name" needed:"name = \"shop\""`
 	PasswordHash string          `toml:"password_hash" needed:"password_hash = \"$argon2id$…\"" secret:""`
-	Scopes       []consent.Scope `toml:"scopes"`
-	Classes      []consent.Class `toml:"classes"`
-	FromDomains  []string        `toml:"from_domains"`
+	Scopes       []consent.Scope `toml:"scopes"`       // what it may claim, the first is its default; none = any
+	Classes      []consent.Class `toml:"classes"`      // none = those of [smtp]
+	FromDomains  []string        `toml:"from_domains"` // none = any
 }
 
 // Smarthost is the next hop.

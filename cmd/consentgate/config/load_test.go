@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -70,6 +71,74 @@ func TestExampleIsTheDefault(t *testing.T) {
 	}, cmp.Ignore())
 	if diff := cmp.Diff(want, got, empty, cmp.Comparer(func(a, b interface{ String() string }) bool { return a.String() == b.String() })); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// writeCertificate makes cert.pem with its key.pem, and other.pem, a key of another.
+func writeCertificate(t *testing.T, dir string) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"gate.example.org"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, other, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}}
+	for name, key := range map[string]ed25519.PrivateKey{"key.pem": private, "other.pem": other} {
+		text, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks[name] = &pem.Block{Type: "PRIVATE KEY", Bytes: text}
+	}
+	for name, block := range blocks {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What senders connect to, in full.
+func TestSMTP(t *testing.T) {
+	_, env := fixture(t)
+	writeCertificate(t, env["STATE"])
+	env["HASH"] = "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$TnDEl2tJgYtaYZt0/5f59Jf56vkIG4EtQACv6SLO2cI"
+	got, err := load(t, minimal+`[smtp]
+listen = []
+listen_tls = [":465", "systemd:smtps"]
+listen_lmtp = ["unix:/run/consentgate/lmtp"]
+tls_cert = "${STATE}/cert.pem"
+tls_key = "${STATE}/key.pem"
+proxy_protocol_from = ["10.0.0.1/32"]
+[[login]]
+name = "shop"
+password_hash = "${HASH}"
+scopes = ["newsletter", "orders"]
+classes = ["marketing"]
+from_domains = ["Shop.example", "bücher.example"]
+[[login]]
+name = "crm"
+password_hash = "$2a$04$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"
+`, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Login{
+		{Name: "shop", PasswordHash: env["HASH"], Scopes: []consent.Scope{"newsletter", "orders"}, Classes: []consent.Class{consent.Marketing}, FromDomains: []string{"shop.example", "xn--bcher-kva.example"}},
+		{Name: "crm", PasswordHash: "$2a$04$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"},
+	}, got.Login); diff != "" {
+		t.Error(diff)
+	}
+	s := got.SMTP
+	if len(s.Listen) != 0 || len(s.ListenTLS) != 2 || len(s.ListenLMTP) != 1 || len(s.ProxyProtocolFrom) != 1 || s.TLSCert != env["STATE"]+"/cert.pem" {
+		t.Errorf("%+v", s)
 	}
 }
 
@@ -177,19 +246,21 @@ func TestMistakes(t *testing.T) {
 		{"smtp.listen", `["127.0.0.1:99999"]`, `is not host:port`},
 		{"smtp.listen", `["127.0.0.1:smtp"]`, `is not host:port`},
 		{"smtp.listen", `["unix:run/socket"]`, `is not an absolute path that fits a socket`},
-		{"smtp.listen", `["systemd:smtp"]`, `is not yet in this version; "host:port" or "unix:/path"`},
+		{"smtp.listen", `["systemd:"]`, `"systemd:" names no socket of systemd; "systemd:NAME", NAME being the FileDescriptorName= of the socket unit`},
 		{"smtp.listen", `["127.0.0.1:25", "127.0.0.1:25"]`, `"127.0.0.1:25" is the address of smtp.listen too`},
-		{"listen_tls", `["127.0.0.1:465"]`, `not yet in this version; remove it, or leave it at its default`},
-		{"listen_lmtp", `["127.0.0.1:24"]`, `not yet`},
-		{"smtp.tls_cert", `"/etc/cert.pem"`, `not yet`},
-		{"smtp.tls_key", `"/etc/key.pem"`, `not yet`},
+		{"listen_tls", `["127.0.0.1:465"]`, `needs a certificate; add tls_cert and tls_key under [smtp]`},
+		{"listen_tls", `["465"]`, `"465" is not host:port`},
+		{"listen_lmtp", `["unix:lmtp"]`, `"unix:lmtp" is not an absolute path that fits a socket`},
+		{"listen_lmtp", `["127.0.0.1:2525"]`, `"127.0.0.1:2525" is the address of smtp.listen too`},
 		{"allow_networks", `["10.0.0.1"]`, `"10.0.0.1" is not a network; "10.0.0.1/32"`},
 		{"allow_networks", `["::1"]`, `"::1" is not a network; "::1/128"`},
 		{"allow_networks", `["ten/8"]`, `"ten/8" is not a network; an address and the length of its prefix, such as "10.0.0.0/8"`},
 		{"allow_networks", `["10.0.0.1/8"]`, `"10.0.0.1/8" has bits set behind its prefix; "10.0.0.0/8" for the network, or "10.0.0.1/32" for the one address`},
 		{"allow_networks", `["0.0.0.0/0"]`, `is the whole internet, which would make an open relay`},
 		{"allow_networks", `["::/0"]`, `open relay`},
-		{"proxy_protocol_from", `["10.0.0.1/32"]`, `not yet`},
+		{"proxy_protocol_from", `["10.0.0.1"]`, `"10.0.0.1" is not a network; "10.0.0.1/32"`},
+		{"proxy_protocol_from", `["0.0.0.0/0"]`, `"0.0.0.0/0" is the whole internet, so anybody could claim to come from anywhere`},
+		{"proxy_protocol_from", `["::/0"]`, `anybody could claim`},
 		{"max_message_bytes", `"50M"`, `is text; write a whole number, without quotes`},
 		{"max_message_bytes", `5.5`, `is a number with a fraction`},
 		{"max_message_bytes", `-1`, `-1 is out of range; 1024 to 1073741824`},
@@ -340,6 +411,9 @@ func TestMistakes(t *testing.T) {
 // Whole files: every mistake is told, in the order of the lines.
 func TestEveryMistakeIsTold(t *testing.T) {
 	_, env := fixture(t)
+	const hash = "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$TnDEl2tJgYtaYZt0/5f59Jf56vkIG4EtQACv6SLO2cI"
+	env["HASH"] = hash
+	writeCertificate(t, env["STATE"])
 	for name, tt := range map[string]struct {
 		text string
 		want []string
@@ -386,6 +460,7 @@ domain = "example.org"
 			`9: smtp.base_url: unknown key; it belongs into [unsubscribe]`,
 			`10: smarthost.urls: is needed and missing; add urls = ["smtp://127.0.0.1:25"]`,
 			`10: smarthost.username: is missing beside smarthost.password; both, or neither`,
+			`12: login: nobody could log in, since that is offered under TLS only; add tls_cert and tls_key under [smtp]`,
 			`12: login.password_hash: is needed and missing; add password_hash = "$argon2id$…"`,
 			`14: login.pasword_hash: unknown key; did you mean password_hash?`,
 			`17: login.password_hash: is a whole number; write text between quotes`,
@@ -393,7 +468,47 @@ domain = "example.org"
 			`26: dkim.key.key_file: is needed and missing; add key_file = "/etc/consentgate/dkim.pem"`,
 			`26: dkim.key.selector: is needed and missing; add selector = "gate"`,
 		}},
-		"login": {minimal + "[[login]]\nname = \"shop\"\npassword_hash = \"$argon2id$v=19$x\"\n", []string{`13: login: not yet in this version; remove it, or leave it at its default`}},
+		"login without TLS": {minimal + "[[login]]\nname = \"shop\"\npassword_hash = \"" + hash + "\"\n", []string{
+			`13: login: nobody could log in, since that is offered under TLS only; add tls_cert and tls_key under [smtp]`,
+		}},
+		"logins": {strings.Replace(minimal, "[smarthost]", "[smtp]\nclasses = [\"marketing\"]\ntls_cert = \"${STATE}/cert.pem\"\ntls_key = \"${STATE}/key.pem\"\n[smarthost]", 1) + `[[login]]
+name = "shop"
+password_hash = "${HASH}"
+scopes = ["a scope"]
+classes = ["transactional"]
+from_domains = ["shop.example", "two words", "https://shop.example", "*.shop.example"]
+[[login]]
+name = "shop"
+password_hash = "secret"
+[[login]]
+name = ""
+password_hash = "${SMARTHOST_PASSWORD}"
+`, []string{
+			`20: login.scopes: "a scope" is not a scope; 1 to 128 letters, digits, dots, hyphens and underscores`,
+			`21: login.classes: "transactional" is not in smtp.classes, which a login can only narrow; one of those, or add it there`,
+			`22: login.from_domains: "two words" is not a domain; such as "shop.example"; one below it is named by itself`,
+			`22: login.from_domains: "https://shop.example" is not a domain; such as "shop.example"; one below it is named by itself`,
+			`22: login.from_domains: "*.shop.example" is not a domain; such as "shop.example"; one below it is named by itself`,
+			`24: login.name: "shop" is the name of another login too; a name of its own`,
+			`25: login.password_hash: this is no argon2id or bcrypt hash; what consentgate hash-password prints`,
+			`27: login.name: is needed and empty; name = "shop"`,
+			`28: login.password_hash: this is no argon2id or bcrypt hash; what consentgate hash-password prints`,
+		}},
+		"key alone": {strings.Replace(minimal, "[smarthost]", "[smtp]\ntls_key = \"${STATE}/key.pem\"\n[smarthost]", 1), []string{
+			`3: smtp.tls_cert: is missing beside smtp.tls_key; the PEM file of the certificate and its chain`,
+		}},
+		"certificate alone": {strings.Replace(minimal, "[smarthost]", "[smtp]\ntls_cert = \"${STATE}/cert.pem\"\n[smarthost]", 1), []string{
+			`3: smtp.tls_key: is missing beside smtp.tls_cert; the PEM file of the private key`,
+		}},
+		"no such certificate": {strings.Replace(minimal, "[smarthost]", "[smtp]\ntls_cert = \"/nowhere/cert.pem\"\ntls_key = \"${STATE}/key.pem\"\n[smarthost]", 1), []string{
+			`4: smtp.tls_cert: stat /nowhere/cert.pem: no such file or directory; a PEM file that consentgate may read`,
+		}},
+		"not a certificate": {strings.Replace(minimal, "[smarthost]", "[smtp]\ntls_cert = \"testdata/example.toml\"\ntls_key = \"testdata/example.toml\"\n[smarthost]", 1), []string{
+			`4: smtp.tls_cert: failed to find any PEM data in certificate input, in testdata/example.toml with testdata/example.toml; a certificate in PEM, its chain behind it, and the key that belongs to it`,
+		}},
+		"another's key": {strings.Replace(minimal, "[smarthost]", "[smtp]\nlisten_tls = [\"127.0.0.1:465\"]\ntls_cert = \"${STATE}/cert.pem\"\ntls_key = \"${STATE}/other.pem\"\n[smarthost]", 1), []string{
+			`5: smtp.tls_cert: private key does not match public key, in STATE/cert.pem with STATE/other.pem; a certificate in PEM, its chain behind it, and the key that belongs to it`,
+		}},
 		"dkim":  {minimal + "[dkim]\ndomain = \"example.org\"\n", []string{`13: dkim.key_file: is missing beside dkim.domain; the PEM file of the private key`, `13: dkim.selector: is missing beside dkim.domain; selector = "gate", for gate._domainkey.example.org`}},
 		"hosts": {strings.Replace(minimal, "[rewrite]", "[rewrite]\nallow_hosts = [\"a.example.org\"]\ntracker_hosts = [\"A.example.org\"]", 1), []string{`9: rewrite.allow_hosts: "a.example.org" is in tracker_hosts as well; one of the two`}},
 	} {
@@ -406,7 +521,7 @@ domain = "example.org"
 			var got []string
 			for _, m := range all {
 				_, rest, _ := strings.Cut(m.Error(), ".toml:")
-				got = append(got, rest)
+				got = append(got, strings.ReplaceAll(rest, env["STATE"], "STATE"))
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
