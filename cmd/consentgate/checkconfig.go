@@ -128,11 +128,15 @@ func checkSmarthost(ctx context.Context, cfg *config.Config, address string) (st
 	}
 	port := u.Port()
 	if port == "" {
-		port = map[string]string{"smtp": "25", "smtp+starttls": "587", "smtps": "465"}[u.Scheme]
+		port = map[string]string{"smtp": "25", "smtp+starttls": "587", "smtps": "465", "lmtp": "24"}[u.Scheme]
+	}
+	network, at := "tcp", net.JoinHostPort(u.Hostname(), port)
+	if u.Scheme == "lmtp+unix" {
+		network, at = "unix", u.Path
 	}
 	ctx, cancel := context.WithTimeout(ctx, cfg.Smarthost.ConnectTimeout)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, at)
 	if err != nil {
 		return "", err
 	}
@@ -149,10 +153,14 @@ func checkSmarthost(ctx context.Context, cfg *config.Config, address string) (st
 		}
 		conn = secure
 	}
-	client := smtp.NewClient(conn)
+	newClient, hello := smtp.NewClient, "EHLO"
+	if strings.HasPrefix(u.Scheme, "lmtp") {
+		newClient, hello = smtp.NewClientLMTP, "LHLO"
+	}
+	client := newClient(conn)
 	client.CommandTimeout = cfg.Smarthost.ConnectTimeout
 	if err := client.Hello(cfg.Hostname); err != nil {
-		return "", fmt.Errorf("EHLO: %w", err)
+		return "", fmt.Errorf("%s: %w", hello, err)
 	}
 	var offers []string
 	for _, name := range []string{"STARTTLS", "8BITMIME", "SMTPUTF8", "DSN", "SIZE", "AUTH"} {
@@ -162,6 +170,10 @@ func checkSmarthost(ctx context.Context, cfg *config.Config, address string) (st
 	}
 	if has, _ := client.Extension("STARTTLS"); !has && u.Scheme == "smtp+starttls" {
 		return "", errors.New("it does not offer STARTTLS, which smtp+starttls:// must have")
+	}
+	// RFC 2033 §5 wants PIPELINING; go-smtp goes on with HELO where LHLO is unknown.
+	if has, _ := client.Extension("PIPELINING"); !has && hello == "LHLO" {
+		return "", errors.New("it does not speak LMTP")
 	}
 	if err := client.Quit(); err != nil && !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("QUIT: %w", err)

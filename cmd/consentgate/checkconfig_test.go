@@ -38,7 +38,20 @@ func TestCheckSmarthost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
+	lmtp := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return nil, nil }))
+	lmtp.LMTP = true
+	socket := filepath.Join(t.TempDir(), "lmtp")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { lmtp.Serve(l); close(done) }()
+	defer func() { lmtp.Close(); <-done }()
 	for _, tt := range []struct{ url, good, bad string }{
+		{"lmtp+unix://" + socket, "answers, offers 8BITMIME", ""},
+		{"lmtp+unix://" + socket + "-none", "", "no such file"},
+		{"lmtp://" + address, "", "it does not speak LMTP"},
 		{"smtp://" + address, "answers, offers 8BITMIME", ""},
 		{"smtp+starttls://" + address, "", "it does not offer STARTTLS"},
 		{"smtps://" + address, "", "TLS: "},

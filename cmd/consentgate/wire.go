@@ -57,6 +57,7 @@ func newSmarthost(cfg *config.Config) (*smarthost.Client, error) {
 		Password:       cfg.Smarthost.Password,
 		Hostname:       cfg.Hostname,
 		MaxConnections: cfg.Smarthost.MaxConnections,
+		MaxPerSecond:   cfg.Smarthost.MaxPerSecond,
 		ConnectTimeout: cfg.Smarthost.ConnectTimeout,
 	})
 }

@@ -28,7 +28,7 @@ type kept struct {
 // connect opens a connection, up to the point where MAIL may follow.
 func (c *Client) connect(ctx context.Context, h *hop) (*kept, error) {
 	dialer := net.Dialer{Timeout: c.cfg.ConnectTimeout}
-	raw, err := dialer.DialContext(ctx, "tcp", h.addr)
+	raw, err := dialer.DialContext(ctx, h.network, h.addr)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,11 @@ func (c *Client) connect(ctx context.Context, h *hop) (*kept, error) {
 		conn = &greetedConn{Conn: conn}
 	}
 
-	client := smtp.NewClient(conn)
+	newClient := smtp.NewClient
+	if h.lmtp {
+		newClient = smtp.NewClientLMTP
+	}
+	client := newClient(conn)
 	client.CommandTimeout = c.limit.greeting
 	client.SubmissionTimeout = c.limit.dataEnd
 	if err := client.Hello(c.cfg.Hostname); err != nil {
@@ -111,12 +115,16 @@ func (c *Client) preamble(conn net.Conn, h *hop) (bool, error) {
 		return msg, err
 	}
 	offered := false
-	msg, err := ask(250, "EHLO "+c.cfg.Hostname)
+	hello := "EHLO"
+	if h.lmtp {
+		hello = "LHLO"
+	}
+	msg, err := ask(250, hello+" "+c.cfg.Hostname)
 	var refused *textproto.Error
 	switch {
-	case errors.As(err, &refused) && refused.Code/100 == 5: // no ESMTP there
+	case !h.lmtp && errors.As(err, &refused) && refused.Code/100 == 5: // no ESMTP there
 	case err != nil:
-		return false, fmt.Errorf("EHLO: %w", err)
+		return false, fmt.Errorf("%s: %w", hello, err)
 	default:
 		for i, line := range strings.Split(msg, "\n") {
 			if i > 0 && strings.EqualFold(strings.TrimSpace(line), "STARTTLS") {
@@ -206,13 +214,28 @@ func (c *Client) goodbye(k *kept) {
 }
 
 // deadlineConn gives every Write a deadline of its own, since go-smtp sets none while the body
-// is written. Reads have theirs from go-smtp, once for each reply.
+// is written. Reads have theirs from go-smtp, once for each reply; how much is read for one is
+// bounded here, since go-smtp bounds a reply's lines but not their number.
 type deadlineConn struct {
 	net.Conn
 	write time.Duration
+	read  int // since the last Write
+}
+
+// maxReply is far more than any reply, and than a TLS handshake with a long chain of certificates.
+const maxReply = 256 << 10
+
+func (c *deadlineConn) Read(p []byte) (int, error) {
+	if c.read >= maxReply {
+		return 0, errors.New("the reply has no end")
+	}
+	n, err := c.Conn.Read(p[:min(len(p), maxReply-c.read)])
+	c.read += n
+	return n, err
 }
 
 func (c *deadlineConn) Write(p []byte) (int, error) {
+	c.read = 0
 	if err := c.SetWriteDeadline(time.Now().Add(c.write)); err != nil {
 		return 0, err
 	}
@@ -236,7 +259,10 @@ func (c *greetedConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
+// isLoopback reports whether a is on this machine.
 func isLoopback(a net.Addr) bool {
-	tcp, ok := a.(*net.TCPAddr)
-	return ok && tcp.IP.IsLoopback()
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.IP.IsLoopback()
+	}
+	return a.Network() == "unix"
 }

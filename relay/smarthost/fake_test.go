@@ -24,6 +24,8 @@ type fake struct {
 	t     *testing.T
 	l     net.Listener
 	tls   *tls.Config // for STARTTLS
+	once  bool        // close behind each message
+	deaf  bool        // read nothing behind DATA
 	reply func(conn int, line string) string
 
 	mu       sync.Mutex
@@ -31,6 +33,7 @@ type fake struct {
 	lines    []string
 	messages []string
 	wg       sync.WaitGroup
+	end      chan bool // closed with the test
 }
 
 const (
@@ -44,7 +47,7 @@ func agreeable(_ int, line string) string {
 	switch verb {
 	case "":
 		return "220 sink.example.org ESMTP"
-	case "EHLO":
+	case "EHLO", "LHLO":
 		return "250-sink.example.org\r\n250-SIZE 1000000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 DSN"
 	case "DATA":
 		return "354 go on"
@@ -68,7 +71,7 @@ func newFake(t *testing.T, reply func(conn int, line string) string) *fake {
 }
 
 func serveFake(t *testing.T, l net.Listener, reply func(conn int, line string) string) *fake {
-	f := &fake{t: t, l: l, reply: reply}
+	f := &fake{t: t, l: l, reply: reply, end: make(chan bool)}
 	var open sync.Map
 	f.wg.Go(func() {
 		for {
@@ -89,6 +92,7 @@ func serveFake(t *testing.T, l net.Listener, reply func(conn int, line string) s
 		}
 	})
 	t.Cleanup(func() {
+		close(f.end)
 		l.Close()
 		open.Range(func(c, _ any) bool { c.(net.Conn).Close(); return true })
 		f.wg.Wait()
@@ -138,6 +142,10 @@ func (f *fake) serve(n int, c net.Conn) {
 			if !strings.HasPrefix(said, "354") {
 				continue
 			}
+			if f.deaf {
+				<-f.end
+				return
+			}
 			var b strings.Builder
 			for {
 				line, err := r.ReadString('\n')
@@ -152,7 +160,7 @@ func (f *fake) serve(n int, c net.Conn) {
 			f.mu.Lock()
 			f.messages = append(f.messages, b.String())
 			f.mu.Unlock()
-			if !say(".") {
+			if !say(".") || f.once {
 				return
 			}
 		case "QUIT":
@@ -170,8 +178,9 @@ func (f *fake) seen() (int, []string, []string) {
 	return f.conns, append([]string(nil), f.lines...), append([]string(nil), f.messages...)
 }
 
-// certificate makes a self-signed one and the pool that trusts it.
-func certificate(t *testing.T, names ...string) (*tls.Config, *x509.CertPool) {
+// certificate makes a self-signed one for 127.0.0.1, or as change has it, and the pool that
+// trusts it.
+func certificate(t *testing.T, change func(*x509.Certificate)) (*tls.Config, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -180,8 +189,11 @@ func certificate(t *testing.T, names ...string) (*tls.Config, *x509.CertPool) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "sink"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames: names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA:        true, BasicConstraintsValid: true,
+	}
+	if change != nil {
+		change(template)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {

@@ -20,8 +20,10 @@ const (
 
 // hop is one next hop with the connections that are kept to it.
 type hop struct {
-	host, addr string // addr is host:port
-	security   security
+	network, addr string // "tcp" and host:port, or "unix" and the path of a socket
+	host          string // "" for a socket
+	lmtp          bool   // RFC 2033, not SMTP
+	security      security
 
 	mu    sync.Mutex
 	until time.Time // left alone until then
@@ -34,7 +36,7 @@ func parseURL(raw string) (*hop, error) {
 		// url.Parse's error repeats the URL, which may hold a password.
 		return nil, fmt.Errorf("smarthost URL cannot be read; want e.g. smtp://mail.example.org:25")
 	}
-	h := &hop{host: u.Hostname()}
+	h := &hop{network: "tcp", host: u.Hostname()}
 	port := u.Port()
 	usual := ""
 	switch u.Scheme {
@@ -44,10 +46,15 @@ func parseURL(raw string) (*hop, error) {
 		h.security, usual = startTLS, "587"
 	case "smtps":
 		h.security, usual = implicitTLS, "465"
-	case "lmtp", "lmtp+unix":
-		return nil, fmt.Errorf("smarthost URL scheme %s: not yet", u.Scheme)
+	case "lmtp":
+		h.lmtp, usual = true, "24"
+	case "lmtp+unix":
+		if u.User != nil || u.Host != "" || !strings.HasPrefix(u.Path, "/") || strings.HasSuffix(u.Path, "/") || u.RawQuery != "" || u.Fragment != "" {
+			return nil, fmt.Errorf("smarthost URL: want lmtp+unix:///PATH")
+		}
+		return &hop{network: "unix", addr: u.Path, lmtp: true}, nil
 	default:
-		return nil, fmt.Errorf("smarthost URL scheme %q: want smtp, smtp+starttls or smtps", u.Scheme)
+		return nil, fmt.Errorf("smarthost URL scheme %q: want smtp, smtp+starttls, smtps, lmtp or lmtp+unix", u.Scheme)
 	}
 	if u.User != nil {
 		return nil, fmt.Errorf("smarthost URL for %s: user and password have keys of their own", u.Host)

@@ -27,10 +27,11 @@ import (
 
 // Config says where mail goes and how.
 type Config struct {
-	URLs               []string // smtp://, smtp+starttls://, smtps:// with host and, if not the usual one, port; in order of preference
+	URLs               []string // smtp://, smtp+starttls://, smtps://, lmtp:// with host and, if not the usual one, port, or lmtp+unix:///path; in order of preference
 	Username, Password string   // both empty: no AUTH
 	Hostname           string   // the EHLO name
 	MaxConnections     int      // at the same time, to all next hops together; 0 = 20
+	MaxPerSecond       int      // copies, to all next hops together; 0 = no limit
 	ConnectTimeout     time.Duration
 	TLSConfig          *tls.Config // nil: the system's roots; ServerName is set from the URL where empty
 }
@@ -55,8 +56,8 @@ type Reply struct {
 	Code     int    // 250, 4yz or 5yz
 	Enhanced [3]int // RFC 3463; all zero where the next hop gave none
 	Text     string // without the codes; the lines of a reply of several are parted by "\n"
-	Host     string // host:port of the next hop that answered
-	DSN      bool   // that one makes the reports that were asked for (RFC 3461)
+	Host     string // host:port of the next hop that answered, or the path of its socket
+	DSN      bool   // whether it offers DSN, so that it makes the reports that were asked for
 }
 
 // String is the reply on one line, codes first.
@@ -121,6 +122,7 @@ type Client struct {
 	now   func() time.Time
 	hops  []*hop
 	slots chan struct{} // holds one element for each connection in use
+	pace  *pace
 
 	mu     sync.Mutex
 	closed bool
@@ -144,7 +146,7 @@ func New(cfg Config) (*Client, error) {
 	if (cfg.Username == "") != (cfg.Password == "") {
 		return nil, errors.New("the smarthost needs both username and password, or neither")
 	}
-	c := &Client{cfg: cfg, limit: rfc5321, now: time.Now, slots: make(chan struct{}, cfg.MaxConnections)}
+	c := &Client{cfg: cfg, limit: rfc5321, now: time.Now, slots: make(chan struct{}, cfg.MaxConnections), pace: newPace(cfg.MaxPerSecond)}
 	for _, u := range cfg.URLs {
 		h, err := parseURL(u)
 		if err != nil {
@@ -160,13 +162,17 @@ func New(cfg Config) (*Client, error) {
 //
 // A nil error means that a next hop answered: Reply is its final word, a refusal included. Of
 // the errors only ErrUncertain leaves open whether the copy was taken. When ctx ends, the
-// connection in use is closed.
+// connection in use is closed. Waiting for MaxPerSecond is within ctx, too: where ctx would end
+// before, ErrUnreachable comes at once.
 func (c *Client) Send(ctx context.Context, env Envelope, body io.WriterTo, size int64) (Reply, error) {
 	if err := checkPath(env.From, true); err != nil {
 		return Reply{}, err
 	}
 	if err := checkPath(env.To, false); err != nil {
 		return Reply{}, err
+	}
+	if err := c.pace.wait(ctx); err != nil {
+		return Reply{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	release, err := c.slot(ctx)
 	if err != nil {

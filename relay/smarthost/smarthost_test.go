@@ -63,7 +63,7 @@ func TestSend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "taken as 42", Host: f.l.Addr().String()}
+	want := Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "taken as 42", Host: f.l.Addr().String(), DSN: true}
 	if reply != want || !reply.Accepted() {
 		t.Errorf("reply %+v, want %+v", reply, want)
 	}
@@ -113,7 +113,7 @@ func TestRefusals(t *testing.T) {
 			})
 			c := newClient(t, nil, f.url("smtp"))
 			got, err := send(t, c, joe, hello)
-			tt.want.Host = f.l.Addr().String()
+			tt.want.Host, tt.want.DSN = f.l.Addr().String(), true
 			if err != nil || got != tt.want {
 				t.Fatalf("%+v, %v; want %+v", got, err, tt.want)
 			}
@@ -214,6 +214,8 @@ func TestUnreachable(t *testing.T) {
 	l.Close()
 	fails := map[string]func(int, string) string{
 		"greeting 554":   func(n int, line string) string { return "554 5.3.2 no service here" },
+		"EHLO 421":       at("EHLO", "421 4.3.2 busy"),
+		"EHLO 451":       at("EHLO", "451 4.3.2 busy"),
 		"greeting 421":   func(n int, line string) string { return "421 4.3.2 busy" },
 		"no greeting":    func(n int, line string) string { return hangUp },
 		"nonsense":       func(n int, line string) string { return "HTTP/1.1 400 Bad Request" },
@@ -361,7 +363,7 @@ func TestMissingExtensions(t *testing.T) {
 	}
 	env = joe
 	env.Return, env.Notify, env.EnvelopeID = smtp.DSNReturnFull, []smtp.DSNNotify{smtp.DSNNotifyNever}, "x"
-	if r, err := send(t, c, env, hello); err != nil || !r.Accepted() {
+	if r, err := send(t, c, env, hello); err != nil || !r.Accepted() || r.DSN {
 		t.Error(r, err)
 	}
 	conns, lines, _ := f.seen()
@@ -384,7 +386,7 @@ func TestHELOOnly(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
-	server, pool := certificate(t, "sink.example.org")
+	server, pool := certificate(t, nil)
 	offer := func(n int, line string) string {
 		if strings.HasPrefix(line, "EHLO") {
 			return "250-sink.example.org\r\n250-AUTH LOGIN PLAIN\r\n250-8BITMIME\r\n250 STARTTLS"
@@ -570,7 +572,11 @@ func TestNewRefuses(t *testing.T) {
 		"no URL":          {Hostname: "gate.example.org"},
 		"no hostname":     {URLs: []string{"smtp://mail.example.org"}},
 		"hostname":        {URLs: []string{"smtp://mail.example.org"}, Hostname: "a b"},
-		"lmtp":            {URLs: []string{"lmtp://mail.example.org"}, Hostname: "gate.example.org"},
+		"lmtp, no host":   {URLs: []string{"lmtp://"}, Hostname: "gate.example.org"},
+		"lmtp, no path":   {URLs: []string{"lmtp+unix://"}, Hostname: "gate.example.org"},
+		"lmtp, a folder":  {URLs: []string{"lmtp+unix:///run/"}, Hostname: "gate.example.org"},
+		"lmtp, relative":  {URLs: []string{"lmtp+unix://run/lmtp"}, Hostname: "gate.example.org"},
+		"socket, no lmtp": {URLs: []string{"smtp+unix:///run/smtp"}, Hostname: "gate.example.org"},
 		"scheme":          {URLs: []string{"http://mail.example.org"}, Hostname: "gate.example.org"},
 		"no scheme":       {URLs: []string{"mail.example.org:25"}, Hostname: "gate.example.org"},
 		"password in it":  {URLs: []string{"smtp://u:p@mail.example.org"}, Hostname: "gate.example.org"},
@@ -581,7 +587,7 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	c, err := New(Config{URLs: []string{"smtp://a.example.org", "smtp+starttls://b.example.org", "smtps://[::1]/", "smtp://c.example.org:2525"}, Hostname: "gate.example.org"})
+	c, err := New(Config{URLs: []string{"smtp://a.example.org", "smtp+starttls://b.example.org", "smtps://[::1]/", "smtp://c.example.org:2525", "lmtp://d.example.org", "lmtp+unix:///run/lmtp"}, Hostname: "gate.example.org"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -589,7 +595,7 @@ func TestNewRefuses(t *testing.T) {
 	for _, h := range c.hops {
 		addrs = append(addrs, h.addr)
 	}
-	if want := []string{"a.example.org:25", "b.example.org:587", "[::1]:465", "c.example.org:2525"}; !slices.Equal(addrs, want) {
+	if want := []string{"a.example.org:25", "b.example.org:587", "[::1]:465", "c.example.org:2525", "d.example.org:24", "/run/lmtp"}; !slices.Equal(addrs, want) {
 		t.Errorf("%q, want %q", addrs, want)
 	}
 }

@@ -95,7 +95,7 @@ func (c *Client) transact(ctx context.Context, k *kept, env Envelope, body io.Wr
 		return Reply{}, fmt.Errorf("%w: %w", ErrSource, err)
 	}
 	// A flush that fails here may have carried the dot or not.
-	resp, err := w.CloseWithResponse()
+	said, err := finish(w, k.hop.lmtp)
 	if err != nil {
 		reply, ok := k.refusal(err)
 		if !ok {
@@ -108,7 +108,27 @@ func (c *Client) transact(ctx context.Context, k *kept, env Envelope, body io.Wr
 		return reply, nil
 	}
 	fit = true
-	return k.accepted(resp.StatusText), nil
+	return k.accepted(said), nil
+}
+
+// finish sends the final dot and returns what was said to it, where that is a 250. By LMTP each
+// recipient is answered (RFC 2033 §4.2), and there is one.
+func finish(w *smtp.DataCommand, lmtp bool) (string, error) {
+	if !lmtp {
+		resp, err := w.CloseWithResponse()
+		if err != nil {
+			return "", err
+		}
+		return resp.StatusText, nil
+	}
+	each, err := w.CloseWithLMTPResponse()
+	if err != nil {
+		return "", err
+	}
+	for _, resp := range each {
+		return resp.StatusText, nil
+	}
+	return "", errors.New("no recipient was answered")
 }
 
 // refusal turns go-smtp's error into the reply of the next hop; false where it is none, since
@@ -118,7 +138,7 @@ func (k *kept) refusal(err error) (Reply, bool) {
 	if !errors.As(err, &said) || (said.Code/100 != 4 && said.Code/100 != 5) {
 		return Reply{}, false
 	}
-	r := Reply{Code: said.Code, Enhanced: [3]int(said.EnhancedCode), Text: said.Message, Host: k.hop.addr}
+	r := Reply{Code: said.Code, Enhanced: [3]int(said.EnhancedCode), Text: said.Message, Host: k.hop.addr, DSN: k.offersDSN()}
 	// RFC 3463 §2: the class is that of the reply. Anything else that looks like three
 	// numbers is text.
 	if e := r.Enhanced; e != [3]int{} && (e[0] != r.Code/100 || e[1] < 0 || e[1] > 999 || e[2] < 0 || e[2] > 999) {
@@ -130,13 +150,18 @@ func (k *kept) refusal(err error) (Reply, bool) {
 
 // accepted is the reply behind a final 250; go-smtp leaves its enhanced code in the text.
 func (k *kept) accepted(text string) Reply {
-	r := Reply{Code: 250, Text: text, Host: k.hop.addr}
+	r := Reply{Code: 250, Text: text, Host: k.hop.addr, DSN: k.offersDSN()}
 	first, rest, _ := strings.Cut(text, " ")
 	if e, ok := parseEnhanced(first); ok && e[0] == 2 {
 		r.Enhanced = e
 		r.Text = strings.ReplaceAll(rest, "\n"+first+" ", "\n") // each line has it, RFC 2034 §4
 	}
 	return r
+}
+
+func (k *kept) offersDSN() bool {
+	ok, _ := k.client.Extension("DSN")
+	return ok
 }
 
 // parseEnhanced reads a status code of RFC 3463 §2.

@@ -179,15 +179,24 @@ func (c *Config) checkSmarthost(d *decoder) {
 // smarthostURL says what is wrong with the address of a next hop, and what would be right. It
 // shows nothing of it: people put passwords there.
 func smarthostURL(text string) (wrong, right string) {
-	const schemes = "smtp://host:port, smtp+starttls://host:port or smtps://host:port"
+	const schemes = "smtp://host:port, smtp+starttls://host:port, smtps://host:port, lmtp://host:port or lmtp+unix:///path"
 	u, err := url.Parse(text)
 	if err != nil {
 		return "this is not a URL", schemes
 	}
 	switch u.Scheme {
-	case "smtp", "smtp+starttls", "smtps":
-	case "lmtp", "lmtp+unix":
-		return u.Scheme + ":// is not yet in this version", schemes
+	case "smtp", "smtp+starttls", "smtps", "lmtp":
+	case "lmtp+unix":
+		const right = "lmtp+unix:///path"
+		switch {
+		case u.User != nil:
+			return "a user does not belong into the URL", "the keys username and password"
+		case u.Host != "" || !strings.HasPrefix(u.Path, "/") || strings.HasSuffix(u.Path, "/") || u.RawQuery != "" || u.Fragment != "":
+			return "this is not the whole path of a socket", right
+		case len(u.Path) > maxSocketPath:
+			return fmt.Sprintf("the path of a socket has at most %d bytes", maxSocketPath), right
+		}
+		return "", ""
 	default:
 		return "this begins with no scheme that is known", schemes
 	}

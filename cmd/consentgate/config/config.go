@@ -71,7 +71,7 @@ type Smarthost struct {
 	Username                     string            `toml:"username"`
 	Password                     string            `toml:"password" secret:""`
 	MaxConnections               int               `toml:"max_connections" min:"1" max:"10000"`
-	MaxPerSecond                 int               `toml:"max_per_second" min:"0" max:"1000000" later:""` // 0 = no limit
+	MaxPerSecond                 int               `toml:"max_per_second" min:"0" max:"1000000"` // 0 = no limit
 	ConnectTimeout               time.Duration     `toml:"connect_timeout" min:"1s" max:"10m"`
 	Provider                     string            `toml:"provider" oneof:"mailjet mailgun sendgrid mandrill postmark ses sparkpost" later:""`
 	HeadersWithoutOpen           map[string]string `toml:"headers_without_open" later:""`
