@@ -81,12 +81,10 @@ func (d *disk) restart(rng *rand.Rand) {
 	d.off, d.locked, d.cut = false, false, 0
 	for _, name := range slices.Sorted(maps.Keys(d.folders)) {
 		f := d.folders[name]
-		n := 0
-		if rng != nil { // names come in order, as a journal has them
-			n = rng.IntN(len(f.pending) + 1)
-		}
-		for _, change := range f.pending[:n] {
-			change(f.durable)
+		for _, change := range f.pending {
+			if rng != nil && rng.IntN(2) == 0 {
+				change(f.durable)
+			}
 		}
 		f.pending = nil
 		f.now = maps.Clone(f.durable)

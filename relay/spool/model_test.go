@@ -20,7 +20,7 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // small are sizes at which a short test sees everything happen.
 func small(d *disk) Options {
-	return Options{SegmentSize: 6 << 10, ReserveSize: 2 << 10, BatchSize: 4 << 10, BigBody: 1500, Memory: 3000, files: d}
+	return Options{SegmentSize: 3 << 10, ReserveSize: 2 << 10, BatchSize: 2 << 10, BigBody: 900, Memory: 3000, files: d}
 }
 
 // model is what a spool is to hold.
@@ -97,9 +97,9 @@ type op struct {
 // An ID may be one of a message that is done.
 func random(rng *rand.Rand, m model, prefix string) op {
 	message := func() New {
-		size := rng.IntN(900)
+		size := rng.IntN(400)
 		if rng.IntN(6) == 0 {
-			size = rng.IntN(4000)
+			size = rng.IntN(2000)
 		}
 		id := ""
 		for ok := true; ok; _, ok = m[id] {
@@ -116,14 +116,17 @@ func random(rng *rand.Rand, m model, prefix string) op {
 		return op{"add", func(s *Spool) error { return s.Add(news...) }, func(m model) { m.add(news...) }}
 	}
 	id := ids[rng.IntN(len(ids))]
-	if rng.IntN(8) == 0 {
+	patient := strings.HasSuffix(id, "0") || strings.HasSuffix(id, "5") // waits for long
+	if rng.IntN(8) == 0 && !patient {
 		return op{"remove " + id, func(s *Spool) error { return s.Remove(id) }, func(m model) { delete(m, id) }}
 	}
 	var changes []Change
 	for _, r := range m[id].Recipients {
 		switch rng.IntN(4) {
 		case 0, 1:
-			changes = append(changes, Change{Index: r.Index, Done: true})
+			if !patient || rng.IntN(12) == 0 {
+				changes = append(changes, Change{Index: r.Index, Done: true})
+			}
 		case 2:
 			changes = append(changes, Change{
 				Index: r.Index, Attempts: r.Attempts + 1, Due: noon.Add(time.Duration(rng.IntN(1000)) * time.Minute),

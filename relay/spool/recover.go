@@ -155,7 +155,7 @@ func (s *Spool) mend(r *read) {
 		r.keep = true
 		s.log.Error("a segment cannot be read in full; it is kept", "file", r.name)
 	}
-	if r.tail > r.end && !r.newest && !r.unreadable {
+	if r.tail > r.end && !r.sealed && !r.newest && !r.unreadable {
 		r.bad = append(r.bad, span{r.end, r.tail})
 	}
 	for _, b := range r.bad {
@@ -173,12 +173,7 @@ func (s *Spool) mend(r *read) {
 	f, err := s.fs.Open(r.name, os.O_RDWR)
 	if err == nil {
 		r.file = f
-		if err = f.Truncate(r.end); err == nil {
-			err = s.seal(r.segment)
-		} else {
-			f.Close()
-			r.file = nil
-		}
+		err = s.seal(r.segment)
 	}
 	if err != nil {
 		s.log.Error("the end of a segment could not be mended", "file", r.name, "error", err)
