@@ -30,7 +30,6 @@ type disk struct {
 	off     bool
 	locked  bool
 	room    int64 // bytes; <0 = without end
-	sparse  bool  // Allocate is not supported
 	syncs   int
 	badSync func(n int) bool // says which syncs of files fail
 }
@@ -377,9 +376,6 @@ func (f *diskFile) Truncate(size int64) error {
 func (f *diskFile) Allocate(size int64) error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	if f.d.sparse {
-		return errors.ErrUnsupported
-	}
 	last, err := f.d.begin()
 	if err == nil {
 		err = f.grow(size)
