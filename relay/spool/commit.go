@@ -123,7 +123,13 @@ func (s *Spool) append(recs []record, essential bool) error {
 	if size > maxUint32 {
 		return fmt.Errorf("spool: %d bytes at once are too many", size)
 	}
-	head, err := s.room(size, essential)
+	people := 0
+	for i := range recs {
+		if recs[i].entry.msg == nil && recs[i].kind == kindMessage {
+			people += len(recs[i].message.Recipients)
+		}
+	}
+	head, err := s.room(size, essential, people)
 	if err != nil {
 		return s.failed("write to the spool", err)
 	}
@@ -172,6 +178,8 @@ func (s *Spool) failed(what string, err error) error {
 // apply makes r, which is durable at p, hold in memory. s.mu is held. The log is read with it too.
 func (s *Spool) apply(r *record, p place) {
 	e := r.entry
+	s.owed -= e.owed()
+	defer func() { s.owed += e.owed() }()
 	p.seg.entries = append(p.seg.entries, e)
 	if r.kind == kindMessage {
 		if e.msg != nil {
@@ -204,6 +212,13 @@ func (s *Spool) apply(r *record, p place) {
 	if !owed {
 		s.finish(e)
 	}
+}
+
+func (e *entry) owed() int {
+	if e.msg == nil {
+		return 0
+	}
+	return len(e.msg.Recipients)
 }
 
 // settle makes the records of what became of e not needed any more.

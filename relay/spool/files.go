@@ -24,7 +24,7 @@ type file interface {
 	Truncate(size int64) error
 	Sync() error
 	// Allocate makes the file size bytes long and sets the room apart, so that writing there
-	// does not find the disk full. errors.ErrUnsupported where that cannot be had.
+	// does not find the disk full. It is for new files.
 	Allocate(size int64) error
 }
 
@@ -61,6 +61,17 @@ func (osFiles) SyncDir(name string) error {
 	}
 	defer d.Close()
 	return d.Sync()
+}
+
+// fill is Allocate where the system has no call for it.
+func (f osFile) fill(size int64) error {
+	zeros := make([]byte, 64<<10)
+	for off := int64(0); off < size; off += int64(len(zeros)) {
+		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), size-off)], off); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f osFile) Size() (int64, error) {

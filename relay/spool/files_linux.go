@@ -13,7 +13,7 @@ func (f osFile) Sync() error {
 func (f osFile) Allocate(size int64) error {
 	err := f.retry(func(fd int) error { return syscall.Fallocate(fd, 0, 0, size) })
 	if errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENOSYS) {
-		return errors.ErrUnsupported
+		return f.fill(size)
 	}
 	return err
 }

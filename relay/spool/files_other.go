@@ -2,6 +2,4 @@
 
 package spool
 
-import "errors"
-
-func (osFile) Allocate(int64) error { return errors.ErrUnsupported }
+func (f osFile) Allocate(size int64) error { return f.fill(size) }

@@ -41,13 +41,11 @@ func (s *Spool) victim() *segment {
 
 // left is the room that can be written to on a full disk.
 func (s *Spool) left() int64 {
-	switch {
-	case s.head != nil:
-		return s.head.size - s.head.used
-	case s.reserve:
-		return s.opts.ReserveSize
+	room := int64(s.reserves) * s.opts.ReserveSize
+	if s.head != nil {
+		room += s.head.size - s.head.used
 	}
-	return 0
+	return room
 }
 
 // reclaim does one step, if there is one to do.
@@ -85,8 +83,9 @@ func (s *Spool) reclaim() {
 		}
 		return
 	}
-	if s.makeReserve() == nil {
+	if s.makeReserve(0) == nil {
 		s.tight = false
+		s.trimReserve()
 	}
 }
 

@@ -3,7 +3,6 @@ package spool
 import (
 	"cmp"
 	"container/list"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -92,7 +91,7 @@ func (s *Spool) recover() error {
 		return err
 	}
 	s.trash = nil // sortBig has seen to it
-	return s.findReserve()
+	return s.findReserve(names)
 }
 
 // readSegment reads a segment and takes over what its records say.
@@ -155,7 +154,7 @@ func (s *Spool) mend(r *read) {
 		r.keep = true
 		s.log.Error("a segment cannot be read in full; it is kept", "file", r.name)
 	}
-	if r.tail > r.end && !r.newest && !r.unreadable {
+	if r.tail > r.end && !r.sealed && !r.newest && !r.unreadable {
 		r.bad = append(r.bad, span{r.end, r.tail})
 	}
 	for _, b := range r.bad {
@@ -173,12 +172,7 @@ func (s *Spool) mend(r *read) {
 	f, err := s.fs.Open(r.name, os.O_RDWR)
 	if err == nil {
 		r.file = f
-		if err = f.Truncate(r.end); err == nil {
-			err = s.seal(r.segment)
-		} else {
-			f.Close()
-			r.file = nil
-		}
+		err = s.seal(r.segment)
 	}
 	if err != nil {
 		s.log.Error("the end of a segment could not be mended", "file", r.name, "error", err)
@@ -225,25 +219,6 @@ func (s *Spool) sortBig(damaged bool) error {
 			e.damaged = true
 			s.log.Error("the body of a message is gone, it cannot be delivered", "id", id)
 		}
-	}
-	return nil
-}
-
-// findReserve sees whether the reserve is there in full, and makes it if not. A full disk is no
-// error here.
-func (s *Spool) findReserve() error {
-	if err := s.fs.Remove(s.path(reserveName + ".new")); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	f, err := s.fs.Open(s.path(reserveName), os.O_RDONLY)
-	if err == nil {
-		size, sizeErr := f.Size()
-		s.reserve = sizeErr == nil && size == s.opts.ReserveSize
-		f.Close()
-	}
-	if err := s.makeReserve(); err != nil {
-		s.tight = isFull(err)
-		s.log.Warn("there is no room for the spool's reserve, so it takes no messages", "error", err)
 	}
 	return nil
 }

@@ -25,17 +25,15 @@ type segment struct {
 	keep      bool     // never to be deleted: what is in it could not all be read
 }
 
-const reserveName = "reserve"
-
 func (s *Spool) path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)
 }
 
-// room returns the head of the log with room for size bytes and a seal. New messages are refused
-// unless the reserve is whole, so that there is always room for what becomes of them.
-func (s *Spool) room(size int64, essential bool) (*segment, error) {
+// room returns the head of the log with room for size bytes and a seal. What is not essential is
+// refused unless the reserve is whole with people more to answer for.
+func (s *Spool) room(size int64, essential bool, people int) (*segment, error) {
 	if !essential {
-		if err := s.makeReserve(); err != nil {
+		if err := s.makeReserve(people); err != nil {
 			s.tight = s.tight || isFull(err)
 			return nil, err
 		}
@@ -47,7 +45,7 @@ func (s *Spool) room(size int64, essential bool) (*segment, error) {
 	seg, err := s.newSegment(max(s.opts.SegmentSize, size+sealLen))
 	s.tight = isFull(err)
 	if s.tight && essential && size+sealLen <= s.opts.ReserveSize {
-		if s.reserve {
+		if s.reserves > 0 {
 			seg, err = s.useReserve()
 		} else if seg, err = s.newSegment(s.opts.ReserveSize); err == nil {
 			seg.emergency = true
@@ -89,10 +87,7 @@ func (s *Spool) newSegment(size int64) (*segment, error) {
 	if seg.file, err = s.fs.Open(seg.name, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
 		return nil, err
 	}
-	if err = seg.file.Allocate(size); errors.Is(err, errors.ErrUnsupported) {
-		err = nil
-	}
-	if err == nil {
+	if err = seg.file.Allocate(size); err == nil {
 		err = s.fs.SyncDir(s.dir)
 	}
 	if err != nil {
@@ -137,70 +132,6 @@ func (s *Spool) abandon(seg *segment) {
 	if err == nil {
 		seg.size = seg.used
 	}
-}
-
-// makeReserve makes the reserve if it is not there.
-func (s *Spool) makeReserve() error {
-	if s.reserve {
-		return nil
-	}
-	name := s.path(reserveName)
-	temporary := name + ".new"
-	f, err := s.fs.Open(temporary, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
-	if err != nil {
-		return fmt.Errorf("reserve: %w", err)
-	}
-	err = f.Allocate(s.opts.ReserveSize)
-	if errors.Is(err, errors.ErrUnsupported) {
-		err = fill(f, s.opts.ReserveSize)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = s.fs.Rename(temporary, name)
-	}
-	if err == nil {
-		err = s.fs.SyncDir(s.dir)
-	}
-	if err != nil {
-		s.fs.Remove(temporary)
-		return fmt.Errorf("reserve: %w", err)
-	}
-	s.reserve = true
-	return nil
-}
-
-func fill(f file, size int64) error {
-	zeros := make([]byte, 64<<10)
-	for off := int64(0); off < size; off += int64(len(zeros)) {
-		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), size-off)], off); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// useReserve makes the reserve the next segment. That takes no room from the disk, so nobody
-// else can take it first.
-func (s *Spool) useReserve() (*segment, error) {
-	seg, err := s.nameSegment()
-	if err != nil {
-		return nil, err
-	}
-	seg.size, seg.emergency = s.opts.ReserveSize, true
-	s.reserve = false // whatever happens now
-	if err := s.fs.Rename(s.path(reserveName), seg.name); err != nil {
-		return nil, fmt.Errorf("reserve: %w", err)
-	}
-	if err := s.fs.SyncDir(s.dir); err != nil {
-		return nil, fmt.Errorf("reserve: %w", err)
-	}
-	if seg.file, err = s.fs.Open(seg.name, os.O_RDWR); err != nil {
-		return nil, fmt.Errorf("reserve: %w", err)
-	}
-	s.log.Warn("the disk is full: the spool takes no messages, and uses its reserve for outcomes", "file", seg.name)
-	return seg, nil
 }
 
 // drop deletes a segment that holds nothing that is needed.

@@ -10,7 +10,7 @@
 //	00000017-MARK.seg          segments of the log, see format.go
 //	big/ID.eml                 bodies too large for the log
 //	bad/                       copies of what was found damaged, for a person to look at; delete at will
-//	reserve                    room that is used where the disk is full, so that the spool still drains
+//	reserve-1 …                room that is used where the disk is full, so that the spool still drains
 //
 // One goroutine writes. It takes what all callers wait for, writes it as one batch, syncs once
 // and wakes them. A segment is a file written from its beginning to its end; a batch stands in
@@ -56,7 +56,7 @@ type Options struct {
 	Log *slog.Logger // default: none. No address is ever written to it
 
 	SegmentSize int64 // of a segment of the log; default 64 MiB
-	ReserveSize int64 // kept for outcomes where the disk is full; default 8 MiB
+	ReserveSize int64 // kept for outcomes where the disk is full, or several times of it where many wait; default 8 MiB
 	BatchSize   int64 // up to which what callers wait for is written at once; default 4 MiB
 	BigBody     int64 // a larger body is a file of its own; default 1 MiB
 	Memory      int64 // for bodies that were added lately; default 64 MiB
@@ -97,6 +97,7 @@ type Spool struct {
 	pending  []*request
 	closed   bool
 	messages map[string]*entry
+	owed     int               // recipients in messages
 	done     map[string]*entry // those that are done, as long as a segment holds them
 	adding   map[string]bool   // IDs of Adds under way
 	big      map[string]int64  // bytes of big bodies, by ID
@@ -108,7 +109,7 @@ type Spool struct {
 	// The writer's own; nobody else looks at them.
 	head     *segment // what is written to; nil before the first batch
 	last     uint64   // highest number of a segment so far
-	reserve  bool     // the reserve is there
+	reserves int      // files of the reserve
 	tight    bool     // the last try to begin a segment found no room
 	cleaning *cleaning
 	stuck    bool // reclaiming failed; not tried again before the next commit
@@ -241,9 +242,8 @@ type Stats struct {
 func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Stats{Messages: len(s.messages)}
+	st := Stats{Messages: len(s.messages), Recipients: s.owed}
 	for _, e := range s.messages {
-		st.Recipients += len(e.msg.Recipients)
 		if st.Oldest.IsZero() || e.msg.Arrived.Before(st.Oldest) {
 			st.Oldest = e.msg.Arrived
 		}
