@@ -231,8 +231,11 @@ func TestEndlessReplies(t *testing.T) {
 				if step == "." {
 					want = ErrUncertain
 				}
-				if _, err := send(t, c, joe, hello); !errors.Is(err, want) {
-					t.Errorf("error %v", err)
+				// Where its first bytes come alone, they count as the reply that they are.
+				r, err := send(t, c, joe, hello)
+				begun := err == nil && (say[0] == "550 " && r.Code == 550 || say[0] == "250 " && r.Code == 250 && step == ".")
+				if !errors.Is(err, want) && !begun {
+					t.Errorf("%+v, error %v", r, err)
 				}
 				c.Close()
 				// What lies in the buffers of the two sockets counts as well.
