@@ -74,7 +74,14 @@ func TestConsentIsAskedAtEachAttempt(t *testing.T) {
 	if !ok {
 		t.Fatal("not accepted")
 	}
+	attempted := func() {
+		t.Helper()
+		attempts := func() int { return b.spool.All()[0].Recipients[0].Attempts }
+		n := attempts()
+		b.wait("another attempt", func() bool { return attempts() > n+1 }) // one may be under way
+	}
 	b.store.set("later", consent.Denied, consent.Subscribed)
+	attempted()
 	b.sink.allow("later@example.com")
 	b.wait("the copy", func() bool { return len(b.sink.copies("later@example.com")) == 1 })
 	got := b.sink.copies("later@example.com")[0].text
@@ -90,6 +97,10 @@ func TestConsentIsAskedAtEachAttempt(t *testing.T) {
 		t.Fatal(got)
 	}
 	b.store.set("later", consent.Denied, consent.Unsubscribed)
+	b.wait("no further attempt", func() bool {
+		all := b.spool.All()
+		return len(all) == 0 || all[0].Recipients[0].To != "later@example.com"
+	})
 	b.sink.allow("later@example.com")
 	b.wait("the report", func() bool { return len(b.sink.copies("news@example.org")) == 1 })
 	if n := len(b.sink.copies("later@example.com")); n != 1 {
