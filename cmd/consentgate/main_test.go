@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/textproto"
 	"os"
 	"os/exec"
 	"strconv"
@@ -37,6 +38,7 @@ func TestScripts(t *testing.T) {
 			"mode":   modeCmd,
 			"hold":   holdCmd,
 			"edit":   editCmd,
+			"submit": submitCmd,
 		},
 	})
 }
@@ -165,6 +167,37 @@ func editCmd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s does not hold %q", args[0], args[1])
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(text, args[1], args[2])), 0o600))
+}
+
+// submit ID SOCKET FROM TO,TO FILE sends a message through a unix socket; $ID is what the gateway
+// answered.
+func submitCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 5 {
+		ts.Fatalf("usage: submit ID SOCKET FROM TO,TO FILE")
+	}
+	conn, err := net.Dial("unix", ts.MkAbs(args[1]))
+	ts.Check(err)
+	defer conn.Close()
+	ts.Check(conn.SetDeadline(time.Now().Add(30 * time.Second)))
+	r := textproto.NewReader(bufio.NewReader(conn))
+	_, _, err = r.ReadResponse(220)
+	ts.Check(err)
+	say := func(want int, text string) string {
+		_, err := io.WriteString(conn, text+"\r\n")
+		ts.Check(err)
+		_, answer, err := r.ReadResponse(want)
+		ts.Check(err)
+		return answer
+	}
+	say(250, "EHLO client.example.org")
+	say(250, "MAIL FROM:<"+args[2]+">")
+	for to := range strings.SplitSeq(args[3], ",") {
+		say(250, "RCPT TO:<"+to+">")
+	}
+	say(354, "DATA")
+	answer := say(250, strings.ReplaceAll(ts.ReadFile(args[4]), "\n", "\r\n")+".")
+	ts.Setenv(args[0], strings.TrimPrefix(answer, "2.0.0 "))
+	say(221, "QUIT")
 }
 
 // waitFor reads until a line holds want.
