@@ -192,11 +192,14 @@ func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr
 			f.m.ordinary(OpenTracker, finding.Vector, f.t.part, addr)
 			if !f.m.rules.Allowed(addr) && !f.m.rules.Spacer(addr) {
 				finding.Rule, finding.Why = "size", "the same address is a pixel elsewhere in this mail"
-				if goWhole[name] {
-					f.shown = append(f.shown, shownAddress{finding, whole})
-				} else {
-					f.shown = append(f.shown, shownAddress{finding, f.cutAttr(a, withoutOpen)})
+				gone := f.cutAttr(a, withoutOpen)
+				switch {
+				case f.takesSpace(tok, name):
+					gone = f.emptied(a, attr)
+				case goWhole[name]:
+					gone = whole
 				}
+				f.shown = append(f.shown, shownAddress{finding, gone})
 			}
 			continue
 		}
@@ -207,7 +210,11 @@ func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr
 			}
 			f.pixels[finding.URL] = true
 		}
-		if goWhole[name] && !(finding.Rule == ruleRemote && pictures[name]) {
+		switch {
+		case finding.Rule != ruleRemote && f.takesSpace(tok, name):
+			f.m.add(f.t, finding, f.emptied(a, attr))
+			return false
+		case goWhole[name] && !(finding.Rule == ruleRemote && pictures[name]):
 			f.m.add(f.t, finding, whole)
 			return true
 		}

@@ -221,7 +221,15 @@ func (b *tab) compare(m mail) (before, after int, same bool) {
 		}
 	}
 	b.eval(`[...document.querySelectorAll('a[href^="https://mail.example.org/u/"]')].map(a => { (a.closest('div') || a).style.display = 'none'; return 0 })`, nil)
-	same = alike(b.t, first, b.screenshot())
+	second := b.screenshot()
+	same = alike(b.t, first, second)
+	if dir := os.Getenv("KEEP"); dir != "" && !same {
+		base := filepath.Join(dir, strings.ReplaceAll(m.name, "/", "_"))
+		os.WriteFile(base+".before.png", first, 0o644)
+		os.WriteFile(base+".after.png", second, 0o644)
+		os.WriteFile(base+".before.html", m.html, 0o644)
+		os.WriteFile(base+".after.html", html, 0o644)
+	}
 	if all := b.open(document{copyHTML(rewrite.ImagesAllRemote), "utf-8"}); len(all) > 0 {
 		b.t.Errorf("%s: with all-remote the copy fetches %q", m.name, all)
 	}
