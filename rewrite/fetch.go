@@ -94,6 +94,13 @@ func (f *htmlFinder) looks(tok *htmltoken.Token, as appearance) look {
 		hidden := f.look.hidden
 		style, _ := f.attr(tok, "style")
 		f.look = f.measure(tok, style)
+		if name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd]); !f.look.tiny() && pictures[name] {
+			if s, ok := f.sheetStyle(tok, name, style); ok {
+				if l := f.measure(tok, s); l.tiny() {
+					f.look = l
+				}
+			}
+		}
 		f.look.hidden = hidden
 	}
 	l := f.look
