@@ -201,7 +201,9 @@ func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr
 				finding.Rule, finding.Why = "size", "the same address is a pixel elsewhere in this mail"
 				gone := f.cutAttr(a, withoutOpen)
 				switch {
-				case f.takesSpace(tok, name):
+				case name == "img" && !f.looks(tok, picture).stated:
+					gone = f.spacer(a, attr)
+				case name == "img":
 					gone = f.emptied(a, attr)
 				case goWhole[name]:
 					gone = whole

@@ -11,8 +11,8 @@ import (
 const standIn = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 
 // takesSpace reports whether the tag is a picture whose own size is said. Its box stays, whatever
-// becomes of its address; one that says nothing goes as a whole, for a reader that shows no data:
-// addresses would put the sign of a broken picture there.
+// becomes of its address; of a known tracker that says nothing the whole goes, for a reader that shows
+// no data: addresses would put the sign of a broken picture there.
 func (f *htmlFinder) takesSpace(tok *htmltoken.Token, name string) bool {
 	if name != "img" {
 		return false
@@ -36,6 +36,15 @@ func (f *htmlFinder) emptied(a *htmltoken.Attr, attr string) edit {
 	e.start, e.end, e.pieces = a.ValueStart, a.ValueEnd, literal(standIn)
 	if a.Quote == 0 {
 		e.pieces = literal(value)
+	}
+	return e
+}
+
+// spacer is emptied for a picture that says nothing of its size, and is known to be one pixel.
+func (f *htmlFinder) spacer(a *htmltoken.Attr, attr string) edit {
+	e := f.cutAttr(a, withoutOpen)
+	if attr == "src" {
+		e.pieces = literal("\r\nsrc=\"" + standIn + "\" width=\"1\" height=\"1\"\r\n")
 	}
 	return e
 }

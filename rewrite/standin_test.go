@@ -20,9 +20,11 @@ func TestStandIns(t *testing.T) {
 		"known, sized":             {`<img src="` + known + `" width="600" height="1">`, `<img src="@" width="600" height="1">`},
 		"known, of no size":        {`a<img src="` + known + `" style="border:0">b`, `ab`},
 		"spacer of the same pixel": {`<img src="` + pixel + `" width=600 height=1><img src="` + pixel + `" width=1 height=1>`, `<img src="@" width=600 height=1><img src="@" width=1 height=1>`},
-		"same pixel, of no size":   {`<img src="` + pixel + `"><img src="` + pixel + `" width=1 height=1>`, `<img src="@" width=1 height=1>`},
-		"hidden":                   {`<img src="` + picture + `" width=100 style="visibility:hidden">`, `<img src="@" width=100 style="visibility:hidden">`},
-		"not closed":               {`<img width=1 height=1 src="` + pixel, `<img width=1 height=1 src="@`},
+		"same pixel, of no size": {`<img src="` + pixel + `" border=0>,<img src="` + pixel + `"><img src="` + pixel + `" width=1 height=1>`,
+			"<img\r\nsrc=\"@\" width=\"1\" height=\"1\"\r\n border=0>,<img\r\nsrc=\"@\" width=\"1\" height=\"1\"\r\n><img src=\"@\" width=1 height=1>"},
+		"same pixel, in percent": {`<img src="` + pixel + `" width="100%"><img src="` + pixel + `" width=1 height=1>`, `<img src="@" width="100%"><img src="@" width=1 height=1>`},
+		"hidden":                 {`<img src="` + picture + `" width=100 style="visibility:hidden">`, `<img src="@" width=100 style="visibility:hidden">`},
+		"not closed":             {`<img width=1 height=1 src="` + pixel, `<img width=1 height=1 src="@`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := parse(t, append(message("Content-Type: text/html\n", "<p>x</p>"), c.html...))
