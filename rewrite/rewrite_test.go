@@ -354,6 +354,7 @@ func TestOpenTrackers(t *testing.T) {
 		{"hidden in the style sheet of telephones only", `<style media="(max-width:600px)">.d{display:none!important}</style><img class="d" src="https://x.example.org/pic.png" width=300>`, false},
 		{"hidden in Outlook only", `<!--[if mso]><style>.h{display:none}</style><![endif]--><img class="h" src="https://x.example.org/pic.png" width=300>`, false},
 		{"hidden elsewhere by a style sheet", `<style>div .p,.p:hover,p.p{display:none}</style><img class="p" src="https://x.example.org/pic.png" width=300>`, false},
+		{"hidden by a rule in a rule, on telephones", `<style>@media (max-width:600px){p{color:red;& b{color:red}}.p{display:none}}</style><img class="p" src="https://x.example.org/pic.png" width=300>`, false},
 		{"style beats style sheet", `<style>.p{display:none;height:0}</style><img class="p" style="display:block;height:20px" src="https://x.example.org/pic.png">`, false},
 		{"in a comment", `<!-- <img src="https://x.example.org/o" width="1" height="1"> -->`, false},
 		{"shown elsewhere", `<img src="https://x.example.org/o" width="468" height="10"><img src="https://x.example.org/o" width=1 height=1>`, true},

@@ -113,9 +113,15 @@ func eachRule(css string, screens bool, f func(selectors, body string, screens b
 			outer := len(blocks) > 0 && blocks[len(blocks)-1]
 			blocks = append(blocks, outer || !everyScreen(head))
 		case c == '{':
-			end := strings.IndexByte(css, '}')
-			if end < 0 {
-				end = len(css)
+			end, open := 0, 1 // with the rules inside of a rule
+			for ; end < len(css); end++ {
+				if css[end] == '{' {
+					open++
+				} else if css[end] == '}' {
+					if open--; open == 0 {
+						break
+					}
+				}
 			}
 			f(head, css[:end], screens || len(blocks) > 0 && blocks[len(blocks)-1])
 			css = css[min(end+1, len(css)):]
