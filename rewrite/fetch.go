@@ -94,6 +94,13 @@ func (f *htmlFinder) looks(tok *htmltoken.Token, as appearance) look {
 		hidden := f.look.hidden
 		style, _ := f.attr(tok, "style")
 		f.look = f.measure(tok, style)
+		if name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd]); !f.look.tiny() && pictures[name] {
+			if s, ok := f.sheetStyle(tok, name, style); ok {
+				if l := f.measure(tok, s); l.tiny() {
+					f.look = l
+				}
+			}
+		}
 		f.look.hidden = hidden
 	}
 	l := f.look
@@ -192,11 +199,16 @@ func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr
 			f.m.ordinary(OpenTracker, finding.Vector, f.t.part, addr)
 			if !f.m.rules.Allowed(addr) && !f.m.rules.Spacer(addr) {
 				finding.Rule, finding.Why = "size", "the same address is a pixel elsewhere in this mail"
-				if goWhole[name] {
-					f.shown = append(f.shown, shownAddress{finding, whole})
-				} else {
-					f.shown = append(f.shown, shownAddress{finding, f.cutAttr(a, withoutOpen)})
+				gone := f.cutAttr(a, withoutOpen)
+				switch {
+				case name == "img" && !f.looks(tok, picture).stated:
+					gone = f.spacer(a, attr)
+				case name == "img":
+					gone = f.emptied(a, attr)
+				case goWhole[name]:
+					gone = whole
 				}
+				f.shown = append(f.shown, shownAddress{finding, gone})
 			}
 			continue
 		}
@@ -207,7 +219,11 @@ func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr
 			}
 			f.pixels[finding.URL] = true
 		}
-		if goWhole[name] && !(finding.Rule == ruleRemote && pictures[name]) {
+		switch {
+		case finding.Rule != ruleRemote && f.takesSpace(tok, name):
+			f.m.add(f.t, finding, f.emptied(a, attr))
+			return false
+		case goWhole[name] && !(finding.Rule == ruleRemote && pictures[name]):
 			f.m.add(f.t, finding, whole)
 			return true
 		}

@@ -20,6 +20,7 @@ type htmlFinder struct {
 	marks    []mark          // placeholders and own links in this part, in order
 	passed   int             // how many of them are behind us
 	revealed map[string]bool // classes and ids that a style sheet shows again
+	sheet    map[string]*sheetStyle
 
 	look     look // of the tag at hand; its size once measured
 	measured bool
@@ -195,7 +196,7 @@ func (f *htmlFinder) startTag(tok *htmltoken.Token) {
 	e := element{name: name, hidden: f.hidden()}
 	if !e.hidden {
 		_, hiddenAttr := tok.Attr(f.t.plain, "hidden")
-		e.hidden = (hiddenAttr || hides(style)) && !f.shownAgain(tok) || name == "template"
+		e.hidden = (hiddenAttr || hides(style) || f.sheetHides(tok, name, style)) && !f.shownAgain(tok) || name == "template"
 	}
 	f.look, f.measured = look{hidden: e.hidden}, false
 

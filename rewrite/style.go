@@ -73,6 +73,7 @@ func (l *look) apply(style string) {
 		return
 	}
 	maxW, maxH := float64(unknownSide), float64(unknownSide)
+	none := false // the last display counts, whatever else hides
 	for name, value := range declarations(style) {
 		switch name {
 		case "width", "height", "max-width", "max-height":
@@ -88,7 +89,7 @@ func (l *look) apply(style string) {
 		case "max-height":
 			maxH = cssSide(value)
 		case "display":
-			l.hidden = value == "none"
+			none = value == "none"
 		case "visibility":
 			l.hidden = l.hidden || value == "hidden" || value == "collapse"
 		case "opacity":
@@ -97,6 +98,7 @@ func (l *look) apply(style string) {
 			}
 		}
 	}
+	l.hidden = l.hidden || none
 	if maxW >= 0 && (l.width < 0 || maxW < l.width) && maxW <= 3 {
 		l.width = maxW
 	}

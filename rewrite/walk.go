@@ -120,7 +120,7 @@ func (m *Message) find(t *text, frozen bool) {
 	if t.form == htmlForm {
 		f := newHTMLFinder(m, t)
 		f.marks, f.base = marks, t.part.base()
-		f.revealed = revealedNames(t.plain)
+		f.revealed, f.sheet = revealedNames(t.plain), sheetStyles(t.plain)
 		f.scan(0, len(t.plain))
 		f.settlePixels()
 		if m.lang == "" {

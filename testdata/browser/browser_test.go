@@ -49,7 +49,7 @@ func startChromium(t *testing.T) *chromium {
 	}
 	cmd := exec.Command(path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
 		"--disable-component-update", "--disable-sync", "--disable-default-apps", "--disable-extensions", "--disable-domain-reliability", "--metrics-recording-only",
-		"--disable-features=Translate,OptimizationHints,MediaRouter,InterestFeedContentSuggestions,HttpsUpgrades,HttpsFirstBalancedModeAutoEnable",
+		"--disable-features=Translate,OptimizationHints,MediaRouter,AutofillServerCommunication,InterestFeedContentSuggestions,HttpsUpgrades,HttpsFirstBalancedModeAutoEnable",
 		"--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows", "--disable-background-timer-throttling",
 		"--hide-scrollbars", "--mute-audio", "--force-color-profile=srgb", "--font-render-hinting=none", "--ignore-certificate-errors",
 		"--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1", "--proxy-server=http://127.0.0.1:1", "--proxy-bypass-list=<-loopback>",
@@ -87,6 +87,7 @@ func startChromium(t *testing.T) *chromium {
 		defer close(done)
 		c.read()
 	}()
+	seen.chromium = c.version(t)
 	t.Cleanup(func() {
 		c.call("", "Browser.close", nil)
 		ws.Close()
@@ -159,6 +160,20 @@ func (c *chromium) call(session, method string, params any) (json.RawMessage, er
 	}
 }
 
+// version is the browser's name and version.
+func (c *chromium) version(t *testing.T) string {
+	t.Helper()
+	raw, err := c.call("", "Browser.getVersion", nil)
+	var v struct{ Product string }
+	if err == nil {
+		err = json.Unmarshal(raw, &v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.Product
+}
+
 // tab is a page of its own, behind a proxy of its own.
 type tab struct {
 	t       *testing.T
@@ -192,6 +207,10 @@ func (c *chromium) newTab(t *testing.T) *tab {
 	b.must(b.session, "Page.enable", nil, nil)
 	b.must(b.session, "Page.setLifecycleEventsEnabled", map[string]any{"enabled": true}, nil)
 	b.must(b.session, "Emulation.setScriptExecutionDisabled", map[string]any{"value": true}, nil) // as in a mail reader
+	b.must(b.session, "Network.enable", nil, nil)
+	b.must(b.session, "Network.setCacheDisabled", map[string]any{"cacheDisabled": true}, nil) // what one page fetched is no other's
+	b.must(b.session, "Animation.enable", nil, nil)
+	b.must(b.session, "Animation.setPlaybackRate", map[string]any{"playbackRate": 0}, nil) // what moves stands still
 	b.must(b.session, "Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false}, nil)
 	return b
 }
@@ -260,6 +279,6 @@ func (b *tab) eval(script string, into any) {
 func (b *tab) screenshot() []byte {
 	b.t.Helper()
 	var r struct{ Data []byte }
-	b.must(b.session, "Page.captureScreenshot", map[string]any{"format": "png"}, &r)
+	b.must(b.session, "Page.captureScreenshot", map[string]any{"format": "png", "optimizeForSpeed": true}, &r)
 	return r.Data
 }

@@ -41,10 +41,14 @@ type proxy struct {
 	address string
 	cert    tls.Certificate
 
-	mu   sync.Mutex
-	doc  document
-	seen []string
+	mu     sync.Mutex
+	doc    document
+	seen   []string
+	pixels map[string]bool // bare addresses of pictures of one pixel
 }
+
+// connection stands behind a noted address where a connection was opened, whatever was asked then.
+const connection = " (connection)"
 
 var certificate = sync.OnceValue(func() tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -84,6 +88,14 @@ func (p *proxy) show(d document) {
 	p.doc, p.seen = d, nil
 }
 
+// spacers says which bare addresses are answered with a picture of one transparent pixel, beside the
+// trackers.
+func (p *proxy) spacers(urls map[string]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pixels = urls
+}
+
 func (p *proxy) fetched() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -101,7 +113,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	io.WriteString(raw, "HTTP/1.1 200 OK\r\n\r\n")
 	host := "https://" + strings.TrimSuffix(r.Host, ":443")
-	p.note(host + "/ (connection)")
+	p.note(host + "/" + connection)
 	conn := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{p.cert}})
 	inner := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.answer(w, r, host) }), TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}}
 	inner.Serve(&one{conn: conn}) // returns at once; the connection lives on until the browser ends it
@@ -144,15 +156,18 @@ func (p *proxy) answer(w http.ResponseWriter, r *http.Request, host string) {
 		w.Write(d.html)
 		return
 	}
-	if strings.HasPrefix(url, documentURL) { // a relative address is nothing in a mail; and the browser's own wish for an icon
+	if strings.HasPrefix(url, documentURL) || r.URL.Path == "/favicon.ico" { // a relative address is nothing in a mail; and the browser's own wish for an icon
 		http.NotFound(w, r)
 		return
 	}
 	p.note(url)
+	p.mu.Lock()
+	spacer := p.pixels[bare(url)]
+	p.mu.Unlock()
 	switch {
 	case strings.HasPrefix(r.Header.Get("Sec-Fetch-Dest"), "style"), path.Ext(r.URL.Path) == ".css":
 		w.Header().Set("Content-Type", "text/css")
-	case trackers.Default().Open(url) != nil || trackers.Default().OpenLike(url):
+	case spacer || trackers.Default().Open(url) != nil || trackers.Default().OpenLike(url):
 		w.Header().Set("Content-Type", "image/gif")
 		w.Write(pixel)
 	default:

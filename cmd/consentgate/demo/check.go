@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"html"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -251,8 +250,11 @@ func (h *house) checkLinks(r *report, v *view, who consent.Address) {
 	r.changes = append(r.changes, change{"header", "", list[0], "inserted", "List-Unsubscribe, one click (RFC 8058)"})
 }
 
+// transparent is what stands where a pixel stood, so that the layout stays: a GIF of one pixel.
+const transparent = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+
 // checkWords wants both alternatives to be the newsletter's, byte for byte, with the addresses
-// replaced, the pixels taken out and one thing put in, the footer; and all other parts to be
+// replaced, the pixels by an empty one inside the mail, and one thing put in, the footer; and all other parts to be
 // the same bytes.
 func (r *report) checkWords(orig, v *view, d consent.Decision) {
 	text, markup := orig.text, orig.html
@@ -260,8 +262,7 @@ func (r *report) checkWords(orig, v *view, d consent.Decision) {
 		k, _ := knownAddress(s.url)
 		switch {
 		case k.pixel && !d.Open:
-			img := regexp.MustCompile(`<img src="` + regexp.QuoteMeta(html.EscapeString(s.url)) + `"[^>]*>`)
-			markup = img.ReplaceAllString(markup, "")
+			markup = strings.ReplaceAll(markup, html.EscapeString(s.url), transparent)
 		case k.direct != s.url && !d.Click:
 			text = strings.ReplaceAll(text, s.url, k.direct)
 			markup = strings.ReplaceAll(markup, html.EscapeString(s.url), html.EscapeString(k.direct))

@@ -76,6 +76,8 @@ func picture(v *view, t nethtml.Token) string {
 		data, kind = wayPicture, "image/png"
 	}
 	switch {
+	case src == transparent:
+		return t.String()
 	case data != nil:
 		t.Attr = append(rest, nethtml.Attribute{Key: "src", Val: "data:" + kind + ";base64," + base64.StdEncoding.EncodeToString(data)})
 		return t.String()

@@ -1,0 +1,247 @@
+package rewrite
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+
+	"github.com/consentgate/consentgate/rewrite/htmltoken"
+)
+
+// sheetStyle is what the style sheets of a mail say of the elements of one simple selector, as far as
+// it tells whether they are seen.
+type sheetStyle struct {
+	base, important map[string]string // by property
+	varies          bool              // on some screens it is seen
+}
+
+// sheetStyles reads the style sheets. Keys are simple selectors: "img", ".name", "img.name", "#name",
+// "img#name"; what is said of others is not known. Style elements in comments are Outlook's alone.
+func sheetStyles(src []byte) map[string]*sheetStyle {
+	var out map[string]*sheetStyle
+	eachStyleElement(src, func(css string, screens bool) {
+		eachRule(cssPlain(css), screens, func(selectors, body string, screens bool) {
+			said := hidingProperties(body)
+			if len(said) == 0 {
+				return
+			}
+			for s := range strings.SplitSeq(selectors, ",") {
+				key, ok := simpleSelector(s)
+				if !ok {
+					continue
+				}
+				if out == nil {
+					out = map[string]*sheetStyle{}
+				}
+				st := out[key]
+				if st == nil {
+					st = &sheetStyle{base: map[string]string{}, important: map[string]string{}}
+					out[key] = st
+				}
+				for name, v := range said {
+					switch {
+					case screens:
+						st.varies = st.varies || !hidingValue(name, v.value)
+					case v.important:
+						st.important[name] = v.value
+					default:
+						st.base[name] = v.value
+					}
+				}
+			}
+		})
+	})
+	return out
+}
+
+// eachStyleElement calls f for the style elements outside of comments; screens says that one holds
+// on some screens only.
+func eachStyleElement(src []byte, f func(css string, screens bool)) {
+	for {
+		i := bytes.IndexByte(src, '<')
+		if i < 0 {
+			return
+		}
+		src = src[i:]
+		switch {
+		case bytes.HasPrefix(src, []byte("<!--")):
+			end := bytes.Index(src[2:], []byte("-->")) // <!--> is a comment, too
+			if end < 0 {
+				return
+			}
+			src = src[2+end+3:]
+		case len(src) > 6 && strings.EqualFold(string(src[:6]), "<style"):
+			gt := bytes.IndexByte(src, '>')
+			if gt < 0 {
+				return
+			}
+			screens := false
+			var tok htmltoken.Token
+			if tag := src[:gt+1]; htmltoken.New(tag).Next(&tok) {
+				a, _ := tok.Attr(tag, "media")
+				media := strings.TrimSpace(string(tag[a.ValueStart:a.ValueEnd]))
+				screens = media != "" && !everyScreen("@media "+media)
+			}
+			src = src[gt+1:]
+			end := indexFold(src, "</style")
+			if end < 0 {
+				end = len(src)
+			}
+			f(string(src[:end]), screens)
+			src = src[end:]
+		default:
+			src = src[1:]
+		}
+	}
+}
+
+// eachRule calls f for the rules of a style sheet without comments; screens says that a rule holds on
+// some screens only.
+func eachRule(css string, screens bool, f func(selectors, body string, screens bool)) {
+	var blocks []bool // open @ blocks: whether they are for some screens only
+	for css != "" {
+		i := strings.IndexAny(css, "{};")
+		if i < 0 {
+			return
+		}
+		head, c := strings.TrimSpace(strings.ReplaceAll(strings.ReplaceAll(css[:i], "<!--", ""), "-->", "")), css[i]
+		css = css[i+1:]
+		switch {
+		case c == '}' && len(blocks) > 0:
+			blocks = blocks[:len(blocks)-1]
+		case c == '{' && strings.HasPrefix(head, "@"):
+			outer := len(blocks) > 0 && blocks[len(blocks)-1]
+			blocks = append(blocks, outer || !everyScreen(head))
+		case c == '{':
+			end, open := 0, 1 // with the rules inside of a rule
+			for ; end < len(css); end++ {
+				if css[end] == '{' {
+					open++
+				} else if css[end] == '}' {
+					if open--; open == 0 {
+						break
+					}
+				}
+			}
+			f(head, css[:end], screens || len(blocks) > 0 && blocks[len(blocks)-1])
+			css = css[min(end+1, len(css)):]
+		}
+	}
+}
+
+// everyScreen reports whether an @ block holds wherever mail is read.
+func everyScreen(head string) bool {
+	switch strings.Join(strings.Fields(strings.ToLower(head)), " ") {
+	case "@media all", "@media screen", "@media only screen", "@media screen, print":
+		return true
+	}
+	return false
+}
+
+// simpleSelector brings a selector of one type, class or id into the form of the keys.
+func simpleSelector(s string) (key string, ok bool) {
+	s = strings.TrimSpace(s)
+	n := 0
+	for n < len(s) && isAlnum(s[n]) {
+		n++
+	}
+	tag, rest := strings.ToLower(s[:n]), strings.TrimPrefix(s[n:], "*")
+	if rest == "" {
+		return tag, tag != ""
+	}
+	mark, name := rest[:1], rest[1:]
+	if attr, value, found := strings.Cut(name, "="); mark == "[" && found && strings.HasSuffix(value, "]") {
+		switch strings.ToLower(strings.TrimRight(attr, "~*^|$ ")) {
+		case "class":
+			mark = "."
+		case "id":
+			mark = "#"
+		}
+		name = strings.Trim(value[:len(value)-1], `"' `)
+	}
+	if mark != "." && mark != "#" || name == "" || strings.ContainsAny(name, " \t\r\n>+~.#[:*()") {
+		return "", false
+	}
+	return tag + mark + name, true
+}
+
+type cssValue struct {
+	value     string
+	important bool
+}
+
+// hidingProperties returns the declarations that tell whether an element is seen, lower-cased.
+func hidingProperties(body string) map[string]cssValue {
+	var out map[string]cssValue
+	for d := range strings.SplitSeq(body, ";") {
+		name, value, _ := strings.Cut(d, ":")
+		switch name = strings.ToLower(strings.TrimSpace(name)); name {
+		case "width", "height", "max-width", "max-height", "display", "visibility", "opacity", "overflow", "overflow-x", "overflow-y":
+		default:
+			continue
+		}
+		v := cssValue{value: strings.TrimSpace(strings.ToLower(value))}
+		if s, ok := strings.CutSuffix(v.value, "important"); ok {
+			v.value, v.important = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(s), "!")), true
+		}
+		if out == nil {
+			out = map[string]cssValue{}
+		}
+		out[name] = v
+	}
+	return out
+}
+
+// hidingValue reports whether a value can only hide.
+func hidingValue(name, value string) bool {
+	switch name {
+	case "display":
+		return value == "none"
+	case "visibility", "overflow", "overflow-x", "overflow-y":
+		return value == "hidden" || value == "collapse"
+	case "opacity":
+		f, err := strconv.ParseFloat(value, 64)
+		return err == nil && f < 0.01
+	}
+	side := cssSide(value)
+	return side >= 0 && side <= 3
+}
+
+// sheetStyle returns the tag's style with what the style sheets say of it; ok is false where they say
+// nothing, or show it on some screens.
+func (f *htmlFinder) sheetStyle(tok *htmltoken.Token, name, style string) (s string, ok bool) {
+	if len(f.sheet) == 0 {
+		return "", false
+	}
+	var before, after strings.Builder
+	varies := false
+	note := func(key string) {
+		st := f.sheet[key]
+		if st == nil {
+			return
+		}
+		ok = true
+		varies = varies || st.varies
+		for name, v := range st.base {
+			before.WriteString(name + ":" + v + ";")
+		}
+		for name, v := range st.important {
+			after.WriteString(";" + name + ":" + v)
+		}
+	}
+	note(name)
+	for _, by := range []struct{ attr, mark string }{{"class", "."}, {"id", "#"}} {
+		v, _ := f.attr(tok, by.attr)
+		for word := range strings.FieldsSeq(v) {
+			note(by.mark + word)
+			note(name + by.mark + word)
+		}
+	}
+	return before.String() + style + after.String(), ok && !varies
+}
+
+// sheetHides reports whether the style sheets hide what stands inside of the tag.
+func (f *htmlFinder) sheetHides(tok *htmltoken.Token, name, style string) bool {
+	s, ok := f.sheetStyle(tok, name, style)
+	return ok && hides(s)
+}
