@@ -144,9 +144,11 @@ func (p *pool) closeAll() {
 		left = append(left, c)
 	}
 	p.mu.Unlock()
+	var closing sync.WaitGroup
 	for _, c := range left {
-		c.Close()
+		closing.Go(func() { c.Close() }) // a peer that does not read makes TLS wait for it
 	}
+	closing.Wait()
 }
 
 // handover is the listener of the connections that go from one server to another.

@@ -1,11 +1,28 @@
 package relay
 
+// Where the traps of go-smtp's server are answered, and what would show that one is open again:
+//
+//	bare CR, LF and NUL in the data, lost CRs     smuggling_test.go, on each way in; TestStrictLines
+//	MaxLineLength cuts DATA                       TestLongLines
+//	ReadTimeout is not refreshed within DATA      TestSlowAndSteady, TestIdle; TestDribble for the other side
+//	errors are not unwrapped                      store_down.smtp, smarthost_says.smtp
+//	Shutdown leaves idle connections              TestDrain, TestDrainUnderTLS
+//	quoted local parts, NUL in domains            TestMailbox, FuzzMailbox, addresses.smtp
+//	a nested MAIL                                 order.smtp
+//	BDAT runs Data beside Reset                   bdat.smtp, TestIdleWithinCommand, under -race
+//	no authentication, LOGIN, cap or PROXY        stranger.smtp, login_*.smtp, TestTooManyConnections, proxy_*.smtp
+//	MaxRecipients, one status a recipient         order.smtp, lmtp.smtp, too_many_recipients.smtp
+//	SIZE over 32 bits, one byte less by DATA      size_huge.smtp, TestExactSize
+//	plain text goes on where STARTTLS fails       TestFailedHandshake, TestTextBehindSTARTTLS
+//	one answer for a chunk that LMTP refuses      TestRefusedChunkByLMTP
+
 import (
 	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -333,6 +350,21 @@ func TestEndlessChunk(t *testing.T) {
 			}
 		})
 	}
+}
+
+// By LMTP each recipient is answered behind the last chunk, also where the message was refused long
+// before its end.
+func TestRefusedChunkByLMTP(t *testing.T) {
+	b := start(t, allWays)
+	c := ways["LMTP"](b)
+	c.envelope("joe@example.com")
+	c.say("RCPT TO:<ann@example.com>")
+	c.expect("250")
+	text := "Subject: bare\n\r\n" + strings.Repeat("a line behind it\r\n", 20_000)
+	c.raw(fmt.Sprintf("BDAT %d LAST\r\n%sNOOP\r\n", len(text), text))
+	c.expect("554 5.6.0 <joe@example.com>")
+	c.expect("554 5.6.0 <ann@example.com>")
+	c.expect("250 2.0.0 I have successfully done nothing")
 }
 
 // A client that always says a little, and never enough, is cut as an idle one is.

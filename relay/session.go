@@ -77,7 +77,7 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 }
 
 func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
-	if s.conn.isDraining() || s.conn.isUpgrading() {
+	if s.conn.isDraining() {
 		return nil, refuse(421, "4.3.2", "shutting down, try again later", errLeaving)
 	}
 	s.mu.Lock()
