@@ -19,10 +19,10 @@ func (s *Spool) prepare(messages []New) (recs []record, settle func(error) error
 			}
 		}
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		for _, r := range recs {
 			delete(s.adding, r.entry.id)
 		}
-		s.mu.Unlock()
 		return err
 	}
 	var inline int64

@@ -12,13 +12,13 @@ import (
 // was answered with nil, with or without the one call that was under way, and never half of it.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
-	seeds := 4
+	seeds := 3
 	if testing.Short() {
-		seeds = 2
+		seeds = 1
 	}
 	for seed := range seeds {
 		for n := 1; ; n++ {
-			if !cutAt(t, uint64(seed), n, 150, seed%2 == 0) {
+			if !cutAt(t, uint64(seed), n, 100, seed%2 == 0) {
 				t.Logf("seed %d: %d operations", seed, n)
 				break
 			}
@@ -75,7 +75,7 @@ func cutAt(t *testing.T, seed uint64, n, calls int, strict bool) bool {
 		if round == 0 {
 			d.cut = d.ops + 1 + chaos.IntN(60)
 		}
-		calls = 40
+		calls = 25
 	}
 	return wentOff
 }
@@ -103,7 +103,7 @@ func work(s *Spool, rng *rand.Rand, m model, prefix string, calls int) (before, 
 // TestPowerCutConcurrent is the same with callers that share commits.
 func TestPowerCutConcurrent(t *testing.T) {
 	t.Parallel()
-	rounds := 150
+	rounds := 80
 	if testing.Short() {
 		rounds = 30
 	}

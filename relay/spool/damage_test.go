@@ -14,7 +14,7 @@ import (
 func TestDamage(t *testing.T) {
 	t.Parallel()
 	d := newDisk(t)
-	opts := Options{SegmentSize: 16 << 10, files: d}
+	opts := Options{SegmentSize: 16 << 10, ReserveSize: 4 << 10, files: d}
 	rng := rand.New(rand.NewPCG(5, 5))
 	s := open(t, opts)
 	m := model{}
@@ -32,7 +32,7 @@ func TestDamage(t *testing.T) {
 	must(t, s.Close())
 
 	for _, whole := range []*disk{unsealed, d} {
-		for round := range 300 {
+		for round := range 150 {
 			c := whole.copy()
 			name, seg := someSegment(rng, c)
 			from := rng.IntN(len(seg.now))
@@ -130,7 +130,7 @@ func batches(t *testing.T, d *disk, name string) map[string]span {
 // TestSalvage: what is whole in a damaged batch is kept, and what is not is set aside, once.
 func TestSalvage(t *testing.T) {
 	d := newDisk(t)
-	opts := Options{files: d}
+	opts := Options{SegmentSize: 16 << 10, ReserveSize: 4 << 10, files: d}
 	s := open(t, opts)
 	m := model{}
 	news := []New{newMessage("a", 1, "body of a"), newMessage("b", 1, "body of b"), newMessage("c", 1, "body of c")}
@@ -165,7 +165,7 @@ func TestSalvage(t *testing.T) {
 func TestForgedRecord(t *testing.T) {
 	forged, _ := appendBatch(nil, mark{}, 0, []record{forge(t, "forged")})
 	d := newDisk(t)
-	opts := Options{files: d}
+	opts := Options{SegmentSize: 16 << 10, ReserveSize: 4 << 10, files: d}
 	s := open(t, opts)
 	must(t, s.Add(newMessage("a", 1, string(forged)), newMessage("b", 1, "b")))
 	must(t, s.Add(newMessage("c", 1, "c")))
@@ -237,7 +237,7 @@ func TestNewerFormat(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDisk(t)
-			opts := Options{files: d}
+			opts := Options{SegmentSize: 16 << 10, ReserveSize: 4 << 10, files: d}
 			s := open(t, opts)
 			must(t, s.Add(newMessage("a", 1, "a")))
 			must(t, s.Close())

@@ -13,7 +13,7 @@ import (
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	refused := 0
-	for n := 1; n < 260; n += 2 {
+	for n := 1; n < 260; n += 4 {
 		refused += fillAt(t, n)
 	}
 	if refused == 0 {
@@ -137,7 +137,7 @@ func TestDiskFullDrains(t *testing.T) {
 // outcomes are kept, and no file that failed is written to again (the disk sees to that).
 func TestSyncFails(t *testing.T) {
 	t.Parallel()
-	for n := 1; n < 120; n++ {
+	for n := 1; n < 120; n += 2 {
 		d := newDisk(t)
 		d.badSync = func(i int) bool { return i == n }
 		s, err := Open("/spool", small(d))

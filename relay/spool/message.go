@@ -230,11 +230,11 @@ type stateMeta struct {
 
 var errMeta = errors.New("a record that says nothing")
 
-// written returns r, of a message, with its JSON.
+// written returns r, of a message, with its JSON. With an error it returns r as it was.
 func (r record) written() (record, error) {
 	var err error
 	if r.meta, err = json.Marshal(messageMeta{r.message, r.big, r.damaged}); err != nil {
-		return record{}, fmt.Errorf("message %s: %w", r.message.ID, err)
+		return r, fmt.Errorf("message %s: %w", r.message.ID, err)
 	}
 	return r, nil
 }
