@@ -15,7 +15,7 @@ const maxFailures = 3
 
 // AuthMechanisms is asked for EHLO, and by go-smtp only under TLS.
 func (s *session) AuthMechanisms() []string {
-	if !s.server.desk.Offered() || !s.conn.secure {
+	if !s.server.live.Load().desk.Offered() || !s.conn.secure {
 		return nil
 	}
 	return []string{sasl.Plain, sasl.Login}
@@ -40,7 +40,7 @@ func (s *session) Auth(mechanism string) (sasl.Server, error) {
 
 // authenticate answers a login, which may take many seconds.
 func (s *session) authenticate(name, password string) error {
-	found, err := s.server.desk.Check(s.server.sending, s.conn.peer, name, password)
+	found, err := s.server.live.Load().desk.Check(s.server.sending, s.conn.peer, name, password)
 	if err == nil {
 		s.mu.Lock()
 		s.login = found

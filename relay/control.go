@@ -29,7 +29,7 @@ type control struct {
 }
 
 // readControl reads the control fields of m, and checks that who sent it may say that.
-func (c *Config) readControl(m *rewrite.Message, env *envelope) (control, error) {
+func (c *Settings) readControl(m *rewrite.Message, env *envelope) (control, error) {
 	var ctl control
 	var err error
 	if ctl.scope, err = c.readScope(m, env.login); err != nil {
@@ -63,7 +63,7 @@ func only[T comparable](m *rewrite.Message, field string, parse func(string) (T,
 	return value, found, nil
 }
 
-func (c *Config) readScope(m *rewrite.Message, who *login.Login) (consent.Scope, error) {
+func (c *Settings) readScope(m *rewrite.Message, who *login.Login) (consent.Scope, error) {
 	scope, found, err := only(m, scopeField, func(s string) (consent.Scope, error) {
 		scope, err := consent.ParseScope(s)
 		if err == nil && scope == consent.AnyScope {
@@ -97,7 +97,7 @@ func (c *Config) readScope(m *rewrite.Message, who *login.Login) (consent.Scope,
 	return c.DefaultScope, nil
 }
 
-func (c *Config) readClass(m *rewrite.Message, who *login.Login) (consent.Class, error) {
+func (c *Settings) readClass(m *rewrite.Message, who *login.Login) (consent.Class, error) {
 	may := c.Classes
 	if who != nil {
 		may = slices.DeleteFunc(slices.Clone(may), func(class consent.Class) bool { return !who.MaySend(class) })

@@ -115,7 +115,7 @@ func (s *Server) caught(id string, err *error) {
 // copyFor decides about the recipient of that index, and sends the copy. down is nil, or the
 // outcome of another copy that found no smarthost.
 func (s *Server) copyFor(ctx context.Context, m *message, i int, result consent.Result, owners []token.Claims, down *outcome) (o *outcome) {
-	o = &outcome{decision: consent.Decide(result, m.class, s.cfg.Policy)}
+	o = &outcome{decision: consent.Decide(result, m.class, m.set.Policy)}
 	r := m.env.rcpts[i]
 	defer func() {
 		s.stats.count(o)
@@ -127,7 +127,7 @@ func (s *Server) copyFor(ctx context.Context, m *message, i int, result consent.
 	defer s.caught(m.id, &o.err)
 	switch {
 	case o.decision.Mail == consent.Suppress:
-		if o.dropped = s.cfg.Discard; !o.dropped {
+		if o.dropped = m.set.Discard; !o.dropped {
 			o.err = suppressed()
 		}
 	case o.decision.Mail != consent.Send:
@@ -209,7 +209,7 @@ func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Cl
 			o.actions[done.Action]++
 		}
 	}
-	if m.observed {
+	if m.set.Observe {
 		o.withheld = err
 		v.Open, v.Click, v.Bare = true, true, true
 		copy, err = m.parts.Render(v)
@@ -229,8 +229,8 @@ func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Cl
 
 // offer signs a copy, sends it to the smarthost, and returns what the sender is to be told.
 func (s *Server) offer(ctx context.Context, m *message, r rcpt, copy *rewrite.Copy, o *outcome) error {
-	if s.signer != nil {
-		err := s.signer.Sign(copy)
+	if signer := m.set.Signer; signer != nil {
+		err := signer.Sign(copy)
 		switch {
 		case errors.Is(err, sign.ErrFrom), errors.Is(err, sign.ErrForeign):
 			o.unsigned = err.Error()

@@ -43,7 +43,7 @@ func newKey(t *testing.T) (*sign.Signer, string) {
 
 func TestSigned(t *testing.T) {
 	var record string
-	b := start(t, func(_ *Config, b *testbed) { b.signer, record = newKey(b.t) })
+	b := start(t, func(c *Config, b *testbed) { c.Signer, record = newKey(b.t) })
 	c := b.hello()
 	large := newsletter + "\r\n" + strings.Repeat("<p>a line of the large message of this test, of which there are many.</p>\r\n", 20_000)
 	for _, msg := range []string{newsletter, large} {
@@ -229,7 +229,7 @@ func TestOldSmarthost(t *testing.T) {
 
 // The path behind Data takes any number of recipients: one lookup for all, a copy for each.
 func TestSeveralRecipients(t *testing.T) {
-	b := prepare(t, func(_ *Config, b *testbed) { b.signer, _ = newKey(b.t) })
+	b := prepare(t, func(c *Config, b *testbed) { c.Signer, _ = newKey(b.t) })
 	defer b.closeListeners()
 	env := &envelope{from: "news@example.org"}
 	for _, to := range []string{"both@example.com", "joe@example.com", "gone@example.com", "shard@example.com", "nobody@example.com"} {

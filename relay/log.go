@@ -33,7 +33,7 @@ func (j journal) delivered(m *message, r rcpt, o *outcome) {
 	for _, action := range slices.Sorted(maps.Keys(o.actions)) {
 		findings = append(findings, string(action), o.actions[action])
 	}
-	if m.observed {
+	if m.set.Observe {
 		attrs = append(attrs, slog.Group("would", findings...))
 		if o.withheld != nil {
 			attrs = append(attrs, "would_refuse", o.withheld.Error())

@@ -23,24 +23,25 @@ type message struct {
 	parts *rewrite.Message
 	control
 	trace      trace
-	observed   bool      // Config.Observe
+	set        *Settings
 	retryUntil time.Time // about when it is given up, for a report of a delay
 }
 
 // read parses what was received. The error is an *Error.
 func (s *Server) read(id string, env *envelope, b *body) (*message, error) {
-	parts, err := rewrite.Parse(b.ReaderAt, b.size, s.cfg.Rules, s.cfg.Rewrite)
+	set := s.settings()
+	parts, err := rewrite.Parse(b.ReaderAt, b.size, set.Rules, set.Rewrite)
 	if err != nil {
 		return nil, rewriteError(err)
 	}
 	if len(parts.Fields("Received")) >= maxReceived {
 		return nil, refuse(554, "5.4.6", "too many hops: 100 or more Received fields", nil)
 	}
-	ctl, err := s.cfg.readControl(parts, env)
+	ctl, err := set.readControl(parts, env)
 	if err != nil {
 		return nil, err
 	}
-	return &message{id: id, env: env, body: b, parts: parts, control: ctl, observed: s.cfg.Observe}, nil
+	return &message{id: id, env: env, body: b, parts: parts, control: ctl, set: set}, nil
 }
 
 // rewriteError answers for what package rewrite could not do. The texts behind its errors
@@ -86,11 +87,11 @@ func (m *message) waiting(owed []spool.Recipient) spool.New {
 func (s *Server) envelopeOf(w spool.Message) (*message, error) {
 	e := w.Envelope
 	m := &message{
-		id:       w.ID,
-		env:      &envelope{from: e.From, utf8: e.UTF8, ret: e.Return, envelopeID: e.EnvelopeID},
-		control:  control{scope: consent.Scope(e.Scope), class: consent.Class(e.Class), language: e.Language, machine: e.Machine},
-		trace:    trace{id: w.ID, helo: e.Helo, peer: e.Peer, with: e.With, hostname: s.cfg.Hostname, at: w.Arrived},
-		observed: s.cfg.Observe,
+		id:      w.ID,
+		env:     &envelope{from: e.From, utf8: e.UTF8, ret: e.Return, envelopeID: e.EnvelopeID},
+		control: control{scope: consent.Scope(e.Scope), class: consent.Class(e.Class), language: e.Language, machine: e.Machine},
+		trace:   trace{id: w.ID, helo: e.Helo, peer: e.Peer, with: e.With, hostname: s.cfg.Hostname, at: w.Arrived},
+		set:     s.settings(),
 	}
 	for _, r := range w.Recipients {
 		who, err := consent.ParseAddress(r.To)
@@ -119,7 +120,7 @@ func (s *Server) restore(w spool.Message, b *body) (*message, error) {
 		b.ReaderAt = text
 	}
 	m.body = b
-	if m.parts, err = rewrite.Parse(b.ReaderAt, b.size, s.cfg.Rules, s.cfg.Rewrite); err != nil {
+	if m.parts, err = rewrite.Parse(b.ReaderAt, b.size, m.set.Rules, m.set.Rewrite); err != nil {
 		return nil, rewriteError(err)
 	}
 	return m, nil

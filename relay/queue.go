@@ -208,13 +208,13 @@ func (q *queue) settle(it *item, m *message, outcomes []*outcome) {
 		switch fate := o.fate(); {
 		case fate != later:
 			told.note(m, r, o)
-		case w.Waited >= s.retryFor(m.class):
+		case w.Waited >= m.retryFor():
 			told.expired(m, r, o)
 			s.log.expired(m, r)
 		default:
-			w = s.again(w, m.class, o, now)
-			w.Delayed = told.delayed(m, r, w, o, min(noticeAfter, s.retryFor(m.class)/2)) || w.Delayed
-			m.retryUntil = now.Add(s.retryFor(m.class) - w.Waited)
+			w = m.again(w, o, now)
+			w.Delayed = told.delayed(m, r, w, o, min(noticeAfter, m.retryFor()/2)) || w.Delayed
+			m.retryUntil = now.Add(m.retryFor() - w.Waited)
 			c = state(w)
 			delay = min(delay, w.Delay)
 			it.outage = it.outage || o.outage()

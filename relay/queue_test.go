@@ -253,6 +253,39 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// Reload holds for mail that comes from then on and for what waits, and does not cut who is connected.
+func TestReload(t *testing.T) {
+	b := start(t, withSpool(Cutthrough))
+	c := b.hello()
+	if got := c.sendTo("", "later@example.com"); !strings.HasPrefix(got, "250") {
+		t.Fatal(got)
+	}
+	set := *b.settings()
+	set.Policy.OpenWhenUnset, set.Policy.ClickWhenUnset = consent.Granted, consent.Granted
+	set.Classes = []consent.Class{consent.Transactional}
+	if err := b.Reload(set); err != nil {
+		t.Fatal(err)
+	}
+	n := b.spool.All()[0].Recipients[0].Attempts
+	b.wait("another attempt", func() bool { return b.spool.All()[0].Recipients[0].Attempts > n+1 })
+	b.sink.allow("later@example.com")
+	b.wait("the copy", func() bool { return len(b.sink.copies("later@example.com")) == 1 })
+	if !strings.Contains(b.sink.last(t).text, "open.gif") {
+		t.Error("what waited left by the old policy")
+	}
+	c.envelope("joe@example.com")
+	c.say("DATA")
+	c.expect("354")
+	c.raw("X-Consent-Class: marketing\r\n" + newsletter + "\r\n.\r\n")
+	c.expect("550 5.7.1 X-Consent-Class")
+	set.AllowNetworks = nil
+	if err := b.Reload(set); err != nil {
+		t.Fatal(err)
+	}
+	c.say("MAIL FROM:<news@example.org>")
+	c.expect("530 5.7.0")
+}
+
 // A body that was damaged on disk is not delivered; its sender hears of it.
 func TestDamaged(t *testing.T) {
 	b := prepare(t, withSpool(Spooled))

@@ -24,6 +24,7 @@ import (
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/relay/login"
+	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/rewrite"
 	"github.com/consentgate/consentgate/rewrite/trackers"
 )
@@ -36,40 +37,49 @@ type Config struct {
 	ListenTLS       []string       // the same, under TLS from the first byte
 	ListenLMTP      []string       // the same, for LMTP
 	TLSCert, TLSKey string         // PEM files, read again when they change; with them STARTTLS is offered
-	AllowNetworks   []netip.Prefix // who may send without a login; a unix socket always may; none = nobody else
 	ProxyFrom       []netip.Prefix // balancers, which have to say by the PROXY protocol whose connection it is
-	Logins          []login.Login  // AUTH is offered under TLS only
 	MaxMessageBytes int64          // 50 MiB
 	MaxRecipients   int            // 1000 a message; one in mode stateless
 	MaxConnections  int            // 1000, over all listeners
 	IdleTimeout     time.Duration  // 5 min: for each read and each write
 
-	Classes      []consent.Class // which a sender may claim; both. Without a field mail is Marketing, or the first of these where that is not among them
-	DefaultScope consent.Scope   // "default"
-	KnownScopes  []consent.Scope // which a List-Id may name
-	Policy       consent.Policy
 	// LookupTimeout bounds the question to the store, for all recipients of a message: 1 s.
 	LookupTimeout time.Duration
 
-	Mode Mode // "cutthrough" with a spool, else "stateless"
-	// RetryFor is how long copies are tried that are refused for now: 120 h, and 4 h of class
-	// transactional. Then their sender gets a report. The first pause is FirstRetry, 1 min.
-	RetryFor, RetryForTransactional, FirstRetry time.Duration
-	MaxDeliveries                               int // copies on their way at once, of one message; and messages of the spool: 20
-
-	Rewrite rewrite.Options
-	Rules   *trackers.Rules // the built-in ones
-	BaseURL string          // https://mail.example.org: the links are BaseURL + "/u/" + token
-	MailTo  string          // an address for List-Unsubscribe, without "mailto:"; "" = none
-	Discard bool            // unsubscribed = "discard": answered 250 and dropped, else 550
-	// Observe lets the text of every copy leave as it came, whatever the consent, and only logs
-	// what would be changed. Who has unsubscribed gets no mail all the same.
-	Observe bool
+	Mode          Mode   // "cutthrough" with a spool, else "stateless"
+	MaxDeliveries int    // copies on their way at once, of one message; and messages of the spool: 20
+	BaseURL       string // https://mail.example.org: the links are BaseURL + "/u/" + token
+	MailTo        string // an address for List-Unsubscribe, without "mailto:"; "" = none
 
 	FullAddresses bool   // logs hold addresses in clear
 	TempDir       string // for messages over 1 MiB while they pass; the system's
 	Log           *slog.Logger
 	Now           func() time.Time
+
+	Settings
+}
+
+// Settings are what Server.Reload can change while the server runs.
+type Settings struct {
+	AllowNetworks []netip.Prefix // who may send without a login; a unix socket always may; none = nobody else
+	Logins        []login.Login  // AUTH is offered under TLS only
+
+	Classes      []consent.Class // which a sender may claim; both. Without a field mail is Marketing, or the first of these where that is not among them
+	DefaultScope consent.Scope   // "default"
+	KnownScopes  []consent.Scope // which a List-Id may name
+	Policy       consent.Policy
+	Discard      bool // unsubscribed = "discard": answered 250 and dropped, else 550
+
+	Rewrite rewrite.Options
+	Rules   *trackers.Rules // the built-in ones
+	// Observe lets the text of every copy leave as it came, whatever the consent, and only logs
+	// what would be changed. Who has unsubscribed gets no mail all the same.
+	Observe bool
+	Signer  *sign.Signer // nil: copies are not signed
+
+	// RetryFor is how long copies are tried that are refused for now: 120 h, and 4 h of class
+	// transactional. Then their sender gets a report. The first pause is FirstRetry, 1 min.
+	RetryFor, RetryForTransactional, FirstRetry time.Duration
 }
 
 // drainTime is how long transactions under way may take once the server stops.
@@ -89,9 +99,6 @@ func (c *Config) fill() error {
 	c.BaseURL = strings.TrimSuffix(c.BaseURL, "/")
 	if c.BaseURL == "" {
 		return errors.New("no base URL for the unsubscribe links")
-	}
-	if c.Rewrite.LinkPrefix == "" {
-		c.Rewrite.LinkPrefix = c.BaseURL + "/u/"
 	}
 	c.MailTo = strings.TrimPrefix(c.MailTo, "mailto:")
 	if c.MailTo != "" {
@@ -114,29 +121,11 @@ func (c *Config) fill() error {
 	if c.LookupTimeout <= 0 {
 		c.LookupTimeout = time.Second
 	}
-	if len(c.Classes) == 0 {
-		c.Classes = []consent.Class{consent.Marketing, consent.Transactional}
-	}
 	if c.Mode == "" {
 		c.Mode = Cutthrough
 	}
-	if c.RetryFor <= 0 {
-		c.RetryFor = 120 * time.Hour
-	}
-	if c.RetryForTransactional <= 0 {
-		c.RetryForTransactional = 4 * time.Hour
-	}
-	if c.FirstRetry <= 0 {
-		c.FirstRetry = time.Minute
-	}
 	if c.MaxDeliveries <= 0 {
 		c.MaxDeliveries = 20
-	}
-	if c.DefaultScope == "" {
-		c.DefaultScope = "default"
-	}
-	if c.Rules == nil {
-		c.Rules = trackers.Default()
 	}
 	if c.TempDir == "" {
 		c.TempDir = os.TempDir()
@@ -148,4 +137,29 @@ func (c *Config) fill() error {
 		c.Now = time.Now
 	}
 	return nil
+}
+
+// fill puts the defaults in.
+func (c *Settings) fill(baseURL string) {
+	if len(c.Classes) == 0 {
+		c.Classes = []consent.Class{consent.Marketing, consent.Transactional}
+	}
+	if c.DefaultScope == "" {
+		c.DefaultScope = "default"
+	}
+	if c.Rewrite.LinkPrefix == "" {
+		c.Rewrite.LinkPrefix = baseURL + "/u/"
+	}
+	if c.Rules == nil {
+		c.Rules = trackers.Default()
+	}
+	if c.RetryFor <= 0 {
+		c.RetryFor = 120 * time.Hour
+	}
+	if c.RetryForTransactional <= 0 {
+		c.RetryForTransactional = 4 * time.Hour
+	}
+	if c.FirstRetry <= 0 {
+		c.FirstRetry = time.Minute
+	}
 }

@@ -32,7 +32,6 @@ import (
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/relay/login"
-	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
 )
@@ -260,17 +259,16 @@ func (s *fixedStore) Close() error               { return nil }
 // testbed is a relay between a client and a sink.
 type testbed struct {
 	*Server
-	t      *testing.T
-	sink   *sink
-	store  *fixedStore
-	ring   *keyring.Ring
-	signer *sign.Signer
-	next   *smarthost.Client
-	spool  *spool.Spool
-	dir    string // of the spool
-	log    *lockedBuffer
-	stop   context.CancelFunc
-	done   chan error
+	t     *testing.T
+	sink  *sink
+	store *fixedStore
+	ring  *keyring.Ring
+	next  *smarthost.Client
+	spool *spool.Spool
+	dir   string // of the spool
+	log   *lockedBuffer
+	stop  context.CancelFunc
+	done  chan error
 }
 
 type lockedBuffer struct {
@@ -324,15 +322,17 @@ func prepare(t *testing.T, change func(*Config, *testbed)) *testbed {
 	t.Helper()
 	b := &testbed{t: t, store: &fixedStore{}, ring: keyring.Ephemeral(), log: &lockedBuffer{}}
 	cfg := Config{
-		Hostname:      "gate.example.org",
-		Listen:        []string{"127.0.0.1:0"},
-		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-		KnownScopes:   []consent.Scope{"news.example.org", "other"},
-		Policy:        consent.Policy{WhenUnreachable: consent.Defer},
-		BaseURL:       "https://mail.example.org",
-		TempDir:       t.TempDir(),
-		Log:           slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Now:           func() time.Time { return time.Date(2026, 11, 2, 10, 0, 0, 0, time.UTC) },
+		Hostname: "gate.example.org",
+		Listen:   []string{"127.0.0.1:0"},
+		BaseURL:  "https://mail.example.org",
+		TempDir:  t.TempDir(),
+		Log:      slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Now:      func() time.Time { return time.Date(2026, 11, 2, 10, 0, 0, 0, time.UTC) },
+		Settings: Settings{
+			AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+			KnownScopes:   []consent.Scope{"news.example.org", "other"},
+			Policy:        consent.Policy{WhenUnreachable: consent.Defer},
+		},
 	}
 	if change != nil {
 		change(&cfg, b)
@@ -344,7 +344,7 @@ func prepare(t *testing.T, change func(*Config, *testbed)) *testbed {
 		b.next = newNext(t, b.sink.addr)
 	}
 	var err error
-	if b.Server, err = New(cfg, b.store, token.New(b.ring), b.signer, b.next, b.spool); err != nil {
+	if b.Server, err = New(cfg, b.store, token.New(b.ring), b.next, b.spool); err != nil {
 		t.Fatal(err)
 	}
 	return b

@@ -18,15 +18,15 @@ const (
 )
 
 // retryFor is how long an attempt is followed by another.
-func (s *Server) retryFor(class consent.Class) time.Duration {
-	if class == consent.Transactional {
-		return s.cfg.RetryForTransactional
+func (m *message) retryFor() time.Duration {
+	if m.class == consent.Transactional {
+		return m.set.RetryForTransactional
 	}
-	return s.cfg.RetryFor
+	return m.set.RetryFor
 }
 
 // again says when the copy for r is tried next. r.Waited is up to date, and below retryFor.
-func (s *Server) again(r spool.Recipient, class consent.Class, o *outcome, now time.Time) spool.Recipient {
+func (m *message) again(r spool.Recipient, o *outcome, now time.Time) spool.Recipient {
 	if o.busy() {
 		r.Delay = spread(busyDelay)
 	} else {
@@ -35,10 +35,10 @@ func (s *Server) again(r spool.Recipient, class consent.Class, o *outcome, now t
 		if o.outage() {
 			limit = maxOutageDelay
 		}
-		r.Delay = backoff(s.cfg.FirstRetry, limit, r.Attempts)
+		r.Delay = backoff(m.set.FirstRetry, limit, r.Attempts)
 	}
 	// The last attempt comes at the very end, and not a delay before it.
-	if left := s.retryFor(class) - r.Waited; r.Delay > left {
+	if left := m.retryFor() - r.Waited; r.Delay > left {
 		r.Delay = left
 	}
 	r.Due = now.Add(r.Delay)

@@ -275,7 +275,7 @@ func TestWithoutCertificate(t *testing.T) {
 	} {
 		cfg := b.cfg
 		change(&cfg)
-		if s, err := New(cfg, b.store, b.links, nil, b.next, nil); err == nil {
+		if s, err := New(cfg, b.store, b.links, b.next, nil); err == nil {
 			s.closeListeners()
 			t.Errorf("%s: no error", name)
 		}

@@ -17,26 +17,24 @@ import (
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/relay/login"
-	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
 )
 
 // Server is the relay. It takes no mail before Run.
 type Server struct {
-	cfg    Config
-	store  consent.Store
-	links  *token.Sealer
-	signer *sign.Signer
-	next   *smarthost.Client
-	spool  *spool.Spool // nil in mode stateless
-	queue  *queue       // with it
-	log    journal
+	cfg   Config
+	store consent.Store
+	links *token.Sealer
+	next  *smarthost.Client
+	spool *spool.Spool // nil in mode stateless
+	queue *queue       // with it
+	log   journal
 
 	listeners  []*gate
 	pool       *pool
 	smtp, lmtp *dialect
-	desk       *login.Desk
+	live       atomic.Pointer[live]
 
 	drainTime  time.Duration
 	settleTime time.Duration
@@ -53,10 +51,30 @@ type Server struct {
 	underWay sync.WaitGroup // calls of Data, and what goes on behind them
 }
 
+// live is what Reload changes, as a whole.
+type live struct {
+	Settings
+	desk *login.Desk
+}
+
+// settings are those of now. What handles a message keeps to one.
+func (s *Server) settings() *Settings { return &s.live.Load().Settings }
+
+// Reload puts other settings in force, for messages that come from now on, and for what waits in the
+// spool. On an error nothing is changed.
+func (s *Server) Reload(set Settings) error {
+	set.fill(s.cfg.BaseURL)
+	desk, err := login.New(set.Logins)
+	if err != nil {
+		return err
+	}
+	s.live.Store(&live{set, desk})
+	return nil
+}
+
 // New checks cfg and binds its listeners, so that a port that is taken is an error here. Without
-// a signer copies are not signed; without a spool there is only mode stateless. Store, sealer, signer,
-// smarthost and spool stay the caller's to close.
-func New(cfg Config, store consent.Store, links *token.Sealer, signer *sign.Signer, next *smarthost.Client, waiting *spool.Spool) (*Server, error) {
+// a spool there is only mode stateless. Store, sealer, smarthost and spool stay the caller's to close.
+func New(cfg Config, store consent.Store, links *token.Sealer, next *smarthost.Client, waiting *spool.Spool) (*Server, error) {
 	if cfg.Mode == "" && waiting == nil {
 		cfg.Mode = Stateless
 	}
@@ -67,7 +85,7 @@ func New(cfg Config, store consent.Store, links *token.Sealer, signer *sign.Sign
 		return nil, fmt.Errorf("mode %s and a spool, or the lack of it, do not go together", cfg.Mode)
 	}
 	s := &Server{
-		cfg: cfg, store: store, links: links, signer: signer, next: next, spool: waiting,
+		cfg: cfg, store: store, links: links, next: next, spool: waiting,
 		log:        journal{cfg.Log, cfg.FullAddresses},
 		drainTime:  drainTime,
 		settleTime: settleTime,
@@ -86,8 +104,7 @@ func New(cfg Config, store consent.Store, links *token.Sealer, signer *sign.Sign
 		s.queue = newQueue(s, waiting)
 	}
 
-	var err error
-	if s.desk, err = login.New(cfg.Logins); err != nil {
+	if err := s.Reload(cfg.Settings); err != nil {
 		return nil, err
 	}
 	var secure *tls.Config

@@ -36,7 +36,7 @@ func TestNewRefuses(t *testing.T) {
 	} {
 		cfg := good
 		change(&cfg)
-		_, err := New(cfg, &fixedStore{}, token.New(keyring.Ephemeral()), nil, nil, nil)
+		_, err := New(cfg, &fixedStore{}, token.New(keyring.Ephemeral()), nil, nil)
 		if err == nil {
 			t.Errorf("%s: no error", name)
 		}
@@ -77,14 +77,17 @@ func TestUnixSocket(t *testing.T) {
 	}
 	for _, p := range []string{path, file} {
 		cfg.Listen = []string{"unix:" + p}
-		if _, err := New(cfg, &fixedStore{}, token.New(keyring.Ephemeral()), nil, nil, nil); !errors.Is(err, syscall.EADDRINUSE) {
+		if _, err := New(cfg, &fixedStore{}, token.New(keyring.Ephemeral()), nil, nil); !errors.Is(err, syscall.EADDRINUSE) {
 			t.Errorf("%s: %v", p, err)
 		}
 	}
 }
 
 func TestAllowNetworks(t *testing.T) {
-	s := &Server{cfg: Config{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}}}
+	s := &Server{}
+	if err := s.Reload(Settings{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}}); err != nil {
+		t.Fatal(err)
+	}
 	for addr, want := range map[string]bool{"192.0.2.7": true, "192.0.3.7": false, "::ffff:192.0.2.7": true, "2001:db8::1": true, "2001:db9::1": false, "::1": false} {
 		g := &gate{pool: &pool{}, dialect: &dialect{}}
 		c := g.connect(remote{net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), 1))})

@@ -110,7 +110,7 @@ func (s *session) allowed() bool {
 	if s.conn.local {
 		return true
 	}
-	for _, network := range s.server.cfg.AllowNetworks {
+	for _, network := range s.server.settings().AllowNetworks {
 		if network.Contains(s.conn.peer) {
 			return true
 		}

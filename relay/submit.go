@@ -93,7 +93,7 @@ func (s *Server) cutthrough(m *message, each bool) (outcomes []*outcome, kept bo
 		if say[i] == keep {
 			waiting := r.owed(now)
 			if o != nil {
-				waiting = s.again(waiting, m.class, o, now)
+				waiting = m.again(waiting, o, now)
 			}
 			owed, whose = append(owed, waiting), append(whose, i)
 		}
@@ -194,8 +194,8 @@ func (s *Server) spoolFirst(m *message, each bool) ([]*outcome, error) {
 	outcomes := make([]*outcome, len(m.env.rcpts))
 	suppress := 0
 	for i, r := range s.lookup(s.sending, m) {
-		outcomes[i] = &outcome{decision: consent.Decide(r, m.class, s.cfg.Policy)}
-		if outcomes[i].decision.Mail == consent.Suppress && !s.cfg.Discard {
+		outcomes[i] = &outcome{decision: consent.Decide(r, m.class, m.set.Policy)}
+		if outcomes[i].decision.Mail == consent.Suppress && !m.set.Discard {
 			outcomes[i].err = suppressed()
 			suppress++
 		}

@@ -62,6 +62,23 @@ func untilSignal(ctx context.Context) context.Context {
 	return ctx
 }
 
+// onHangup calls f at each SIGHUP, until stop is called. f is not called twice at the same time.
+func onHangup(f func()) (stop func()) {
+	hangups, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		defer close(done)
+		for range hangups {
+			f()
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+		<-done
+	}
+}
+
 // run parses the arguments, runs the verb and returns the exit status.
 func run(ctx context.Context, args []string, std streams) int {
 	var verbs commands

@@ -26,7 +26,7 @@ import (
 type serveCmd struct{ configFlag }
 
 func (serveCmd) Help() string {
-	return `Takes mail from senders, and serves the unsubscribe page, the API and the control socket, until SIGTERM or SIGINT. Then what is under way ends, within 30 s. A second signal ends it at once.
+	return `Takes mail from senders, and serves the unsubscribe page, the API and the control socket, until SIGTERM or SIGINT. Then what is under way ends, within 30 s. A second signal ends it at once. SIGHUP reads the configuration again; the log says which changes need a restart.
 
 Example:
 
@@ -38,6 +38,10 @@ const stopTime = 30 * time.Second
 
 func (s serveCmd) Run(ctx context.Context, std streams) (err error) {
 	cfg, err := s.load()
+	if err != nil {
+		return err
+	}
+	path, err := s.path()
 	if err != nil {
 		return err
 	}
@@ -55,7 +59,34 @@ func (s serveCmd) Run(ctx context.Context, std streams) (err error) {
 		return err
 	}
 	g.announce(ctx)
+	stop := onHangup(func() { g.reload(path) })
+	defer stop()
 	return g.run(ctx)
+}
+
+// reload reads the configuration again and puts in force what may change while the gateway runs.
+// Where it holds a mistake all stays as it is.
+func (g *gateway) reload(path string) {
+	fail := func(err error) {
+		g.log.Error("the configuration is not taken over; what was in force stays", "file", path, "err", err)
+	}
+	cfg, err := config.Load(path, os.LookupEnv)
+	if err != nil {
+		fail(err)
+		return
+	}
+	set, err := settings(cfg)
+	if err == nil {
+		err = g.relay.Reload(set)
+	}
+	if err != nil {
+		fail(err)
+		return
+	}
+	g.log.Info("the configuration was read again", "file", path)
+	if keys := config.NeedRestart(g.cfg, cfg); len(keys) > 0 {
+		g.log.Warn("some changes need a restart", "keys", keys)
+	}
 }
 
 // gateway is everything that serves, and what must be closed after it.
@@ -81,15 +112,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if err := g.openControl(); err != nil {
 		return err
 	}
-	signer, err := openSigner(cfg)
-	if err != nil {
-		return err
-	}
-	rewriting, err := rewriteOptions(cfg)
-	if err != nil {
-		return err
-	}
-	known, err := rules(cfg)
+	set, err := settings(cfg)
 	if err != nil {
 		return err
 	}
@@ -126,32 +149,19 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		ListenLMTP:      cfg.SMTP.ListenLMTP,
 		TLSCert:         cfg.SMTP.TLSCert,
 		TLSKey:          cfg.SMTP.TLSKey,
-		AllowNetworks:   cfg.SMTP.AllowNetworks,
 		ProxyFrom:       cfg.SMTP.ProxyProtocolFrom,
-		Logins:          logins(cfg),
 		MaxMessageBytes: cfg.SMTP.MaxMessageBytes,
 		MaxRecipients:   cfg.SMTP.MaxRecipients,
 		MaxConnections:  cfg.SMTP.MaxConnections,
 		IdleTimeout:     cfg.SMTP.IdleTimeout,
-		Classes:         cfg.SMTP.Classes,
-		DefaultScope:    cfg.Consent.DefaultScope,
-		KnownScopes:     knownScopes(cfg),
-		Policy:          policy(cfg),
-		Rewrite:         rewriting,
-		Observe:         cfg.Rewrite.Observe,
-		Rules:           known,
 		BaseURL:         cfg.Unsubscribe.BaseURL,
-		Discard:         cfg.Unsubscribe.Unsubscribed == "discard",
 		FullAddresses:   cfg.Log.Addresses == "full",
 		Log:             g.log,
 		Now:             time.Now,
-
-		Mode:                  relay.Mode(cfg.Delivery.Mode),
-		RetryFor:              cfg.Delivery.RetryFor,
-		RetryForTransactional: cfg.Delivery.RetryForTransactional,
-		FirstRetry:            cfg.Delivery.FirstRetry,
-		MaxDeliveries:         cfg.Smarthost.MaxConnections,
-	}, g.store, links, signer, next, waiting); err != nil {
+		Mode:            relay.Mode(cfg.Delivery.Mode),
+		MaxDeliveries:   cfg.Smarthost.MaxConnections,
+		Settings:        set,
+	}, g.store, links, next, waiting); err != nil {
 		return bindError(smtpKey(cfg, err), err)
 	}
 	control := http.NewServeMux()

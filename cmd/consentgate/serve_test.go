@@ -71,6 +71,8 @@ func (s sinkSession) Data(r io.Reader) error {
 type running struct {
 	smtp, page, admin string // host:port
 	smtps             string // "" unless listened on
+	config            string
+	reload            func()
 	log               *bytes.Buffer
 	stop              func() error
 }
@@ -117,13 +119,14 @@ listen = "127.0.0.1:0"
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &running{log: &bytes.Buffer{}}
+	r := &running{config: file, log: &bytes.Buffer{}}
 	g := &gateway{cfg: cfg, log: slog.New(slog.NewTextHandler(r.log, nil))}
 	if err := g.open(ring); err != nil {
 		g.close()
 		t.Fatal(err)
 	}
 	g.announce(t.Context())
+	r.reload = func() { g.reload(file) }
 	for _, a := range g.relay.Addrs() {
 		switch a.Protocol {
 		case "smtp":
@@ -190,6 +193,56 @@ func (r *running) get(t *testing.T, address string) (int, string) {
 }
 
 var oneClick = regexp.MustCompile(`(?m)^List-Unsubscribe: <https://mail\.example\.org(/gate/u/[A-Za-z0-9_-]+)>\r$`)
+
+// The configuration is read again: what may change does, the rest is named, and a file with a mistake
+// changes nothing.
+func TestReload(t *testing.T) {
+	smarthost := newSink(t)
+	g := start(t, smarthost.address, "file:DIR/consent.db", "")
+	edit := func(old, new string) {
+		t.Helper()
+		text, err := os.ReadFile(g.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), old) {
+			t.Fatalf("the configuration does not hold %q", old)
+		}
+		if err := os.WriteFile(g.config, []byte(strings.Replace(string(text), old, new, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pixel := func() bool {
+		t.Helper()
+		if err := g.send(t, "marketing"); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(<-smarthost.mails), "open.php")
+	}
+	if pixel() {
+		t.Error("tracked without consent")
+	}
+	edit("[rewrite]\n", "[rewrite]\nallow_hosts = [\"shop.us1.list-manage.com\"]\n")
+	edit("hostname = \"gate", "hostname = \"other")
+	g.reload()
+	if !pixel() {
+		t.Error("the new allow_hosts does not hold")
+	}
+	edit("[rewrite]\nallow_hosts", "[rewrite]\nallow_host")
+	g.reload()
+	if !pixel() {
+		t.Error("a file with a mistake changed something")
+	}
+	if err := g.stop(); err != nil {
+		t.Fatal(err)
+	}
+	log := g.log.String()
+	for _, want := range []string{"the configuration was read again", "some changes need a restart", "keys=[hostname]", "what was in force stays", "allow_host: unknown key"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log lacks %q:\n%s", want, log)
+		}
+	}
+}
 
 // A sender that logs in under TLS is bound by what its login may.
 func TestServeLogin(t *testing.T) {

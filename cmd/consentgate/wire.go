@@ -12,6 +12,7 @@ import (
 	"github.com/consentgate/consentgate/consent/boltstore"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/redisstore"
+	"github.com/consentgate/consentgate/relay"
 	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/smarthost"
@@ -48,6 +49,38 @@ func openSigner(cfg *config.Config) (*sign.Signer, error) {
 		return nil, usageError{err}
 	}
 	return signer, nil
+}
+
+// settings are what may change while the gateway runs.
+func settings(cfg *config.Config) (relay.Settings, error) {
+	signer, err := openSigner(cfg)
+	if err != nil {
+		return relay.Settings{}, err
+	}
+	rewriting, err := rewriteOptions(cfg)
+	if err != nil {
+		return relay.Settings{}, err
+	}
+	known, err := rules(cfg)
+	if err != nil {
+		return relay.Settings{}, err
+	}
+	return relay.Settings{
+		AllowNetworks:         cfg.SMTP.AllowNetworks,
+		Logins:                logins(cfg),
+		Classes:               cfg.SMTP.Classes,
+		DefaultScope:          cfg.Consent.DefaultScope,
+		KnownScopes:           knownScopes(cfg),
+		Policy:                policy(cfg),
+		Discard:               cfg.Unsubscribe.Unsubscribed == "discard",
+		Rewrite:               rewriting,
+		Rules:                 known,
+		Observe:               cfg.Rewrite.Observe,
+		Signer:                signer,
+		RetryFor:              cfg.Delivery.RetryFor,
+		RetryForTransactional: cfg.Delivery.RetryForTransactional,
+		FirstRetry:            cfg.Delivery.FirstRetry,
+	}, nil
 }
 
 func newSmarthost(cfg *config.Config) (*smarthost.Client, error) {

@@ -22,20 +22,20 @@ import (
 // The tags: toml is the key; needed is an example of the line that is missing; oneof lists the
 // values of an enumeration; min and max bound a number or a duration, both inclusive; later
 // marks a key that only takes its default, or what later names, until its feature is built; secret keeps the value
-// out of every message.
+// out of every message; reload marks what may change while the gateway runs.
 type Config struct {
 	Hostname string `toml:"hostname" needed:"hostname = \"gate.example.org\""` // EHLO name, in Received and Message-IDs
 	KeyFile  string `toml:"key_file" needed:"key_file = \"/var/lib/consentgate/key\", made by: consentgate keygen FILE"`
 
 	SMTP        SMTP        `toml:"smtp"`
-	Login       []Login     `toml:"login"`
+	Login       []Login     `toml:"login" reload:""`
 	Smarthost   Smarthost   `toml:"smarthost"`
 	Delivery    Delivery    `toml:"delivery"`
 	Consent     Consent     `toml:"consent"`
-	Rewrite     Rewrite     `toml:"rewrite"`
+	Rewrite     Rewrite     `toml:"rewrite" reload:""`
 	Unsubscribe Unsubscribe `toml:"unsubscribe"`
 	Tracking    Tracking    `toml:"tracking"`
-	DKIM        DKIM        `toml:"dkim"`
+	DKIM        DKIM        `toml:"dkim" reload:""`
 	Admin       Admin       `toml:"admin"`
 	Log         Log         `toml:"log"`
 }
@@ -47,11 +47,11 @@ type SMTP struct {
 	ListenLMTP        []string        `toml:"listen_lmtp"` // the same, for LMTP
 	TLSCert           string          `toml:"tls_cert"`    // PEM files; with them STARTTLS is offered
 	TLSKey            string          `toml:"tls_key"`
-	AllowNetworks     []netip.Prefix  `toml:"allow_networks"`      // may send without a password; a unix socket always may
-	ProxyProtocolFrom []netip.Prefix  `toml:"proxy_protocol_from"` // balancers, which have to send a PROXY header
+	AllowNetworks     []netip.Prefix  `toml:"allow_networks" reload:""` // may send without a password; a unix socket always may
+	ProxyProtocolFrom []netip.Prefix  `toml:"proxy_protocol_from"`      // balancers, which have to send a PROXY header
 	MaxMessageBytes   int64           `toml:"max_message_bytes" min:"1024" max:"1073741824"`
 	MaxRecipients     int             `toml:"max_recipients" min:"1" max:"100000"` // mode stateless takes one a transaction
-	Classes           []consent.Class `toml:"classes"`                             // which classes a sender may claim
+	Classes           []consent.Class `toml:"classes" reload:""`                   // which classes a sender may claim
 	MaxConnections    int             `toml:"max_connections" min:"1" max:"100000"`
 	IdleTimeout       time.Duration   `toml:"idle_timeout" min:"1s" max:"1h"`
 }
@@ -83,19 +83,19 @@ type Smarthost struct {
 type Delivery struct {
 	Mode                  string        `toml:"mode" oneof:"cutthrough spool stateless"`
 	SpoolDir              string        `toml:"spool_dir"` // the control socket stands beside it
-	RetryFor              time.Duration `toml:"retry_for" min:"1m" max:"720h"`
-	FirstRetry            time.Duration `toml:"first_retry" min:"1s" max:"4h"`
-	RetryForTransactional time.Duration `toml:"retry_for_transactional" min:"1m" max:"720h"`
+	RetryFor              time.Duration `toml:"retry_for" min:"1m" max:"720h" reload:""`
+	FirstRetry            time.Duration `toml:"first_retry" min:"1s" max:"4h" reload:""`
+	RetryForTransactional time.Duration `toml:"retry_for_transactional" min:"1m" max:"720h" reload:""`
 }
 
 // Consent says where the consents are kept and what counts where nothing is known.
 type Consent struct {
 	Store            string        `toml:"store" secret:""` // "file:/path", "redis://…", "rediss://…"
-	WhenUnset        WhenUnset     `toml:"when_unset"`
-	WhenUnreachable  string        `toml:"when_unreachable" oneof:"defer untracked"`
+	WhenUnset        WhenUnset     `toml:"when_unset" reload:""`
+	WhenUnreachable  string        `toml:"when_unreachable" oneof:"defer untracked" reload:""`
 	WaitReplicas     int           `toml:"wait_replicas" min:"0" max:"100" later:""`
 	Cache            time.Duration `toml:"cache" min:"0s" max:"1h" later:"0s"`
-	DefaultScope     consent.Scope `toml:"default_scope"`
+	DefaultScope     consent.Scope `toml:"default_scope" reload:""`
 	HistoryRetention time.Duration `toml:"history_retention" min:"24h" max:"876000h" later:""`
 }
 
@@ -125,10 +125,10 @@ type Unsubscribe struct {
 	TLSCert        string         `toml:"tls_cert" later:""`
 	TLSKey         string         `toml:"tls_key" later:""`
 	TrustedProxies []netip.Prefix `toml:"trusted_proxies" later:""`
-	Unsubscribed   string         `toml:"unsubscribed" oneof:"reject discard"`
+	Unsubscribed   string         `toml:"unsubscribed" oneof:"reject discard" reload:""`
 	MailTo         string         `toml:"mailto" later:""`
-	FooterHTML     string         `toml:"footer_html"` // template files that hold {{unsubscribe_url}} once
-	FooterText     string         `toml:"footer_text"`
+	FooterHTML     string         `toml:"footer_html" reload:""` // template files that hold {{unsubscribe_url}} once
+	FooterText     string         `toml:"footer_text" reload:""`
 	Chain          bool           `toml:"chain" later:"false"`
 	WebhookURL     string         `toml:"webhook_url" later:"" secret:""`
 	Company        string         `toml:"company"`
@@ -136,7 +136,7 @@ type Unsubscribe struct {
 	Colour         string         `toml:"colour" later:""`
 	NoticeFile     string         `toml:"notice_file" later:""`
 	ConfirmGrants  bool           `toml:"confirm_grants" later:"false"`
-	FooterPosition string         `toml:"footer_position" oneof:"auto bottom top"`
+	FooterPosition string         `toml:"footer_position" oneof:"auto bottom top" reload:""`
 }
 
 // Tracking is how copies with consent are tracked.

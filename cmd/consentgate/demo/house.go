@@ -89,15 +89,18 @@ func open(base string, now func() time.Time) (h *house, err error) {
 		return nil, err
 	}
 	gate, err := relay.New(relay.Config{
-		Hostname:      "gate.example.org",
-		Listen:        []string{"127.0.0.1:0"},
-		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-		BaseURL:       base,
-		Rewrite:       rewrite.Options{Footers: rewrite.DefaultFooters(company)},
-		TempDir:       dir,
-		Log:           log,
-		Now:           now,
-	}, h.store, h.links, signer, next, nil)
+		Hostname: "gate.example.org",
+		Listen:   []string{"127.0.0.1:0"},
+		BaseURL:  base,
+		TempDir:  dir,
+		Log:      log,
+		Now:      now,
+		Settings: relay.Settings{
+			AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+			Rewrite:       rewrite.Options{Footers: rewrite.DefaultFooters(company)},
+			Signer:        signer,
+		},
+	}, h.store, h.links, next, nil)
 	if err != nil {
 		return nil, err
 	}
