@@ -48,14 +48,13 @@ func (s *session) authenticate(name, password string) error {
 		s.server.log.Debug("logged in", "peer", s.conn.who(), "login", found.Name)
 		return nil
 	}
-	e := refuse(535, "5.7.8", "wrong name or password", err)
+	e := refuse(535, "5.7.8", "wrong name or password", nil)
 	if errors.Is(err, login.ErrBusy) {
 		e = refuse(454, "4.7.0", "too many failed logins, try again later", err)
 	} else {
 		s.server.stats.failedLogins.Add(1)
 	}
-	// Which name it was is not logged: people type their password there.
-	s.refused("AUTH", e)
+	s.server.log.loginFailed(s.conn, s.server.desk.Known(name), e)
 	if s.failures++; s.failures >= maxFailures {
 		s.conn.end()
 	}

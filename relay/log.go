@@ -91,6 +91,12 @@ func (j journal) refused(c *conn, command string, err error) {
 	j.Warn("command refused", "peer", c.who(), "command", command, "answer", j.text(err.Error()))
 }
 
+// loginFailed is the line about a login that was not accepted. name is "" where there is no such
+// login: people type their password there.
+func (j journal) loginFailed(c *conn, name string, err error) {
+	j.Warn("login failed", "peer", c.who(), "login", name, "answer", j.text(err.Error()))
+}
+
 func (j journal) panicked(id string, p any, stack []byte) {
 	j.Error("panic while handling a message", "id", id, "panic", j.text(fmt.Sprint(p)), "stack", string(stack))
 }

@@ -106,6 +106,14 @@ func New(logins []Login) (*Desk, error) {
 // Offered reports whether there is any login.
 func (d *Desk) Offered() bool { return len(d.logins) > 0 }
 
+// Known returns name if there is a login of that name, else "".
+func (d *Desk) Known(name string) string {
+	if d.byName[name] == nil {
+		return ""
+	}
+	return name
+}
+
 // Check returns the login of that name if the password is right, else ErrWrong or ErrBusy. It may
 // take many seconds; peer is who is slowed down, an IPv6 peer together with its /64.
 func (d *Desk) Check(ctx context.Context, peer netip.Addr, name, password string) (*Login, error) {
