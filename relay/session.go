@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/emersion/go-smtp"
@@ -97,9 +96,6 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
 		var err error
 		if env.from, err = mailbox(from, opts.UTF8); err != nil {
 			return nil, addressError(err, "5.1.7")
-		}
-		if domain := env.from[strings.LastIndexByte(env.from, '@')+1:]; who != nil && !who.MayReturnTo(domain) {
-			return nil, refuse(550, "5.7.1", "this login may not send from "+domain, nil)
 		}
 	}
 	return env, nil

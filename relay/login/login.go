@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
@@ -225,24 +224,6 @@ func (l *Login) MaySend(class consent.Class) bool { return fits(l.Classes, class
 
 // MayBeFrom reports whether l may use domain, in ASCII and lower case, in a From field.
 func (l *Login) MayBeFrom(domain string) bool { return fits(l.FromDomains, domain) }
-
-// MayReturnTo reports whether l may use domain, in any form, in an envelope: one of its From
-// domains or one below, since bounces often have a name of their own.
-func (l *Login) MayReturnTo(domain string) bool {
-	host, err := idna.Lookup.ToASCII(strings.ToLower(domain))
-	if err != nil {
-		return len(l.FromDomains) == 0
-	}
-	for {
-		if fits(l.FromDomains, host) {
-			return true
-		}
-		var below bool
-		if _, host, below = strings.Cut(host, "."); !below {
-			return false
-		}
-	}
-}
 
 func fits[T comparable](list []T, v T) bool {
 	for _, one := range list {

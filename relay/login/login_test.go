@@ -224,14 +224,10 @@ func TestMay(t *testing.T) {
 	}
 	shop, free := &d.logins[0].Login, &d.logins[1].Login
 	for what, got := range map[string]bool{
-		"scope":                     shop.MayClaim("orders") && !shop.MayClaim("other") && free.MayClaim("other"),
-		"class":                     shop.MaySend(consent.Marketing) && !shop.MaySend(consent.Transactional) && free.MaySend(consent.Transactional),
-		"From domain":               shop.MayBeFrom("shop.example") && shop.MayBeFrom("xn--bcher-kva.example") && free.MayBeFrom("any.example"),
-		"another From domain":       !shop.MayBeFrom("evil.example") && !shop.MayBeFrom("a.shop.example") && !shop.MayBeFrom("example"),
-		"envelope":                  shop.MayReturnTo("SHOP.example") && shop.MayReturnTo("bounces.shop.example") && shop.MayReturnTo("bücher.example") && free.MayReturnTo("any.example"),
-		"another envelope":          !shop.MayReturnTo("evilshop.example") && !shop.MayReturnTo("example") && !shop.MayReturnTo("shop.example.evil.example"),
-		"an envelope with no name":  !shop.MayReturnTo("") && !shop.MayReturnTo("[127.0.0.1]") && free.MayReturnTo("[127.0.0.1]"),
-		"a label that ends like it": !shop.MayReturnTo("x-shop.example"),
+		"scope":               shop.MayClaim("orders") && !shop.MayClaim("other") && free.MayClaim("other"),
+		"class":               shop.MaySend(consent.Marketing) && !shop.MaySend(consent.Transactional) && free.MaySend(consent.Transactional),
+		"From domain":         shop.MayBeFrom("shop.example") && shop.MayBeFrom("xn--bcher-kva.example") && free.MayBeFrom("any.example"),
+		"another From domain": !shop.MayBeFrom("evil.example") && !shop.MayBeFrom("a.shop.example") && !shop.MayBeFrom("example"),
 	} {
 		if !got {
 			t.Error(what)
