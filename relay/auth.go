@@ -54,7 +54,7 @@ func (s *session) authenticate(name, password string) error {
 	} else {
 		s.server.stats.failedLogins.Add(1)
 	}
-	s.server.log.loginFailed(s.conn, s.server.desk.Known(name), e)
+	s.server.log.loginFailed(s.conn, s.server.live.Load().desk.Known(name), e)
 	if s.failures++; s.failures >= maxFailures {
 		s.conn.end()
 	}
