@@ -203,14 +203,17 @@ func (s *Server) variant(m *message, r rcpt, owners []token.Claims, d consent.De
 func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Claims, o *outcome) {
 	v := s.variant(m, r, owners, o.decision)
 	copy, err := m.parts.Render(v)
+	var found []rewrite.Outcome
 	if err == nil {
+		found = copy.Outcomes()
 		o.actions = map[rewrite.Action]int{}
-		for _, done := range copy.Outcomes() {
+		for _, done := range found {
 			o.actions[done.Action]++
 		}
 	}
 	if m.set.Observe {
 		o.withheld = err
+		s.observed.note(found, err, s.cfg.Now())
 		v.Open, v.Click, v.Bare = true, true, true
 		copy, err = m.parts.Render(v)
 	}

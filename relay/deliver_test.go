@@ -310,6 +310,21 @@ func TestPanic(t *testing.T) {
 	}
 }
 
+// Where it is only observed, the log sums up what would have been done.
+func TestObserved(t *testing.T) {
+	b := start(t, func(c *Config, _ *testbed) { c.Observe = true })
+	c := b.hello()
+	for _, to := range []string{"joe@example.com", "both@example.com", "ann@example.com"} {
+		if got := c.send(to, newsletter); !strings.HasPrefix(got, "250") {
+			t.Fatal(got)
+		}
+	}
+	b.halt()
+	if want := `copies=3 would_change=2 would_refuse=0 "findings.open kept"=1 "findings.open removed"=2 rules.size=2`; !strings.Contains(b.log.String(), want) {
+		t.Errorf("the log lacks %s:\n%s", want, b.log)
+	}
+}
+
 // The ID of the answer is that of Received and of the log.
 func TestOneIDEverywhere(t *testing.T) {
 	b := start(t, nil)

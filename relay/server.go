@@ -41,6 +41,7 @@ type Server struct {
 	tempFile   func() (*os.File, error)
 	sequence   atomic.Uint32
 	stats      counters
+	observed   observation
 
 	// sending ends when what is under way is given up, at the end of the draining time.
 	sending context.Context
@@ -204,6 +205,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.queue != nil {
 		serving.Go(func() { s.queue.run(queueing, s.sending) })
 	}
+	serving.Go(func() { s.observed.run(s.sending, s.log.Logger) })
 	var err error
 	select {
 	case <-ctx.Done():
