@@ -45,7 +45,6 @@ func (s *Spool) write() {
 			s.commit(requests)
 			s.stuck = false
 		}
-		s.emptyTrash()
 		s.reclaim()
 	}
 	if s.head != nil {
@@ -86,7 +85,7 @@ func (s *Spool) commit(requests []*request) {
 	essential := !slices.ContainsFunc(requests, func(r *request) bool { return !r.essential })
 	err := s.append(collect(requests), essential)
 	if err == nil {
-		answer(requests, nil)
+		s.answer(requests, nil)
 		return
 	}
 	var again []*request
@@ -98,7 +97,7 @@ func (s *Spool) commit(requests []*request) {
 		}
 	}
 	if len(again) > 0 {
-		answer(again, s.append(collect(again), true))
+		s.answer(again, s.append(collect(again), true))
 	}
 }
 
@@ -110,7 +109,9 @@ func collect(requests []*request) []record {
 	return recs
 }
 
-func answer(requests []*request, err error) {
+// answer wakes those who wait. What they may do next must not meet what is still in the trash.
+func (s *Spool) answer(requests []*request, err error) {
+	s.emptyTrash()
 	for _, r := range requests {
 		r.done <- err
 	}
@@ -194,6 +195,9 @@ func (s *Spool) apply(r *record, p place) {
 		return
 	}
 
+	if e.msg == nil && len(e.copies) == 0 {
+		return // it was done before, and nothing is left that could come back
+	}
 	if r.kind != kindUpdate {
 		e.settle() // what stood there before says nothing any more
 	}

@@ -12,7 +12,7 @@ import (
 // was answered with nil, with or without the one call that was under way, and never half of it.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
-	seeds := 3
+	seeds := 2
 	if testing.Short() {
 		seeds = 1
 	}

@@ -32,7 +32,7 @@ func TestDamage(t *testing.T) {
 	must(t, s.Close())
 
 	for _, whole := range []*disk{unsealed, d} {
-		for round := range 150 {
+		for round := range 100 {
 			c := whole.copy()
 			name, seg := someSegment(rng, c)
 			from := rng.IntN(len(seg.now))

@@ -163,7 +163,8 @@ func (s *Spool) Add(messages ...New) error {
 
 // Update writes down what became of some of a message's recipients, and adds messages (reports to
 // its sender) in the same step. A message whose last recipient is done is gone. It is not refused
-// for a full disk, unless the reserve is used up too: then the error wraps ErrFull.
+// for a full disk, unless the reserve is used up too, or an added message has a big body: then the
+// error wraps ErrFull, and nothing was written down.
 func (s *Spool) Update(id string, changes []Change, add ...New) error {
 	e, err := s.find(id)
 	if err != nil {
@@ -234,7 +235,7 @@ func (s *Spool) All() []Message {
 // Stats says how full a spool is.
 type Stats struct {
 	Messages, Recipients int
-	Bytes                int64     // on disk, the room that is set apart included
+	Bytes                int64     // on disk: of the log, with the room set apart for it, and of big bodies
 	Oldest               time.Time // the earliest arrival; zero where there is no message
 }
 

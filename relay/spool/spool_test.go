@@ -267,3 +267,33 @@ func TestManyCallers(t *testing.T) {
 	}
 	must(t, s.Close())
 }
+
+// TestDoneTwice: calls for a message that another caller has finished meanwhile do no harm.
+func TestDoneTwice(t *testing.T) {
+	d := newDisk(t)
+	s := open(t, small(d))
+	var all sync.WaitGroup
+	for i := range 50 {
+		id := fmt.Sprint("m", i)
+		must(t, s.Add(newMessage(id, 1, text(rand.New(rand.NewPCG(1, 1)), 1000*(i%2)))))
+		for range 3 {
+			all.Go(func() {
+				if err := s.Remove(id); err != nil && !errors.Is(err, ErrNotFound) {
+					t.Error(err)
+				}
+				if err := s.Update(id, []Change{{Index: 0, Done: true}}); err != nil && !errors.Is(err, ErrNotFound) {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	must(t, s.Close())
+	for _, seg := range s.segments {
+		if seg.live != 0 && len(s.done) == 0 {
+			t.Errorf("%s has %d bytes that nobody needs", seg.name, seg.live)
+		}
+	}
+	s = open(t, small(d))
+	check(t, s, model{})
+}
