@@ -90,6 +90,7 @@ func TestVectors(t *testing.T) {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				t.Parallel()
 				b := c.newTab(t)
+				b.must(b.session, "Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 600, "deviceScaleFactor": 2, "mobile": false}, nil)
 				b.must(b.session, "Animation.setPlaybackRate", map[string]any{"playbackRate": 1}, nil) // what moves may fetch
 				b.must(b.session, "Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": "dark"}}}, nil)
 				for i := n; i < len(all); i += tabs {
