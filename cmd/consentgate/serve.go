@@ -138,7 +138,16 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if err := g.listen("unsubscribe", cfg.Unsubscribe.Listen, belowBase(cfg.Unsubscribe.BaseURL, public)); err != nil {
 		return err
 	}
-	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromAPI, Log: g.log, Now: time.Now})
+	var ready []func(context.Context) error
+	if waiting != nil {
+		ready = append(ready, func(context.Context) error {
+			if err := waiting.Ready(); err != nil {
+				return fmt.Errorf("spool: %w", err)
+			}
+			return nil
+		})
+	}
+	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromAPI, Log: g.log, Now: time.Now, Ready: ready})
 	if err := g.listen("admin", cfg.Admin.Listen, admin); err != nil {
 		return err
 	}

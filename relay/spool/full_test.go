@@ -169,3 +169,24 @@ func TestSyncFails(t *testing.T) {
 		must(t, s.Close())
 	}
 }
+
+func TestReady(t *testing.T) {
+	t.Parallel()
+	d := newDisk(t)
+	s := open(t, small(d))
+	must(t, s.Ready())
+	d.mu.Lock()
+	d.room = d.used()
+	d.mu.Unlock()
+	if err := s.Ready(); !errors.Is(err, ErrFull) {
+		t.Errorf("on a full disk: %v", err)
+	}
+	d.mu.Lock()
+	d.room = -1
+	d.mu.Unlock()
+	must(t, s.Ready())
+	must(t, s.Close())
+	if err := s.Ready(); !errors.Is(err, ErrClosed) {
+		t.Errorf("when closed: %v", err)
+	}
+}

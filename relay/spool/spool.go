@@ -29,6 +29,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -91,6 +92,8 @@ type Spool struct {
 	fs   files
 	log  *slog.Logger
 	lock io.Closer
+
+	probing sync.Mutex // one Ready at a time
 
 	mu       sync.Mutex
 	wake     *sync.Cond // something for the writer to do
@@ -256,6 +259,38 @@ func (s *Spool) Stats() Stats {
 		st.Bytes += size
 	}
 	return st
+}
+
+// probeSize is what has to find room for the spool to be ready, beside what it sets apart.
+const probeSize = 1 << 20
+
+// Ready finds out, by writing a file, whether messages could be taken now. The error wraps ErrFull where
+// there is no room, and names no path.
+func (s *Spool) Ready() error {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	s.probing.Lock()
+	defer s.probing.Unlock()
+	name := s.path("probe")
+	f, err := s.fs.Open(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err == nil {
+		if err = f.Allocate(probeSize); err == nil {
+			err = f.Sync()
+		}
+		err = errors.Join(err, f.Close(), s.fs.Remove(name))
+	}
+	switch {
+	case err == nil:
+		return nil
+	case isFull(err):
+		return ErrFull
+	}
+	s.log.Warn("the spool's folder cannot be written to", "error", err)
+	return errors.New("the spool's folder cannot be written to")
 }
 
 // Close ends the spool after what callers wait for is written. A second Close does nothing.
