@@ -1,12 +1,13 @@
 # Commands for people and for CI; each is bounded.
 GO ?= go
 FUZZTIME ?= 30s
+FAULTTIME ?= 4m30s
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 VULNDB ?= https://vuln.go.dev
 export CGO_ENABLED ?= 1
 
-.PHONY: build test browser static vuln need fuzz bench
+.PHONY: build test browser static vuln need fuzz faults bench
 
 build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
@@ -21,10 +22,10 @@ browser: need ## every copy of a corpus of real mail, and every way to phone hom
 # go run builds a tool of that version outside our go.mod, from the module proxy or its cache.
 static: ## gofmt, vet, staticcheck
 	@bad="$$(gofmt -l .)"; if [ -n "$$bad" ]; then echo "not gofmt-clean: $$bad"; exit 1; fi
-	$(GO) vet ./... ./testdata/e2e ./testdata/bench ./testdata/browser
+	$(GO) vet ./... ./testdata/e2e ./testdata/bench ./testdata/browser ./testdata/faults
 	@if out="$$($(GO) run $(STATICCHECK) -version 2>&1)"; then \
-		echo "$(GO) run $(STATICCHECK) ./... ./testdata/e2e ./testdata/bench ./testdata/browser"; \
-		$(GO) run $(STATICCHECK) ./... ./testdata/e2e ./testdata/bench ./testdata/browser; \
+		echo "$(GO) run $(STATICCHECK) ./... ./testdata/e2e ./testdata/bench ./testdata/browser ./testdata/faults"; \
+		$(GO) run $(STATICCHECK) ./... ./testdata/e2e ./testdata/bench ./testdata/browser ./testdata/faults; \
 	else echo "$$out" | tail -n 1; echo "SKIPPED: $(STATICCHECK) cannot be had here (see above), so nothing was checked with it; set GOPROXY to a module proxy that can be reached"; fi
 
 vuln: ## known holes in what we build on; asks VULNDB
@@ -43,6 +44,9 @@ fuzz: ## every fuzz target for FUZZTIME in turn
 	@for p in $$($(GO) list ./...); do \
 		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -parallel 2 $$p || exit 1; done; done
+
+faults: need ## the gateway killed, its smarthost misbehaving, its disk full; what was answered 250 is looked for. About FAULTTIME
+	$(GO) run ./testdata/faults -time $(FAULTTIME) -results testdata/faults/RESULTS.md
 
 bench: need ## Parse, Render, Lookup, Sign, and messages/s through serve; PEER=1: beside Postfix with opendkim
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime 1s -timeout 5m ./rewrite/... ./consent/... ./relay/... ./cmd/...

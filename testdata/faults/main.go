@@ -21,11 +21,12 @@ import (
 func main() {
 	duration := flag.Duration("time", 4*time.Minute, "how long load and faults last, over all rows; draining comes on top")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of what is random")
+	results := flag.String("results", "", "file to write the table to")
 	keep := flag.Bool("keep", false, "keep the folder with the gateway's log, also when all is well")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *duration, *seed, *keep); err != nil {
+	if err := run(ctx, *duration, *seed, *keep, *results); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
 		os.Exit(1)
 	}
@@ -47,7 +48,7 @@ var scenarios = []scenario{
 	{"spool, disk full now and then, SIGKILL", "spool", 4 * time.Second, true, 0.15},
 }
 
-func run(ctx context.Context, duration time.Duration, seed uint64, keep bool) error {
+func run(ctx context.Context, duration time.Duration, seed uint64, keep bool, results string) error {
 	dir, err := os.MkdirTemp("", "consentgate-faults-")
 	if err != nil {
 		return err
@@ -74,13 +75,13 @@ func run(ctx context.Context, duration time.Duration, seed uint64, keep bool) er
 		bad = bad || t.lost > 0 || t.tracked > 0 || t.mailed > 0
 		seed++
 	}
-	fmt.Println()
-	fmt.Print(table(rows))
-	restarts := 0
-	for _, t := range rows {
-		restarts += t.restarts
+	text := report(rows)
+	fmt.Print("\n", text)
+	if results != "" {
+		if err := os.WriteFile(results, []byte(text), 0o644); err != nil {
+			return err
+		}
 	}
-	fmt.Printf("\n%d restarts in all\n", restarts)
 	if bad {
 		return fmt.Errorf("mail was lost, or went where it must not; the folder stays: %s", dir)
 	}

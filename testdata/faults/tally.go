@@ -185,8 +185,13 @@ func count(l *load, k *sink) *tally {
 	return t
 }
 
-func table(rows []*tally) string {
+func report(rows []*tally) string {
 	var b strings.Builder
+	restarts := 0
+	for _, t := range rows {
+		restarts += t.restarts
+	}
+	fmt.Fprintf(&b, "# Faults\n\nWritten by `make faults` on %s: %d restarts by SIGKILL in all. The sender has 8 connections and 1 to 6\nrecipients a message. \"Doubled\" are copies that arrived more than once, \"refused\" messages answered 4yz or\n5yz, \"unsure\" those whose connection broke before the answer; their sender still has both.\n\n", time.Now().UTC().Format("2006-01-02"), restarts)
 	b.WriteString("| what is wrong | s | restarts | messages answered 250 | copies owed | delivered | reported | lost | doubled | tracked without consent | mailed though unsubscribed | refused | unsure |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, t := range rows {
