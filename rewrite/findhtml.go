@@ -11,8 +11,9 @@ import (
 type htmlFinder struct {
 	m     *Message
 	t     *text
-	src   string // t.plain
-	base  string // of <base href>, "" without
+	src   string   // t.plain
+	base  string   // of <base href>, "" without
+	bases []string // of all of them
 	lang  string
 	stack []element
 	depth int // of scans inside of scans
@@ -21,9 +22,10 @@ type htmlFinder struct {
 	passed   int             // how many of them are behind us
 	revealed map[string]bool // classes and ids that a style sheet shows again
 
-	look     look // of the tag at hand; its size once measured
-	measured bool
-	several  []string // of addresses
+	look        look // of the tag at hand; its size once measured
+	measured    bool
+	several     []string // of addresses
+	beforeStyle int      // how many findings there were before the style element at hand
 
 	pixels map[string]bool // addresses found to be pixels by their looks
 	shown  []shownAddress
@@ -36,6 +38,7 @@ type htmlFinder struct {
 type element struct {
 	name   string
 	hidden bool
+	from   int // where its content begins
 }
 
 // footerSpot is a place for the footer, with what must be closed before it.
@@ -93,6 +96,9 @@ func (f *htmlFinder) scan(from, to int) {
 	}
 	if f.depth == 0 && f.textEnd == nil {
 		f.textEnd = f.spot(to)
+	}
+	if len(f.stack) > 0 && f.parent() == "style" {
+		f.foreignStyle(f.stack[len(f.stack)-1].from, to, f.beforeStyle)
 	}
 }
 
@@ -192,7 +198,10 @@ func (f *htmlFinder) startTag(tok *htmltoken.Token) {
 	name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd])
 	f.close(name)
 	style, _ := f.attr(tok, "style")
-	e := element{name: name, hidden: f.hidden()}
+	if name == "style" {
+		f.beforeStyle = len(f.m.findings)
+	}
+	e := element{name: name, hidden: f.hidden(), from: tok.End}
 	if !e.hidden {
 		_, hiddenAttr := tok.Attr(f.t.plain, "hidden")
 		e.hidden = (hiddenAttr || hides(style)) && !f.shownAgain(tok) || name == "template"
@@ -264,6 +273,9 @@ func (f *htmlFinder) endTag(tok *htmltoken.Token) {
 	}
 	for i := len(f.stack) - 1; i >= 0; i-- {
 		if f.stack[i].name == name {
+			if name == "style" {
+				f.foreignStyle(f.stack[i].from, tok.Start, f.beforeStyle)
+			}
 			f.stack = f.stack[:i]
 			return
 		}
@@ -295,7 +307,7 @@ func (f *htmlFinder) comment(tok *htmltoken.Token) {
 func (f *htmlFinder) instruction(tok *htmltoken.Token) {
 	eachAddress(f.t.plain[tok.Start:tok.End], func(from, to int) {
 		finding, ok := f.judge(nil, attrAddress(f.src[tok.Start+from:tok.Start+to]), unseen)
-		if ok && (finding.Rule != ruleRemote || tok.Kind != htmltoken.Doctype) {
+		if ok && (finding.Rule != ruleRemote || tok.Kind != htmltoken.Doctype || !strings.Contains(finding.URL, "://www.w3.org/")) {
 			finding.Vector = "instruction"
 			f.m.add(f.t, finding, edit{start: tok.Start, end: tok.End, when: withoutOpen, action: Removed})
 		}
@@ -305,6 +317,8 @@ func (f *htmlFinder) instruction(tok *htmltoken.Token) {
 // inside walks markup inside of a token; the elements that it leaves open are its own.
 func (f *htmlFinder) inside(from, to int) {
 	if f.depth > 4 {
+		f.m.add(f.t, Finding{Kind: OpenTracker, Vector: "document", Part: f.t.part.number, Rule: "document", Why: tooDeep},
+			edit{start: from, end: to, when: withoutBoth, action: Removed})
 		return
 	}
 	saved := append([]element(nil), f.stack...)

@@ -146,7 +146,41 @@ var vectors = []struct{ name, html string }{
 	{"address without slashes", `<img src="https:U">`},
 	{"address with three slashes", `<img src="///U">`},
 	{"control characters before the address", "<img src='\x0e\x1f T'>"},
+	{"img srcset, no space behind the comma", `<img src="cid:a" srcset="cid:a 1x,T 2x">`},
+	{"img srcset, brackets in what describes", `<img srcset="cid:a foo(1,2) 1x,T">`},
+	{"img srcset over lines", "<img srcset=\"cid:a\n1x,\nT\t2x\">"},
+	{"applet with archives", `<applet archive="a.jar,T"></applet>`},
+	{"meta refresh, white space alone", `<meta http-equiv=refresh content="0 url=T">`},
+	{"meta refresh without url=", `<meta http-equiv=refresh content="0;T">`},
+	{"meta refresh without a time", `<meta http-equiv=refresh content="; URL = 'T' x">`},
+	{"meta with addresses in text", `<meta name="msapplication-task" content="name=x;action-uri=T;icon-uri=T">`},
+	{"meta with a policy", `<meta http-equiv="Content-Security-Policy" content="img-src 'none'; report-uri T">`},
+	{"variable with a string", `<style>p{--x:"T";background:image-set(var(--x) 1x)}</style>`},
+	{"style attribute, variable with a string", `<div style='--x:"T"'><p style="background:image-set(var(--x) 1x)">x</p></div>`},
+	{"style attribute, old filter without quotes", `<p style="filter:progid:DXImageTransform.Microsoft.AlphaImageLoader(src=T,sizingMethod=scale)">x</p>`},
+	{"SVG style, a comment in the name", `<svg><style>rect{fill:u<!-- -->rl(T)}</style><rect/></svg>`},
+	{"SVG style, CDATA in the name", `<svg><style>rect{fill:u<![CDATA[rl(T)]]>}</style><rect/></svg>`},
+	{"SVG style, a tag in the name", `<svg><style>rect{fill:u<a></a>rl(T)}</style><rect/></svg>`},
+	{"SVG style not closed, a comment in the name", `<svg><style>rect{fill:u<!-- -->rl(T)}`},
+	{"XHTML style with references", `<style>p{background:&#117;rl(T)}</style>`},
+	{"SVG image, another prefix for xlink", `<svg xmlns:x="http://www.w3.org/1999/xlink"><image x:href="T"/></svg>`},
+	{"picture in an address", `<img src="data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'><image href='T'/></svg>">`},
+	{"picture in an address, in CSS", `<p style="background:url(data:image/svg+xml,%3Csvg%3E%3Cimage href='T'/%3E%3C/svg%3E)">x</p>`},
+	{"VML, another way to a picture", `<!--[if mso]><v:imagedata src="cid:a" o:althref="T"/><![endif]-->`},
+	{"documents in documents", nestedSrcdoc("T", 7)},
+	{"quotes around the address", `<img src="'T'">`},
+	{"backquotes around the address", "<img src=`T`>"},
+	{"no-break space before the address", "<img src=\"\u00a0T\">"},
 	{"NUL in the tag", "<img\x00 src=\"x\"><img \x00src=x src=\"T\">"},
+}
+
+// nestedSrcdoc puts a picture into so many frames.
+func nestedSrcdoc(addr string, depth int) string {
+	html := `<img src="` + addr + `">`
+	for range depth {
+		html = `<iframe srcdoc="` + strings.NewReplacer("&", "&amp;", `"`, "&quot;").Replace(html) + `"></iframe>`
+	}
+	return html
 }
 
 // TestVectors: without open consent the address is nowhere left, neither a known tracker's
@@ -225,7 +259,8 @@ func TestLegitimatePicturesStay(t *testing.T) {
 	for _, v := range vectors {
 		switch v.name {
 		case "link prefetch", "link preconnect", "link dns-prefetch", "meta refresh", "meta refresh quoted", "@media print", "forward", "relative with base", "relative with base, what net/url does not take",
-			"iframe with a document", "embed with a picture", "link with a style sheet", "@import of a style sheet in an address", "shadow root":
+			"iframe with a document", "documents in documents", "meta refresh, white space alone", "meta refresh without url=", "meta refresh without a time",
+			"embed with a picture", "link with a style sheet", "@import of a style sheet in an address", "shadow root":
 			continue // these go whatever the address
 		}
 		html := unescapeCapitals(strings.NewReplacer("T", "https://pictures.example.org/a.png", "E", "https://x.example.org/", "R", "//pictures.example.org/b.png", "B", `//x.example.org\`, "U", "pictures.example.org/c.png", "O", "//pictures.example.org/a/../b.png").Replace(escapeCapitals(v.html)))
