@@ -9,6 +9,7 @@ import (
 type cssAddress struct {
 	start, end int    // of the url(…) token, or of the string with its quotes
 	addr       string // escapes resolved
+	tiny       bool   // the block that it is in is of the size of a pixel
 	quote      byte   // of a string, 0 for url(…)
 	bare       bool   // it has neither
 	why        string // "@import", "url()", …
@@ -35,9 +36,20 @@ func cssAddresses(css string) []cssAddress {
 		return nil
 	}
 	var out []cssAddress
-	var brackets []byte // open ( and [
-	var tells []string  // of the open blocks; the first of them that says anything holds inside
-	lastStop := 0       // behind the last ; { or }
+	var brackets []byte  // open ( and [
+	var tells []string   // of the open blocks; the first of them that says anything holds inside
+	lastStop := 0        // behind the last ; { or }
+	block, first := 0, 0 // where the innermost block begins, and the first address in it
+	endBlock := func(end int) {
+		if first < len(out) && block > 0 {
+			l := look{width: unknownSide, height: unknownSide}
+			l.apply(css[block:end])
+			for ; first < len(out); first++ {
+				out[first].tiny = l.width >= 0 && l.height >= 0 && l.tiny()
+			}
+		}
+		first = len(out)
+	}
 	importing, custom := false, false
 	in := func(kind byte) bool { return len(brackets) > 0 && brackets[len(brackets)-1] == kind }
 	add := func(a cssAddress) {
@@ -122,8 +134,9 @@ func cssAddresses(css string) []cssAddress {
 			}
 			brackets, importing, custom = brackets[:0], false, false
 			i++
-			lastStop = i
+			lastStop, block, first = i, i, len(out)
 		case c == '}':
+			endBlock(i)
 			if len(tells) > 0 {
 				tells = tells[:len(tells)-1]
 			}
@@ -138,6 +151,7 @@ func cssAddresses(css string) []cssAddress {
 			i++
 		}
 	}
+	endBlock(len(css))
 	return out
 }
 

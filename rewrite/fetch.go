@@ -51,6 +51,12 @@ var clicked = map[string]bool{"a": true, "area": true}
 // pictures names the elements that a reader sees as a picture, whose size tells a pixel.
 var pictures = map[string]bool{"img": true, "image": true, "v:image": true, "amp-img": true, "bgsound": true, "iframe": true, "embed": true}
 
+// sized names further elements whose size, or that of what they stand in, tells a pixel.
+var sized = map[string]bool{"video": true, "audio": true, "object": true, "input": true, "source": true, "v:fill": true, "v:imagedata": true, "v:stroke": true}
+
+// holders names the elements whose size is that of the picture inside.
+var holders = map[string]bool{"svg": true, "object": true, "video": true}
+
 // frames names the elements that show a document of their own, which may stand in a data: address.
 var frames = map[string]bool{"iframe": true, "frame": true, "object": true, "embed": true, "portal": true, "fencedframe": true}
 
@@ -81,10 +87,56 @@ const (
 	background                   // they are those of what the picture stands behind
 )
 
-// described reports whether the tag says in words what its picture shows.
+// altState says whether the tag at hand says in words what its picture shows, once that was asked.
+type altState uint8
+
+const (
+	unknownAlt altState = iota
+	withAlt
+	withoutAlt
+)
+
 func (f *htmlFinder) described(tok *htmltoken.Token) bool {
-	alt, _ := f.attr(tok, "alt")
-	return strings.TrimSpace(alt) != ""
+	if f.alt == unknownAlt {
+		f.alt = withoutAlt
+		if alt, _ := f.attr(tok, "alt"); strings.TrimSpace(alt) != "" {
+			f.alt = withAlt
+		}
+	}
+	return f.alt == withAlt
+}
+
+// silent reports whether the tag plays a sound that nobody sees.
+func (f *htmlFinder) silent(tok *htmltoken.Token) bool {
+	if tok.Is(f.t.plain, "audio") {
+		_, controls := tok.Attr(f.t.plain, "controls")
+		return !controls
+	}
+	return tok.Is(f.t.plain, "bgsound")
+}
+
+// style is what the tag's own style says, behind what the style elements say of its classes and id.
+func (f *htmlFinder) style(tok *htmltoken.Token) string {
+	style, _ := f.attr(tok, "style")
+	if len(f.sheet.styles) == 0 {
+		return style
+	}
+	class, _ := f.attr(tok, "class")
+	id, _ := f.attr(tok, "id")
+	if far := f.sheet.style(class, id); far != "" {
+		return far + style
+	}
+	return style
+}
+
+// shownAgain reports whether a style element shows what the tag's own style hides.
+func (f *htmlFinder) shownAgain(tok *htmltoken.Token) bool {
+	if len(f.sheet.revealed) == 0 {
+		return false
+	}
+	class, _ := f.attr(tok, "class")
+	id, _ := f.attr(tok, "id")
+	return f.sheet.shownAgain(class, id)
 }
 
 // looks measures the tag at hand, once.
@@ -92,8 +144,7 @@ func (f *htmlFinder) looks(tok *htmltoken.Token, as appearance) look {
 	if !f.measured {
 		f.measured = true
 		hidden := f.look.hidden
-		style, _ := f.attr(tok, "style")
-		f.look = f.measure(tok, style)
+		f.look = f.measure(tok, f.style(tok))
 		f.look.hidden = hidden
 	}
 	l := f.look
@@ -137,7 +188,7 @@ func (f *htmlFinder) judgeFrom(tok *htmltoken.Token, addr, base string, as appea
 		case l.tiny():
 			finding.Rule, finding.Why = "size", "a picture too small to be seen"
 			return finding, true
-		case l.hidden:
+		case l.hidden || f.silent(tok):
 			finding.Rule, finding.Why = "hidden", "a picture that is hidden"
 			return finding, true
 		case as == picture && !l.stated && f.m.rules.OpenLike(addr) && !f.described(tok):
@@ -199,8 +250,11 @@ func (f *htmlFinder) fetches(tok *htmltoken.Token, name string) {
 // fetched notes what an attribute's address fetches. gone says that the whole tag goes for it.
 func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr string, whole edit) (gone bool) {
 	as := unseen
-	if pictures[name] {
+	switch {
+	case pictures[name] || sized[name]:
 		as = picture
+	case attr == "background":
+		as = background
 	}
 	for _, addr := range f.addresses(a, attr) {
 		if frames[name] && isDocument(addr) || name == "link" && f.importsRemote(addr) {
@@ -268,6 +322,16 @@ func (f *htmlFinder) settlePixels() {
 		if f.pixels[s.URL] {
 			f.m.add(f.t, s.Finding, s.edit)
 		}
+	}
+}
+
+// settleSources takes out the sources of a picture element whose img is a pixel.
+func (f *htmlFinder) settleSources(tok *htmltoken.Token) {
+	if l := f.looks(tok, picture); f.pictureFrom < len(f.shown) && (l.tiny() || l.hidden) {
+		for _, s := range f.shown[f.pictureFrom:] {
+			f.m.add(f.t, s.Finding, s.edit)
+		}
+		f.shown = f.shown[:f.pictureFrom]
 	}
 }
 

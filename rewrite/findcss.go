@@ -162,11 +162,14 @@ func (f *htmlFinder) cssFindings(tok *htmltoken.Token, css, vector string, as ap
 		finding, ok := f.judge(tok, a.addr, as)
 		if !ok {
 			addr := remote(cleanAddress(a.addr), f.base)
-			if a.tells == "" || addr == "" || f.m.rules.Allowed(addr) {
+			if a.tells == "" && !a.tiny || addr == "" || f.m.rules.Allowed(addr) {
 				f.m.ordinary(OpenTracker, vector+" "+a.why, f.t.part, addr)
 				return
 			}
 			finding = Finding{Kind: OpenTracker, Part: f.t.part.number, URL: addr, Rule: a.tells, Why: "fetched only when the mail is printed or forwarded"}
+			if a.tells == "" {
+				finding.Rule, finding.Why = "size", "a picture behind what is too small to be seen"
+			}
 		}
 		finding.Vector = vector + " " + a.why
 		found = append(found, cssFinding{finding, a})

@@ -18,11 +18,13 @@ type htmlFinder struct {
 	stack []element
 	depth int // of scans inside of scans
 
-	marks    []mark          // placeholders and own links in this part, in order
-	passed   int             // how many of them are behind us
-	revealed map[string]bool // classes and ids that a style sheet shows again
+	marks  []mark // placeholders and own links in this part, in order
+	passed int    // how many of them are behind us
+	sheet  sheet  // what style elements say of classes and ids
 
 	look        look // of the tag at hand; its size once measured
+	alt         altState
+	pictureFrom int // where in shown the picture element at hand begins
 	measured    bool
 	several     []string // of addresses
 	beforeStyle int      // how many findings there were before the style element at hand
@@ -197,7 +199,7 @@ func (f *htmlFinder) footerSpot(p Position) footerSpot {
 func (f *htmlFinder) startTag(tok *htmltoken.Token) {
 	name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd])
 	f.close(name)
-	style, _ := f.attr(tok, "style")
+	style := f.style(tok)
 	if name == "style" {
 		f.beforeStyle = len(f.m.findings)
 	}
@@ -206,7 +208,19 @@ func (f *htmlFinder) startTag(tok *htmltoken.Token) {
 		_, hiddenAttr := tok.Attr(f.t.plain, "hidden")
 		e.hidden = (hiddenAttr || hides(style)) && !f.shownAgain(tok) || name == "template"
 	}
-	f.look, f.measured = look{hidden: e.hidden}, false
+	f.look, f.measured, f.alt = look{hidden: e.hidden}, false, unknownAlt
+	if holders[name] || strings.HasPrefix(name, "v:") {
+		l := f.looks(tok, picture)
+		e.hidden = e.hidden || l.tiny()
+	}
+	switch name {
+	case "picture":
+		f.pictureFrom = len(f.shown)
+	case "img":
+		if f.parent() == "picture" {
+			f.settleSources(tok)
+		}
+	}
 
 	switch name {
 	case "html":
@@ -453,21 +467,4 @@ func (f *htmlFinder) text(tok *htmltoken.Token) {
 
 func isWebAddress(s string) bool {
 	return len(s) > 8 && (strings.EqualFold(s[:7], "http://") || strings.EqualFold(s[:8], "https://"))
-}
-
-// shownAgain reports whether a style sheet shows what the tag's own style hides, as responsive
-// mail does for telephones.
-func (f *htmlFinder) shownAgain(tok *htmltoken.Token) bool {
-	if len(f.revealed) == 0 {
-		return false
-	}
-	for _, name := range []string{"class", "id"} {
-		v, _ := f.attr(tok, name)
-		for _, c := range strings.Fields(v) {
-			if f.revealed[c] {
-				return true
-			}
-		}
-	}
-	return false
 }

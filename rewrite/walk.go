@@ -120,7 +120,7 @@ func (m *Message) find(t *text, frozen bool) {
 	if t.form == htmlForm {
 		f := newHTMLFinder(m, t)
 		f.marks, f.base = marks, t.part.base()
-		f.revealed = revealedNames(t.plain)
+		f.sheet = readSheets(t.plain)
 		f.scan(0, len(t.plain))
 		f.settlePixels()
 		if m.lang == "" {
@@ -183,33 +183,4 @@ func (p *part) base() string {
 		}
 	}
 	return ""
-}
-
-// revealedNames lists the classes and ids that a style sheet makes visible, whatever the style
-// attribute says.
-func revealedNames(src []byte) map[string]bool {
-	var out map[string]bool
-	for _, css := range styleSheets(src) {
-		for _, rule := range strings.Split(css, "}") {
-			open := strings.LastIndexByte(rule, '{')
-			if open < 0 {
-				continue
-			}
-			body := strings.ReplaceAll(rule[open+1:], " ", "")
-			if !strings.Contains(body, "display:") || strings.Contains(body, "display:none") {
-				continue
-			}
-			selectors := rule[:open]
-			if i := strings.LastIndexByte(selectors, '{'); i >= 0 {
-				selectors = selectors[i+1:]
-			}
-			for _, name := range strings.FieldsFunc(selectors, func(r rune) bool { return strings.ContainsRune(" \t\r\n,>+~:.#[]=\"'*^$|()", r) }) {
-				if out == nil {
-					out = map[string]bool{}
-				}
-				out[name] = true
-			}
-		}
-	}
-	return out
 }
