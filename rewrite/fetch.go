@@ -376,7 +376,7 @@ func (f *htmlFinder) srcdoc(a *htmltoken.Attr) {
 // within walks a document of its own that stands somewhere in this one.
 func (f *htmlFinder) within(html string) *htmlFinder {
 	g := newHTMLFinder(&Message{rules: f.m.rules, opts: f.m.opts}, &text{part: f.t.part, plain: []byte(html)})
-	g.base, g.depth = f.base, f.depth+1
+	g.base, g.bases, g.depth = f.base, f.bases, f.depth+1
 	g.scan(0, len(html))
 	return g
 }
@@ -384,7 +384,7 @@ func (f *htmlFinder) within(html string) *htmlFinder {
 // inner looks into HTML that stands in an attribute or a property, which goes as a whole where
 // anything in it must go; cut makes that edit.
 func (f *htmlFinder) inner(html, vector string, cut func(variants) edit) {
-	if f.depth > 4 {
+	if f.depth > maxInside {
 		f.m.add(f.t, Finding{Kind: OpenTracker, Vector: vector, Part: f.t.part.number, Rule: "document", Why: tooDeep}, cut(withoutBoth))
 		return
 	}

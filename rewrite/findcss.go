@@ -86,7 +86,7 @@ func (f *htmlFinder) dataFetches(addr string) bool {
 	if !strings.Contains(typ, "xml") && !strings.Contains(typ, "html") {
 		return false
 	}
-	if f.depth > 4 {
+	if f.depth > maxInside {
 		return true
 	}
 	for _, found := range f.within(body).m.findings {

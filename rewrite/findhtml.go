@@ -9,14 +9,16 @@ import (
 
 // htmlFinder walks the markup of one part and notes every edit that a copy may need.
 type htmlFinder struct {
-	m     *Message
-	t     *text
-	src   string   // t.plain
-	base  string   // of <base href>, "" without
-	bases []string // of all of them
-	lang  string
-	stack []element
-	depth int // of scans inside of scans
+	m          *Message
+	t          *text
+	src        string   // t.plain
+	base       string   // of <base href>, "" without
+	bases      []string // of all of them
+	lang       string
+	stack      []element
+	depth      int                                 // of scans inside of scans
+	tokenizers [maxInside + 2]*htmltoken.Tokenizer // by depth
+	xml        bool                                // an XML reader reads it, too
 
 	marks  []mark // placeholders and own links in this part, in order
 	passed int    // how many of them are behind us
@@ -51,6 +53,9 @@ type footerSpot struct {
 
 const maxStack = 512
 
+// maxInside is how many documents, comments or the like within one another are looked into.
+const maxInside = 4
+
 var voids = map[string]bool{
 	"area": true, "base": true, "basefont": true, "bgsound": true, "br": true, "col": true, "embed": true, "frame": true, "hr": true, "img": true,
 	"image": true, "input": true, "keygen": true, "link": true, "meta": true, "param": true, "source": true, "track": true, "wbr": true,
@@ -59,7 +64,13 @@ var voids = map[string]bool{
 // scan walks plain[from:to].
 func (f *htmlFinder) scan(from, to int) {
 	src := f.t.plain[from:to]
-	z := htmltoken.New(src)
+	z := f.tokenizers[f.depth]
+	if z == nil {
+		z = htmltoken.New(src)
+		f.tokenizers[f.depth] = z
+	} else {
+		z.Reset(src)
+	}
 	var tok htmltoken.Token
 	tagStart := from
 	for z.Next(&tok) {
@@ -120,6 +131,43 @@ func shift(t *htmltoken.Token, by int) {
 
 func newHTMLFinder(m *Message, t *text) *htmlFinder {
 	return &htmlFinder{m: m, t: t, src: string(t.plain)}
+}
+
+// begin reads what must be known before the first tag.
+func (f *htmlFinder) begin() {
+	f.sheet = readSheets(f.t.plain)
+	f.xml = strings.Contains(f.t.part.typ.value, "xml") || strings.Contains(f.t.part.typ.value, "svg")
+	f.findBases()
+}
+
+// findBases lists what the text says that relative addresses are relative to. For browsers the first base
+// element holds, for what comes before it too once it is loaded later; for others it may be any.
+func (f *htmlFinder) findBases() {
+	src := f.t.plain
+	if f.base != "" {
+		f.bases = append(f.bases, f.base)
+	}
+	var tok htmltoken.Token
+	note := func(name string) {
+		if a, ok := tok.Attr(src, name); ok {
+			if addr := remote(attrAddress(f.src[a.ValueStart:a.ValueEnd]), ""); addr != "" && len(f.bases) < 8 {
+				f.bases = append(f.bases, addr)
+			}
+		}
+	}
+	if indexFold(src, "<base") >= 0 || bytes.Contains(src, []byte("xml:base")) {
+		for z := htmltoken.New(src); z.Next(&tok); {
+			if tok.Kind == htmltoken.StartTag {
+				if tok.Is(src, "base") {
+					note("href")
+				}
+				note("xml:base")
+			}
+		}
+	}
+	if len(f.bases) > 0 {
+		f.base = f.bases[0]
+	}
 }
 
 // attr returns an attribute's decoded value; the first of two equal ones wins.
@@ -197,7 +245,7 @@ func (f *htmlFinder) footerSpot(p Position) footerSpot {
 }
 
 func (f *htmlFinder) startTag(tok *htmltoken.Token) {
-	name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd])
+	name := f.name(tok)
 	f.close(name)
 	style := f.style(tok)
 	if name == "style" {
@@ -234,6 +282,7 @@ func (f *htmlFinder) startTag(tok *htmltoken.Token) {
 	}
 	f.fetches(tok, name)
 	f.links(tok, name)
+	f.doubtfulTag(tok)
 	if !voids[name] && !tok.SelfClosing && len(f.stack) < maxStack {
 		f.stack = append(f.stack, e)
 	}
@@ -273,8 +322,17 @@ func (f *htmlFinder) close(name string) {
 	}
 }
 
-func (f *htmlFinder) endTag(tok *htmltoken.Token) {
+// name is the name of a tag in lower case, in XML without a prefix.
+func (f *htmlFinder) name(tok *htmltoken.Token) string {
 	name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd])
+	if f.xml && !strings.HasPrefix(name, "v:") {
+		name = name[strings.LastIndexByte(name, ':')+1:]
+	}
+	return name
+}
+
+func (f *htmlFinder) endTag(tok *htmltoken.Token) {
+	name := f.name(tok)
 	if f.depth == 0 {
 		switch name {
 		case "body":
@@ -299,21 +357,19 @@ func (f *htmlFinder) endTag(tok *htmltoken.Token) {
 	}
 }
 
-// comment looks into conditional comments, which Outlook reads as markup.
+// comment looks into conditional comments, which Outlook reads as markup, and into those on whose
+// end readers may differ.
 func (f *htmlFinder) comment(tok *htmltoken.Token) {
 	data := f.t.plain[tok.DataStart:tok.DataEnd]
-	if !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("[if")) {
+	if !hasTag(data) {
 		return
 	}
-	open := bytes.Index(data, []byte("]>"))
-	if open < 0 {
-		return
+	head := bytes.TrimLeft(data[:min(len(data), 100)], " \t\r\n")
+	if open := bytes.Index(data, []byte("]>")); open >= 0 && len(head) > 0 && head[0] == '[' && htmltoken.EqualFold(bytes.TrimLeft(head[1:], " \t\r\n")[:min(2, len(bytes.TrimLeft(head[1:], " \t\r\n")))], "if") {
+		f.inside(tok.DataStart+open+2, tok.DataEnd)
+	} else if doubtfulComment(data) {
+		f.inside(tok.DataStart, tok.DataEnd)
 	}
-	end := len(data)
-	if i := bytes.LastIndex(bytes.ToLower(data), []byte("<![endif]")); i > open {
-		end = i
-	}
-	f.inside(tok.DataStart+open+2, tok.DataStart+end)
 }
 
 // instruction looks into what XML readers fetch for: <?xml-stylesheet href="…"?> and the address of
@@ -330,7 +386,7 @@ func (f *htmlFinder) instruction(tok *htmltoken.Token) {
 
 // inside walks markup inside of a token; the elements that it leaves open are its own.
 func (f *htmlFinder) inside(from, to int) {
-	if f.depth > 4 {
+	if f.depth > maxInside {
 		f.m.add(f.t, Finding{Kind: OpenTracker, Vector: "document", Part: f.t.part.number, Rule: "document", Why: tooDeep},
 			edit{start: from, end: to, when: withoutBoth, action: Removed})
 		return
@@ -435,9 +491,15 @@ func (f *htmlFinder) text(tok *htmltoken.Token) {
 	switch parent := f.parent(); {
 	case parent == "style":
 		f.styleSheet(tok.Start, tok.End, !tok.Raw)
+		if tok.Raw && hasTag(f.t.plain[tok.Start:tok.End]) {
+			f.inside(tok.Start, tok.End)
+		}
 		return
 	case parent == "script":
 		f.structured(tok.Start, tok.End)
+		if hasTag(f.t.plain[tok.Start:tok.End]) {
+			f.inside(tok.Start, tok.End)
+		}
 		return
 	case tok.Raw:
 		f.inside(tok.Start, tok.End) // a reader that drops the tag (iframe, noembed, textarea …) shows what is in it

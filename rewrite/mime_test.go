@@ -59,6 +59,12 @@ var mimeEvasions = []struct {
 	{"quoted-printable, each byte", "Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n" + qpAll(pixel), false},
 	{"quoted-printable, lower case and soft breaks", "Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n" + strings.ReplaceAll(strings.ToLower(qpAll(pixel)), "=6f", "=6f= \t\n"), false},
 
+	{"NUL in a name", "Content-Type: text/html\nContent-Transfer-Encoding: base64\n\n" + b64(strings.Replace(pixel, "src", "s\x00rc", 1)), true},
+	{"NUL in the text", "Content-Type: text/html\nContent-Transfer-Encoding: base64\n\n" + b64("\x00\x0b"+pixel), false},
+	{"XHTML, another prefix", "Content-Type: application/xhtml+xml\n\n<s:svg xmlns:s='http://www.w3.org/2000/svg'><s:image href='" + pixelAddress + "'/></s:svg>", false},
+	{"XHTML, another prefix, CSS", "Content-Type: application/xhtml+xml\n\n<h:style>p{background:url(" + pixelAddress + ")}</h:style>", false},
+	{"XHTML, an entity of its own", "Content-Type: application/xhtml+xml\n\n<!DOCTYPE html [<!ENTITY a '>'><!ENTITY b '" + pixelAddress + "'>]><img src='&b;'/>", true},
+
 	{"two boundaries", "Content-Type: multipart/mixed; boundary=a; boundary=b\n\n--a\nContent-Type: text/plain\n\n--b\nContent-Type: text/html\n\n" + pixel + "\n--b--\n--a--\n", true},
 	{"two boundaries, one of RFC 2231", "Content-Type: multipart/mixed; boundary=a; boundary*0=b\n\n--a\nContent-Type: text/plain\n\n--b\nContent-Type: text/html\n\n" + pixel + "\n--b--\n--a--\n", true},
 	{"boundary of 300 characters", "Content-Type: multipart/mixed; boundary=" + strings.Repeat("x", 300) + "\n\n--" + strings.Repeat("x", 300) + "\nContent-Type: text/html\n\n" + pixel + "\n", false},

@@ -120,9 +120,12 @@ func (m *Message) find(t *text, frozen bool) {
 	if t.form == htmlForm {
 		f := newHTMLFinder(m, t)
 		f.marks, f.base = marks, t.part.base()
-		f.sheet = readSheets(t.plain)
+		f.begin()
 		f.scan(0, len(t.plain))
 		f.settlePixels()
+		if f.readOtherwise() {
+			m.unreadable = "readers differ on control characters or entities in a text part, which hide a tracker"
+		}
 		if m.lang == "" {
 			m.lang = f.lang
 		}
