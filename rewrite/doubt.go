@@ -66,8 +66,8 @@ func (f *htmlFinder) doubtfulTag(tok *htmltoken.Token) {
 }
 
 // readOtherwise reports whether some reader finds more in a text than what was found: one that
-// drops control characters, one that takes them for white space, one that knows the entities that
-// XML declares.
+// drops control characters, one that takes them for white space, one that passes over padding
+// amid base64, one that knows the entities that XML declares.
 func (f *htmlFinder) readOtherwise() bool {
 	src := f.t.plain
 	var others []string
@@ -85,6 +85,11 @@ func (f *htmlFinder) readOtherwise() bool {
 				}
 				return r
 			}, src)))
+	}
+	if f.t.enc == base64Transfer && !f.t.charset.wide {
+		if i := bytes.IndexByte(f.t.raw, '='); i >= 0 && len(bytes.Trim(f.t.raw[i:], "=\r\n\t ")) > 0 { // padding, and more behind it
+			others = append(others, string(decodeBase64(bytes.ReplaceAll(f.t.raw, []byte("="), nil))))
+		}
 	}
 	if f.xml {
 		if all := entityDeclaration.FindAllSubmatch(src, 1000); all != nil {
@@ -105,9 +110,19 @@ func (f *htmlFinder) readOtherwise() bool {
 	if others == nil {
 		return false
 	}
-	found := f.trackersIn(string(src))
+	found := len(f.trackersIn(string(src)))
 	for _, text := range others {
-		if f.trackersIn(text) > found {
+		if len(f.trackersIn(text)) > found {
+			return true
+		}
+	}
+	return false
+}
+
+// opensIn reports whether a text, were it HTML, would hold an open tracker.
+func (f *htmlFinder) opensIn(html string) bool {
+	for _, found := range f.trackersIn(html) {
+		if found.Kind == OpenTracker {
 			return true
 		}
 	}
@@ -122,12 +137,12 @@ func isControl(r rune) bool {
 	return r < ' ' && r != '\t' && r != '\n' && r != '\r' && r != '\f' && r != 0x1b
 }
 
-// trackersIn counts what would have to go from a text without any consent.
-func (f *htmlFinder) trackersIn(html string) int {
+// trackersIn lists what would have to go from HTML without any consent.
+func (f *htmlFinder) trackersIn(html string) []Finding {
 	opts := f.m.opts
 	opts.Everything = false
 	g := newHTMLFinder(&Message{rules: f.m.rules, opts: opts}, &text{part: f.t.part, plain: []byte(html)})
 	g.begin()
 	g.scan(0, len(html))
-	return len(g.m.findings)
+	return g.m.findings
 }

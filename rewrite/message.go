@@ -200,7 +200,9 @@ func (m *Message) header() {
 		e := fieldEdit{span: f.span, when: always, finding: -1}
 		switch name {
 		case "bcc", "resent-bcc": // RFC 5322 §3.6.3
-		case "disposition-notification-to", "return-receipt-to", "x-confirm-reading-to", "read-receipt-to", "x-pmrqc", "return-receipt", "x-image-url":
+		case "disposition-notification-to", "return-receipt-to", "x-confirm-reading-to", "read-receipt-to", "disposition-notification-options",
+			"x-pmrqc", "return-receipt", "return-receipt-requested", "x-acknowledge-to", "register-mail-reply-requested-by", "generate-delivery-report",
+			"x-image-url", "x-mozilla-external-attachment-url":
 			e.when = withoutOpen
 			e.finding = len(m.findings)
 			m.findings = append(m.findings, Finding{Kind: OpenTracker, Vector: f.name, Rule: "receipt", Why: "asks the reader for a receipt (RFC 8098)"})

@@ -18,7 +18,7 @@ const (
 // formOf says how a part is read; ok is false for one that is none of ours.
 func formOf(typ string) (f form, ok bool) {
 	switch typ {
-	case "text/plain":
+	case "text/plain", "text/enriched", "text/richtext", "text/markdown", "text/x-markdown":
 		return plainForm, true
 	case "text/css":
 		return styleForm, true
@@ -40,7 +40,11 @@ func takesFooter(typ string) bool {
 // walk reads the text parts. Inside of what is signed nothing can be edited (RFC 1847 §2.1), but
 // what would have to be is noted.
 func (m *Message) walk(w *window, p *part, frozen bool) {
-	switch p.typ.value {
+	typ := p.typ.value
+	if typ == "application/octet-stream" && strings.HasSuffix(p.filename(), ".p7m") { // RFC 8551 §3.9
+		typ = "application/pkcs7-mime"
+	}
+	switch typ {
 	case "multipart/signed":
 		m.signed, frozen = true, true
 	case "multipart/encrypted":
@@ -55,10 +59,19 @@ func (m *Message) walk(w *window, p *part, frozen bool) {
 	for _, c := range p.children {
 		m.walk(w, c, frozen)
 	}
-	if len(p.children) > 0 || p.attached() {
+	switch {
+	case len(p.children) > 0:
+		return
+	case p.typ.value == "message/partial", p.parent == nil && (p.typ.value == "message/rfc822" || p.typ.value == "message/global"):
+		m.unreadable = "a message or a piece of one stands in place of the body"
+		return
+	case p.typ.value == "message/external-body": // RFC 2046 §5.2.3
+		m.external(p, frozen)
+		return
+	case p.attached():
 		return
 	}
-	form, ok := formOf(p.typ.value)
+	form, ok := formOf(p.shownAs())
 	if !ok {
 		return
 	}
@@ -89,6 +102,9 @@ func (m *Message) walk(w *window, p *part, frozen bool) {
 		m.unreadable = "a text part switches character sets that it does not name"
 	}
 	m.find(t, frozen)
+	if p.doubtful && t.form == plainForm && newHTMLFinder(m, t).opensIn(string(t.plain)) {
+		m.unreadable = "a part with a wrong type or boundary may be shown as HTML"
+	}
 	switch {
 	case frozen:
 		t.freeze(m, 0, len(t.plain))
@@ -104,6 +120,42 @@ func (m *Message) walk(w *window, p *part, frozen bool) {
 		t.edits = kept
 	}
 	m.texts = append(m.texts, t)
+}
+
+// shownAs is the type that a reader goes by: for one that says nothing, the file name's.
+func (p *part) shownAs() string {
+	switch p.typ.value {
+	case "application/octet-stream", "application/x-unknown-content-type":
+		name := p.filename()
+		switch name[strings.LastIndexByte(name, '.')+1:] {
+		case "htm", "html", "shtml", "xhtml", "xht":
+			return "text/html"
+		case "svg":
+			return "image/svg+xml"
+		}
+	}
+	return p.typ.value
+}
+
+// external notes a part that a reader fetches from elsewhere.
+func (m *Message) external(p *part, frozen bool) {
+	addr := p.typ.params["url"]
+	if site := p.typ.params["site"]; addr == "" && site != "" {
+		addr = "ftp://" + site + "/" + p.typ.params["name"]
+	}
+	if addr == "" || m.rules.Allowed(addr) {
+		return
+	}
+	e := removal{p.whole, withoutOpen, len(m.findings)}
+	m.findings = append(m.findings, Finding{Kind: OpenTracker, Vector: "message/external-body", Part: p.number, URL: addr, Rule: "external", Why: "a part that is fetched from elsewhere"})
+	switch {
+	case frozen:
+		m.frozen |= e.when
+	case p.parent == nil:
+		m.unreadable = "the body is to be fetched from elsewhere"
+	default:
+		m.removals = append(m.removals, e)
+	}
 }
 
 // find notes what is to be edited in a text.
@@ -124,7 +176,7 @@ func (m *Message) find(t *text, frozen bool) {
 		f.scan(0, len(t.plain))
 		f.settlePixels()
 		if f.readOtherwise() {
-			m.unreadable = "readers differ on control characters or entities in a text part, which hide a tracker"
+			m.unreadable = "readers differ on control characters, padding or entities in a text part, which hide a tracker"
 		}
 		if m.lang == "" {
 			m.lang = f.lang
