@@ -50,6 +50,7 @@ func cssAddresses(css string) []cssAddress {
 		}
 		first = len(out)
 	}
+	named := -1 // behind the last name
 	importing, custom := false, false
 	in := func(kind byte) bool { return len(brackets) > 0 && brackets[len(brackets)-1] == kind }
 	add := func(a cssAddress) {
@@ -85,7 +86,9 @@ func cssAddresses(css string) []cssAddress {
 			i += 1 + n
 		case isNameStart(css[i:]):
 			name, n := cssName(css[i:])
-			if strings.HasPrefix(name, "--") && len(strings.TrimLeft(cssPlain(css[lastStop:i]), " \t\r\n\f")) == 0 {
+			begins := named <= lastStop
+			named = i + n
+			if strings.HasPrefix(name, "--") && begins {
 				custom = true
 			}
 			if in('(') && strings.EqualFold(name, "src") && strings.HasPrefix(css[i+n:], "=") { // an old filter, without quotes

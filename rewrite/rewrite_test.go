@@ -633,7 +633,7 @@ func TestHostileInputs(t *testing.T) {
 	for _, unit := range []string{"<", "<!--", "<a ", "<a href=", "<img src=https://x.example.org/o width=1 height=1>", "<div>", "</div>", "<p><td>", "<div hidden>", "</body>",
 		"<style>", "<style>{", "<svg><style>@import '", "<p style='background:url(https://x.example.org/", "{{unsubscribe_url}}", "{{unsubscribe_url}}<b>", testPrefix + "a ", "&amp", "&#", "&a",
 		"http://))))))))))))))))", "http://x ", "<iframe><iframe srcdoc='", "<iframe srcdoc='&lt;iframe srcdoc=", "<!--[if mso]>", "<!--[if mso]><!--[if mso]>", "=", "=\r\n", "=3D", " \r\n", "--b\r\n", "\r\n--", "\xff", "<base href=https://x.example.org/><a href=x>",
-		"a{b:url(x)}", "/*", "@import", "<style>a{b:url(x)}@media print{", "<x xlink:href=//x/ ", "<img srcset='a/b, "} {
+		"a{b:url(x)}", "/*", "@import", "<style>a{b:url(x)}@media print{", "<x xlink:href=//x/ ", "<style>--x ", "<!--<style>", "<p style='--x:", "<a b=\"<a \" ", "<a \"http://x/ ", "<img src='data:image/svg+xml,<svg>'>", "\x00<a>", "<p style=\"(;", "<picture><source srcset=//x><img width=1>", "<img srcset='a/b, "} {
 		for _, fields := range []string{"Content-Type: text/html\n", "Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n", "", "Content-Type: multipart/mixed; boundary=b\n"} {
 			src := append(message(fields, ""), strings.Repeat(unit, size/len(unit))...)
 			m, err := Parse(Bytes(src), int64(len(src)), trackers.Default(), testOptions())

@@ -143,7 +143,7 @@ func (s *sheet) style(class, id string) (style string) {
 	}
 	names(class, id, func(name string) bool {
 		style += s.styles[name]
-		return len(style) < 10000
+		return len(style) < 500
 	})
 	return style
 }
