@@ -136,6 +136,7 @@ type Message struct {
 	list     int // and for the List fields
 	lang     string
 	eightBit bool
+	depth    int // of messages in place of a body
 
 	unreadable string   // why a body cannot be searched, "" if all can
 	cutShort   bool     // the last field has no line end
@@ -166,10 +167,15 @@ type removal struct {
 // be nil. src must stay readable, and the same, as long as copies are made and written. Lines
 // end with CRLF; bare LF is read too. The error is one of reading src, or wraps ErrHeader.
 func Parse(src io.ReaderAt, size int64, rules *trackers.Rules, opts Options) (*Message, error) {
+	return parseMessage(src, size, rules, opts, 0)
+}
+
+// parseMessage is Parse for a message in so many others.
+func parseMessage(src io.ReaderAt, size int64, rules *trackers.Rules, opts Options, depth int) (*Message, error) {
 	if opts.Footers == nil {
 		opts.Footers = builtinFooters
 	}
-	m := &Message{src: src, size: size, rules: rules, opts: opts, plans: map[planKey]*plan{}}
+	m := &Message{src: src, size: size, rules: rules, opts: opts, depth: depth, plans: map[planKey]*plan{}}
 	w := newWindow(src, size)
 	p := &parser{w: w}
 	m.root, _, _ = p.entity(0, nil, "")

@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"strings"
@@ -84,6 +85,8 @@ var mimeEvasions = []struct {
 	{"a piece of a message", "Content-Type: message/partial; id=a; number=1; total=1\n\nContent-Type: text/html\n\n" + pixel, true},
 	{"a message for a body", "Content-Type: message/rfc822\n\nContent-Type: text/html\n\n" + pixel, true},
 
+	{"a message for a body, in base64", "Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n" + b64("Content-Type: text/html\n\n"+pixel), true},
+
 	{"two boundaries", "Content-Type: multipart/mixed; boundary=a; boundary=b\n\n--a\nContent-Type: text/plain\n\n--b\nContent-Type: text/html\n\n" + pixel + "\n--b--\n--a--\n", true},
 	{"two boundaries, one of RFC 2231", "Content-Type: multipart/mixed; boundary=a; boundary*0=b\n\n--a\nContent-Type: text/plain\n\n--b\nContent-Type: text/html\n\n" + pixel + "\n--b--\n--a--\n", true},
 	{"boundary of 300 characters", "Content-Type: multipart/mixed; boundary=" + strings.Repeat("x", 300) + "\n\n--" + strings.Repeat("x", 300) + "\nContent-Type: text/html\n\n" + pixel + "\n", false},
@@ -114,6 +117,14 @@ var mimeEvasions = []struct {
 	{"ISO-2022-JP named by the HTML alone", "Content-Type: text/html\n\n<meta charset=iso-2022-jp>\x1b$B<!--\x1b(B" + pixel, false},
 	{"ISO-2022-JP named by nobody", "Content-Type: text/html\n\n\x1b$B<!--\x1b(B" + pixel, true},
 	{"unknown character set", "Content-Type: text/html; charset=x-nobody-knows\n\n" + pixel, false},
+}
+
+// TestForwarded: a clean message in place of the body leaves as it is, with the List fields.
+func TestForwarded(t *testing.T) {
+	src := crlf([]byte("Content-Type: message/rfc822\n\nContent-Type: text/html\n\n<p>Hello</p>\n"))
+	if got := render(t, parse(t, src), variant(false, false)); !bytes.HasSuffix(got, []byte("Content-Type: text/html\r\n\r\n<p>Hello</p>\r\n")) {
+		t.Errorf("changed:\n%s", got)
+	}
 }
 
 func qpAll(s string) string {

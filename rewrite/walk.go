@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"io"
 	"strings"
 )
 
@@ -62,8 +63,11 @@ func (m *Message) walk(w *window, p *part, frozen bool) {
 	switch {
 	case len(p.children) > 0:
 		return
-	case p.typ.value == "message/partial", p.parent == nil && (p.typ.value == "message/rfc822" || p.typ.value == "message/global"):
-		m.unreadable = "a message or a piece of one stands in place of the body"
+	case p.typ.value == "message/partial": // RFC 2046 §5.2.2
+		m.unreadable = "the body is a piece of a message"
+		return
+	case p.parent == nil && (p.typ.value == "message/rfc822" || p.typ.value == "message/global"):
+		m.forwarded(p)
 		return
 	case p.typ.value == "message/external-body": // RFC 2046 §5.2.3
 		m.external(p, frozen)
@@ -135,6 +139,26 @@ func (p *part) shownAs() string {
 		}
 	}
 	return p.typ.value
+}
+
+// forwarded looks into a message that stands in place of the body: a reader shows it as if it were
+// one. Nothing in it is edited.
+func (m *Message) forwarded(p *part) {
+	const why = "a message stands in place of the body, and may hold trackers"
+	if m.depth > 2 || parseTransfer(p.encoding) != identity {
+		m.unreadable = why
+		return
+	}
+	inner, err := parseMessage(io.NewSectionReader(m.src, p.content.start, p.content.len()), p.content.len(), m.rules, m.opts, m.depth+1)
+	if err != nil || inner.unreadable != "" {
+		m.unreadable = why
+		return
+	}
+	for _, f := range inner.findings {
+		if f.Kind == OpenTracker && f.Rule != "" {
+			m.unreadable = why
+		}
+	}
 }
 
 // external notes a part that a reader fetches from elsewhere.
