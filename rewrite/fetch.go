@@ -231,7 +231,7 @@ func (f *htmlFinder) fetches(tok *htmltoken.Token, name string) {
 		}
 		attr := strings.ToLower(f.src[a.NameStart:a.NameEnd])
 		r := roles[attr]
-		if r == 0 && strings.HasSuffix(attr, ":href") { // whatever an XML reader knows xlink by
+		if r == 0 && strings.HasSuffix(attr, ":href") && !clicked[name] { // whatever an XML reader knows xlink by
 			attr, r = "xlink:href", fetching
 		}
 		switch {

@@ -357,6 +357,14 @@ func (f *htmlFinder) endTag(tok *htmltoken.Token) {
 	}
 }
 
+// conditional reports whether a comment that begins so is one with a condition: "[if mso".
+func conditional(head []byte) bool {
+	const white = " \t\r\n"
+	head, ok := bytes.CutPrefix(bytes.TrimLeft(head, white), []byte("["))
+	head = bytes.TrimLeft(head, white)
+	return ok && len(head) > 2 && htmltoken.EqualFold(head[:2], "if")
+}
+
 // comment looks into conditional comments, which Outlook reads as markup, and into those on whose
 // end readers may differ.
 func (f *htmlFinder) comment(tok *htmltoken.Token) {
@@ -364,8 +372,8 @@ func (f *htmlFinder) comment(tok *htmltoken.Token) {
 	if !hasTag(data) {
 		return
 	}
-	head := bytes.TrimLeft(data[:min(len(data), 100)], " \t\r\n")
-	if open := bytes.Index(data, []byte("]>")); open >= 0 && len(head) > 0 && head[0] == '[' && htmltoken.EqualFold(bytes.TrimLeft(head[1:], " \t\r\n")[:min(2, len(bytes.TrimLeft(head[1:], " \t\r\n")))], "if") {
+	open := bytes.Index(data, []byte("]>"))
+	if open >= 0 && conditional(data[:open]) {
 		f.inside(tok.DataStart+open+2, tok.DataEnd)
 	} else if doubtfulComment(data) {
 		f.inside(tok.DataStart, tok.DataEnd)
@@ -432,7 +440,6 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 	wanted, named := f.attr(tok, "data-consent-href")
 	wanted = cleanAddress(wanted)
 	named = named && isWebAddress(wanted)
-	sawTarget := false
 	for i := range tok.Attrs {
 		a := &tok.Attrs[i]
 		attr := strings.ToLower(f.src[a.NameStart:a.NameEnd])
@@ -447,8 +454,7 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 			}
 			f.m.add(f.t, Finding{Kind: ClickTracker, Vector: name + " " + attr, Part: f.t.part.number,
 				URL: attrAddress(f.src[a.ValueStart:a.ValueEnd]), Rule: "ping", Why: "tells of the click beside it"}, f.cutAttr(a, withoutClick))
-		case (attr == target || name == "a" && attr == "xlink:href") && !sawTarget:
-			sawTarget = true
+		case attr == target || name == "a" && strings.HasSuffix(attr, ":href"): // each of several: readers differ on which counts
 			addr := attrAddress(f.src[a.ValueStart:a.ValueEnd])
 			if f.m.isOwn(addr) {
 				continue

@@ -250,7 +250,7 @@ func declarationEnd(s string) (n int, closed bool) {
 	if n = strings.IndexByte(s, ';'); n < 0 {
 		return len(s), true
 	}
-	if strings.IndexAny(s[:n], `"'(`) < 0 {
+	if !strings.ContainsAny(s[:n], `"'(`) {
 		return n, true
 	}
 	depth, quote := 0, byte(0)
