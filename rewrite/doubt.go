@@ -71,7 +71,7 @@ func (f *htmlFinder) doubtfulTag(tok *htmltoken.Token) {
 func (f *htmlFinder) readOtherwise() bool {
 	src := f.t.plain
 	var others []string
-	if bytes.ContainsFunc(src, isControl) {
+	if hasControl(src) {
 		others = append(others,
 			string(bytes.Map(func(r rune) rune {
 				if isControl(r) {
@@ -135,6 +135,16 @@ var entityDeclaration = regexp.MustCompile(`<!ENTITY\s+([^\s%"']+)\s+("[^"]*"|'[
 // who look for character sets.
 func isControl(r rune) bool {
 	return r < ' ' && r != '\t' && r != '\n' && r != '\r' && r != '\f' && r != 0x1b
+}
+
+// hasControl is bytes.ContainsFunc(b, isControl), and faster.
+func hasControl(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' && isControl(rune(c)) {
+			return true
+		}
+	}
+	return false
 }
 
 // trackersIn lists what would have to go from HTML without any consent.
