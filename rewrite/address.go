@@ -4,6 +4,7 @@ import (
 	"html"
 	"net/url"
 	"strings"
+	"unicode"
 )
 
 // attrAddress returns the address in an attribute's value as a browser reads it: character
@@ -88,12 +89,18 @@ var attrEscaper = strings.NewReplacer("&", "&amp;", `"`, "&quot;", "'", "&#39;",
 // remote returns the absolute form of an address that a reader would fetch over the network,
 // "" for one that stays inside the mail (data:, cid:, relative without base, fragments).
 func remote(addr, base string) string {
+	if addr != "" && (oddEnd(addr[0]) || oddEnd(addr[len(addr)-1])) {
+		addr = strings.TrimFunc(addr, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune("\"'`<>\u200b\ufeff\ufffd", r) })
+	}
 	if len(addr) < 2 {
 		return ""
 	}
 	if colon := strings.IndexAny(addr, ":/?#\\"); colon > 0 && addr[colon] == ':' {
 		switch strings.ToLower(addr[:colon]) {
-		case "http", "https", "ftp":
+		case "http", "https":
+			return addr
+		}
+		if oddScheme(addr) {
 			return addr
 		}
 		return ""
@@ -110,4 +117,48 @@ func remote(addr, base string) string {
 		}
 	}
 	return strings.TrimRight(base, `/\`) + "/" + addr // browsers take more than net/url does
+}
+
+// oddEnd reports whether a byte at an end of an address may be one that some readers leave out
+// there and others do not: quotes, and white space outside of ASCII.
+func oddEnd(c byte) bool {
+	return c >= 0x7f || c == '"' || c == '\'' || c == '`' || c == '<' || c == '>'
+}
+
+// oddScheme reports whether an address is fetched over the network by some reader, though not over
+// HTTP. Nothing in mail has a use for it.
+func oddScheme(addr string) bool {
+	scheme, rest, ok := strings.Cut(addr, ":")
+	if !ok {
+		return false
+	}
+	switch strings.ToLower(scheme) {
+	case "ftp", "ftps", "sftp", "smb", "nfs", "dav", "davs", "webdav", "ws", "wss", "rtsp", "rtspu", "rtmp", "mms", "mmsh", "mmst", "gopher", "feed", "jar", "mhtml", "view-source":
+		return true
+	case "file": // of another machine: file://host/share, file:////host/share
+		slashes := 0
+		for slashes < len(rest) && (rest[slashes] == '/' || rest[slashes] == '\\') {
+			slashes++
+		}
+		host, _, _ := strings.Cut(strings.ReplaceAll(rest[slashes:], `\`, "/"), "/")
+		return (slashes == 2 || slashes > 3) && host != "" && !strings.EqualFold(host, "localhost") && !strings.ContainsAny(host, ":|")
+	}
+	return false
+}
+
+// dataAddress takes a data: address (RFC 2397) apart.
+func dataAddress(addr string) (typ, body string, ok bool) {
+	if len(addr) < 5 || !strings.EqualFold(addr[:5], "data:") {
+		return "", "", false
+	}
+	head, body, _ := strings.Cut(addr[5:], ",")
+	body = percentDecode(body)
+	mt := parseMediaType(head)
+	if i := strings.LastIndexByte(head, ';'); i >= 0 && strings.EqualFold(strings.TrimSpace(head[i+1:]), "base64") {
+		body = string(decodeBase64([]byte(body)))
+	}
+	if c := findCharset(mt.params["charset"]); c.wide && c.readable() {
+		body = string(c.decode([]byte(body)))
+	}
+	return mt.value, body, true
 }

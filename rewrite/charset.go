@@ -12,6 +12,7 @@ import (
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/encoding/ianaindex"
+	"golang.org/x/text/encoding/simplifiedchinese"
 	"golang.org/x/text/encoding/unicode/utf32"
 	"golang.org/x/text/unicode/norm"
 )
@@ -32,10 +33,15 @@ func findCharset(name string) charset {
 	switch n {
 	case "", "us-ascii", "ascii", "ansi_x3.4-1968", "utf-8", "utf8", "unknown-8bit", "x-unknown", "default":
 		return c
-	case "utf-7", "unicode-1-1-utf-7", "csunicode11utf7", "x-imap4-modified-utf7":
+	case "utf-7", "utf7", "x-utf-7", "u7", "unicode-1-1-utf-7", "csunicode11utf7", "csutf7", "x-imap4-modified-utf7":
 		c.name, c.wide = "utf-7", true
 		return c
-	case "utf-32", "utf-32be":
+	case "utf16", "ucs-2", "ucs2", "csucs2", "iso-10646-ucs-2", "csunicode":
+		n, c.name = "utf-16be", "utf-16be"
+	case "scsu", "bocu-1":
+		c.wide = true
+		return c
+	case "utf-32", "utf32", "ucs-4", "ucs4", "csucs4", "iso-10646-ucs-4", "utf-32be":
 		c.wide, c.enc = true, utf32.UTF32(utf32.BigEndian, utf32.UseBOM)
 		return c
 	case "utf-32le":
@@ -48,7 +54,16 @@ func findCharset(name string) charset {
 	} else if e, err := ianaindex.MIME.Encoding(n); err == nil && e != nil {
 		c.enc = e
 	}
-	c.wide = strings.HasPrefix(n, "utf-16") || strings.HasPrefix(n, "iso-2022") || n == "csiso2022jp" || strings.HasPrefix(n, "hz-gb") ||
+	if c.enc == encoding.Replacement { // what browsers do not read, others may
+		c.enc = nil
+	}
+	if n == "hz-gb-2312" || n == "hz-gb2312" || n == "hz" {
+		c.enc = simplifiedchinese.HZGB2312
+	}
+	if strings.HasPrefix(n, "iso-2022-kr") || strings.HasPrefix(n, "iso-2022-cn") || n == "csiso2022kr" {
+		return c // sniff sees the escapes
+	}
+	c.wide = ebcdic.MatchString(n) && c.enc == nil || strings.HasPrefix(n, "utf-16") || strings.HasPrefix(n, "iso-2022") || n == "csiso2022jp" || c.enc == simplifiedchinese.HZGB2312 ||
 		strings.HasPrefix(n, "iso-10646") || strings.HasPrefix(n, "unicode") || c.enc == charmap.CodePage037 || c.enc == charmap.CodePage1047 || c.enc == charmap.CodePage1140
 	if c.enc == nil && strings.HasPrefix(n, "iso-2022") {
 		c.enc, _ = htmlindex.Get("iso-2022-jp")
@@ -76,8 +91,11 @@ func (c charset) sniff(b []byte, html bool) (found charset, ok bool) {
 			}
 		}
 	}
-	return c, c.wide || !html || !bytes.Contains(b, []byte("\x1b$"))
+	return c, c.wide || !html || !bytes.Contains(b, []byte("\x1b$")) && !bytes.Contains(b, []byte("\x1b("))
 }
+
+// ebcdic matches the names of IBM's character sets that are no ASCII.
+var ebcdic = regexp.MustCompile(`^(x-)?(ibm|cp|ccsid|csibm|ebcdic)[-_]?0*(37|29[0-9]|27[3-9]|28[0-9]|42[0-4]|500|8(70|71|80)|905|918|92[45]|10(26|47)|11[1-4][0-9]|.*[a-z].*)$`)
 
 func (c charset) isUTF8() bool { return c.name == "utf-8" || c.name == "utf8" }
 

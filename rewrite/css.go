@@ -9,14 +9,19 @@ import (
 type cssAddress struct {
 	start, end int    // of the url(…) token, or of the string with its quotes
 	addr       string // escapes resolved
+	tiny       bool   // the block that it is in is of the size of a pixel
 	quote      byte   // of a string, 0 for url(…)
+	bare       bool   // it has neither
 	why        string // "@import", "url()", …
-	prelude    string // what stands before the block that it is in, and before those around it
+	tells      string // what a block that it is in is made to find out, "" for ordinary ones
 }
 
 // replacement is what stands for the address once it is gone: valid wherever an address is, and
 // fetched from nowhere.
 func (a *cssAddress) replacement() string {
+	if a.bare {
+		return "data:"
+	}
 	if a.quote == 0 {
 		return "url(data:,)"
 	}
@@ -27,18 +32,31 @@ func (a *cssAddress) replacement() string {
 // url(…), however its name is escaped, the string of @import, and strings in the brackets of a
 // function (image-set, src, the src= of old filters).
 func cssAddresses(css string) []cssAddress {
-	if !strings.Contains(css, "(") && !strings.Contains(css, "@") {
+	if !strings.ContainsAny(css, "(@") && !strings.Contains(css, "--") {
 		return nil
 	}
 	var out []cssAddress
-	var brackets []byte // open ( and [
-	var preludes []string
-	lastStop := 0 // behind the last ; { or }
-	importing := false
+	var brackets []byte  // open ( and [
+	var tells []string   // of the open blocks; the first of them that says anything holds inside
+	lastStop := 0        // behind the last ; { or }
+	block, first := 0, 0 // where the innermost block begins, and the first address in it
+	endBlock := func(end int) {
+		if first < len(out) && block > 0 {
+			l := look{width: unknownSide, height: unknownSide}
+			l.apply(css[block:end])
+			for ; first < len(out); first++ {
+				out[first].tiny = l.width >= 0 && l.height >= 0 && l.tiny()
+			}
+		}
+		first = len(out)
+	}
+	named := -1 // behind the last name
+	importing, custom := false, false
 	in := func(kind byte) bool { return len(brackets) > 0 && brackets[len(brackets)-1] == kind }
-	prelude := ""
 	add := func(a cssAddress) {
-		a.prelude = prelude
+		if len(tells) > 0 {
+			a.tells = tells[len(tells)-1]
+		}
 		out = append(out, a)
 	}
 	for i := 0; i < len(css); {
@@ -56,6 +74,8 @@ func cssAddresses(css string) []cssAddress {
 			case importing:
 				add(cssAddress{start: i, end: i + n, addr: s, quote: c, why: "@import"})
 				importing = false
+			case custom && !in('['): // image-set(var(--x) 1x) makes an address of it
+				add(cssAddress{start: i, end: i + n, addr: s, quote: c, why: "string in a variable"})
 			case in('('):
 				add(cssAddress{start: i, end: i + n, addr: s, quote: c, why: "string in a function"})
 			}
@@ -66,6 +86,19 @@ func cssAddresses(css string) []cssAddress {
 			i += 1 + n
 		case isNameStart(css[i:]):
 			name, n := cssName(css[i:])
+			begins := named <= lastStop
+			named = i + n
+			if strings.HasPrefix(name, "--") && begins {
+				custom = true
+			}
+			if in('(') && strings.EqualFold(name, "src") && strings.HasPrefix(css[i+n:], "=") { // an old filter, without quotes
+				from := i + n + 1
+				if end := strings.IndexAny(css[from:], "\"',); \t\r\n"); end > 0 {
+					add(cssAddress{start: from, end: from + end, addr: css[from : from+end], why: "string in a function", bare: true})
+					i = from + end
+					continue
+				}
+			}
 			if i+n >= len(css) || css[i+n] != '(' {
 				i += n
 				continue
@@ -92,29 +125,36 @@ func cssAddresses(css string) []cssAddress {
 			}
 			i++
 		case c == '{':
-			if len(preludes) < 8 {
-				preludes = append(preludes, css[lastStop:min(i, lastStop+500)])
-				prelude = strings.Join(preludes, " ")
+			around := ""
+			if len(tells) > 0 {
+				around = tells[len(tells)-1]
 			}
-			brackets, importing = brackets[:0], false
+			if around == "" {
+				around = tellsOf(css[lastStop:min(i, lastStop+500)])
+			}
+			if len(tells) < 1000 {
+				tells = append(tells, around)
+			}
+			brackets, importing, custom = brackets[:0], false, false
 			i++
-			lastStop = i
+			lastStop, block, first = i, i, len(out)
 		case c == '}':
-			if len(preludes) > 0 {
-				preludes = preludes[:len(preludes)-1]
-				prelude = strings.Join(preludes, " ")
+			endBlock(i)
+			if len(tells) > 0 {
+				tells = tells[:len(tells)-1]
 			}
-			brackets, importing = brackets[:0], false
+			brackets, importing, custom = brackets[:0], false, false
 			i++
 			lastStop = i
 		case c == ';':
-			importing = false
+			importing, custom = false, false
 			i++
 			lastStop = i
 		default:
 			i++
 		}
 	}
+	endBlock(len(css))
 	return out
 }
 

@@ -19,7 +19,7 @@ const (
 
 var roles = map[string]role{
 	"src": fetching, "srcset": fetching, "lowsrc": fetching, "dynsrc": fetching, "longdesc": fetching, "poster": fetching, "background": fetching,
-	"data": fetching, "codebase": fetching, "code": fetching, "archive": fetching, "manifest": fetching, "profile": fetching, "icon": fetching,
+	"data": fetching, "codebase": fetching, "code": fetching, "archive": fetching, "manifest": fetching, "profile": fetching, "icon": fetching, "o:althref": fetching,
 	"imagesrcset": fetching, "xlink:href": fetching, "o:href": fetching, "datasrc": fetching, "classid": fetching, "movie": fetching, "attributionsrc": fetching,
 	"value":  hrefFetched, // of param
 	"href":   hrefFetched,
@@ -51,6 +51,12 @@ var clicked = map[string]bool{"a": true, "area": true}
 // pictures names the elements that a reader sees as a picture, whose size tells a pixel.
 var pictures = map[string]bool{"img": true, "image": true, "v:image": true, "amp-img": true, "bgsound": true, "iframe": true, "embed": true}
 
+// sized names further elements whose size, or that of what they stand in, tells a pixel.
+var sized = map[string]bool{"video": true, "audio": true, "object": true, "input": true, "source": true, "v:fill": true, "v:imagedata": true, "v:stroke": true}
+
+// holders names the elements whose size is that of the picture inside.
+var holders = map[string]bool{"svg": true, "object": true, "video": true}
+
 // frames names the elements that show a document of their own, which may stand in a data: address.
 var frames = map[string]bool{"iframe": true, "frame": true, "object": true, "embed": true, "portal": true, "fencedframe": true}
 
@@ -81,10 +87,32 @@ const (
 	background                   // they are those of what the picture stands behind
 )
 
-// described reports whether the tag says in words what its picture shows.
+// altState says whether the tag at hand says in words what its picture shows, once that was asked.
+type altState uint8
+
+const (
+	unknownAlt altState = iota
+	withAlt
+	withoutAlt
+)
+
 func (f *htmlFinder) described(tok *htmltoken.Token) bool {
-	alt, _ := f.attr(tok, "alt")
-	return strings.TrimSpace(alt) != ""
+	if f.alt == unknownAlt {
+		f.alt = withoutAlt
+		if alt, _ := f.attr(tok, "alt"); strings.TrimSpace(alt) != "" {
+			f.alt = withAlt
+		}
+	}
+	return f.alt == withAlt
+}
+
+// silent reports whether the tag plays a sound that nobody sees.
+func (f *htmlFinder) silent(tok *htmltoken.Token) bool {
+	if tok.Is(f.t.plain, "audio") {
+		_, controls := tok.Attr(f.t.plain, "controls")
+		return !controls
+	}
+	return tok.Is(f.t.plain, "bgsound")
 }
 
 // looks measures the tag at hand, once.
@@ -92,15 +120,7 @@ func (f *htmlFinder) looks(tok *htmltoken.Token, as appearance) look {
 	if !f.measured {
 		f.measured = true
 		hidden := f.look.hidden
-		style, _ := f.attr(tok, "style")
-		f.look = f.measure(tok, style)
-		if name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd]); !f.look.tiny() && pictures[name] {
-			if s, ok := f.sheetStyle(tok, name, style); ok {
-				if l := f.measure(tok, s); l.tiny() {
-					f.look = l
-				}
-			}
-		}
+		f.look = f.measure(tok, f.style(tok))
 		f.look.hidden = hidden
 	}
 	l := f.look
@@ -113,7 +133,24 @@ func (f *htmlFinder) looks(tok *htmltoken.Token, as appearance) look {
 // judge says whether fetching the address would tell somebody that this person opened the
 // mail. The finding has no Vector yet.
 func (f *htmlFinder) judge(tok *htmltoken.Token, addr string, as appearance) (Finding, bool) {
-	addr = remote(cleanAddress(addr), f.base)
+	addr = cleanAddress(addr)
+	if f.dataFetches(addr) {
+		return Finding{Kind: OpenTracker, Part: f.t.part.number, URL: addr, Rule: "document", Why: "a picture inside of an address, which fetches"}, true
+	}
+	finding, ok := f.judgeFrom(tok, addr, f.base, as)
+	if !ok && len(f.bases) > 1 {
+		for _, base := range f.bases {
+			if finding, ok = f.judgeFrom(tok, addr, base, as); ok {
+				break
+			}
+		}
+	}
+	return finding, ok
+}
+
+// judgeFrom judges a clean address, which may be relative to base.
+func (f *htmlFinder) judgeFrom(tok *htmltoken.Token, addr, base string, as appearance) (Finding, bool) {
+	addr = remote(addr, base)
 	if addr == "" || f.m.rules.Allowed(addr) {
 		return Finding{}, false
 	}
@@ -127,13 +164,17 @@ func (f *htmlFinder) judge(tok *htmltoken.Token, addr string, as appearance) (Fi
 		case l.tiny():
 			finding.Rule, finding.Why = "size", "a picture too small to be seen"
 			return finding, true
-		case l.hidden:
+		case l.hidden || f.silent(tok):
 			finding.Rule, finding.Why = "hidden", "a picture that is hidden"
 			return finding, true
 		case as == picture && !l.stated && f.m.rules.OpenLike(addr) && !f.described(tok):
 			finding.Rule, finding.Why = "address", "a picture of no stated size, whose address reads like an open counter"
 			return finding, true
 		}
+	}
+	if oddScheme(addr) {
+		finding.Rule, finding.Why = "scheme", "fetched over the network, but not from the web"
+		return finding, true
 	}
 	if f.m.opts.Images == ImagesAllRemote {
 		finding.Rule, finding.Why = ruleRemote, "nothing remote stays without consent to opens"
@@ -165,7 +206,11 @@ func (f *htmlFinder) fetches(tok *htmltoken.Token, name string) {
 			continue
 		}
 		attr := strings.ToLower(f.src[a.NameStart:a.NameEnd])
-		switch r := roles[attr]; {
+		r := roles[attr]
+		if r == 0 && strings.HasSuffix(attr, ":href") && !clicked[name] { // whatever an XML reader knows xlink by
+			attr, r = "xlink:href", fetching
+		}
+		switch {
 		case r == fetching && !(clicked[name] && (attr == "xlink:href" || attr == "attributionsrc")), r == hrefFetched && hrefFetches[name], r == described && name == "meta":
 			if f.fetched(tok, a, name, attr, whole) {
 				return
@@ -181,8 +226,11 @@ func (f *htmlFinder) fetches(tok *htmltoken.Token, name string) {
 // fetched notes what an attribute's address fetches. gone says that the whole tag goes for it.
 func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr string, whole edit) (gone bool) {
 	as := unseen
-	if pictures[name] {
+	switch {
+	case pictures[name] || sized[name]:
 		as = picture
+	case attr == "background":
+		as = background
 	}
 	for _, addr := range f.addresses(a, attr) {
 		if frames[name] && isDocument(addr) || name == "link" && f.importsRemote(addr) {
@@ -262,6 +310,16 @@ func (f *htmlFinder) settlePixels() {
 	}
 }
 
+// settleSources takes out the sources of a picture element whose img is a pixel.
+func (f *htmlFinder) settleSources(tok *htmltoken.Token) {
+	if l := f.looks(tok, picture); f.pictureFrom < len(f.shown) && (l.tiny() || l.hidden) {
+		for _, s := range f.shown[f.pictureFrom:] {
+			f.m.add(f.t, s.Finding, s.edit)
+		}
+		f.shown = f.shown[:f.pictureFrom]
+	}
+}
+
 // cutAttr is the edit that takes an attribute out.
 func (f *htmlFinder) cutAttr(a *htmltoken.Attr, when variants) edit {
 	e := edit{when: when, action: Removed}
@@ -276,18 +334,23 @@ func (f *htmlFinder) refresh(tok *htmltoken.Token, whole edit) {
 	if !ok || !strings.EqualFold(strings.TrimSpace(equiv), "refresh") {
 		return
 	}
-	i := strings.IndexAny(content, ";,")
-	if i < 0 {
-		return
-	}
-	addr := strings.TrimSpace(content[i+1:])
+	const white = " \t\r\n\f"
+	rest := strings.TrimLeft(content, white)
+	rest = strings.TrimLeft(rest, "0123456789.+-") // the time; some readers do without
+	addr := strings.TrimLeft(rest, white+";,")
 	if len(addr) > 3 && strings.EqualFold(addr[:3], "url") {
-		addr = strings.TrimLeft(strings.TrimLeft(addr[3:], " \t\r\n"), "= \t\r\n")
+		addr = strings.TrimLeft(addr[3:], white+"=")
 	}
-	if addr = remote(cleanAddress(strings.Trim(addr, `"'`)), f.base); addr != "" && !f.m.rules.Allowed(addr) {
+	if i := strings.IndexAny(strings.TrimLeft(addr, `"'`), `"'`); i >= 0 {
+		addr = strings.TrimLeft(addr, `"'`)[:i]
+	}
+	if addr = remote(cleanAddress(addr), f.base); addr != "" && !f.m.rules.Allowed(addr) {
 		f.m.add(f.t, Finding{Kind: OpenTracker, Vector: "meta refresh", Part: f.t.part.number, URL: addr, Rule: "refresh", Why: "loads a page by itself"}, whole)
 	}
 }
+
+// tooDeep is why a document in a document goes that nobody has looked into.
+const tooDeep = "a document within a document, deeper than is looked into"
 
 // srcdoc looks into the document that an attribute holds; if a reader must do without anything
 // in it, the attribute goes.
@@ -295,21 +358,27 @@ func (f *htmlFinder) srcdoc(a *htmltoken.Attr) {
 	f.inner(unescapeAttr(f.src[a.ValueStart:a.ValueEnd]), "srcdoc", func(when variants) edit { return f.cutAttr(a, when) })
 }
 
+// within walks a document of its own that stands somewhere in this one.
+func (f *htmlFinder) within(html string) *htmlFinder {
+	g := newHTMLFinder(&Message{rules: f.m.rules, opts: f.m.opts}, &text{part: f.t.part, plain: []byte(html)})
+	g.base, g.bases, g.depth = f.base, f.bases, f.depth+1
+	g.scan(0, len(html))
+	return g
+}
+
 // inner looks into HTML that stands in an attribute or a property, which goes as a whole where
 // anything in it must go; cut makes that edit.
 func (f *htmlFinder) inner(html, vector string, cut func(variants) edit) {
-	if f.depth > 4 {
+	if f.depth > maxInside {
+		f.m.add(f.t, Finding{Kind: OpenTracker, Vector: vector, Part: f.t.part.number, Rule: "document", Why: tooDeep}, cut(withoutBoth))
 		return
 	}
-	m := &Message{rules: f.m.rules, opts: f.m.opts}
-	g := newHTMLFinder(m, &text{part: f.t.part, plain: []byte(html)})
-	g.base, g.depth = f.base, f.depth+1
-	g.scan(0, len(html))
+	g := f.within(html)
 	var when variants
 	for _, e := range g.t.edits {
 		when |= e.when
 	}
-	for _, found := range m.findings {
+	for _, found := range g.m.findings {
 		found.Vector = vector + " " + found.Vector
 		if found.Rule == "" {
 			f.m.ordinary(found.Kind, found.Vector, f.t.part, found.URL)
@@ -317,128 +386,6 @@ func (f *htmlFinder) inner(html, vector string, cut func(variants) edit) {
 		}
 		f.m.add(f.t, found, cut(when))
 	}
-}
-
-// animated notes the addresses that an animation gives to an attribute one after the other.
-func (f *htmlFinder) animated(tok *htmltoken.Token, a *htmltoken.Attr, values, vector string) (gone bool) {
-	judge := func(addr string) bool {
-		finding, ok := f.judge(tok, addr, unseen)
-		if ok {
-			finding.Vector = vector
-			f.m.add(f.t, finding, f.cutAttr(a, withoutOpen))
-		}
-		return ok
-	}
-	for addr := range strings.SplitSeq(values, ";") {
-		if judge(addr) {
-			return true
-		}
-	}
-	return strings.IndexByte(values, ';') >= 0 && judge(values) // an address may hold a ";" itself
-}
-
-// styleAttr notes what an attribute with CSS, or of an animation, fetches.
-func (f *htmlFinder) styleAttr(tok *htmltoken.Token, a *htmltoken.Attr, name, attr string) {
-	raw := f.src[a.ValueStart:a.ValueEnd]
-	css := unescapeAttr(raw)
-	if animates[attr] && f.animated(tok, a, css, name+" "+attr) || strings.IndexByte(css, '(') < 0 && strings.IndexByte(css, '\\') < 0 {
-		return
-	}
-	vector := name + " " + attr
-	found, all := f.cssFindings(tok, css, vector, background)
-	switch {
-	case len(found) == 0:
-	case all || len(css) != len(raw):
-		for _, x := range found {
-			f.m.add(f.t, x.Finding, f.cutAttr(a, withoutOpen))
-		}
-	default:
-		for _, x := range found {
-			f.m.add(f.t, x.Finding, edit{start: a.ValueStart + x.at.start, end: a.ValueStart + x.at.end, when: withoutOpen, action: Removed, pieces: literal(x.at.replacement())})
-		}
-	}
-}
-
-// styleSheet notes what a style element fetches. In SVG its text holds character references.
-func (f *htmlFinder) styleSheet(from, to int, references bool) {
-	css := f.src[from:to]
-	if references {
-		css = unescapeAttr(css)
-	}
-	found, all := f.cssFindings(nil, css, "style", unseen)
-	for _, x := range found {
-		e := edit{start: from + x.at.start, end: from + x.at.end, when: withoutOpen, action: Removed, pieces: literal(x.at.replacement())}
-		if all || len(css) != to-from {
-			e.start, e.end, e.pieces = from, to, nil
-		}
-		f.m.add(f.t, x.Finding, e)
-	}
-}
-
-// importsRemote reports whether an address is itself a style sheet that fetches anything.
-func (f *htmlFinder) importsRemote(addr string) bool {
-	if len(addr) < 5 || !strings.EqualFold(addr[:5], "data:") {
-		return false
-	}
-	head, body, _ := strings.Cut(addr[5:], ",")
-	css := percentDecode(body)
-	if strings.HasSuffix(strings.ToLower(strings.TrimSpace(head)), ";base64") {
-		css = string(decodeBase64([]byte(css)))
-	}
-	for _, a := range append(cssAddresses(css), cssAddresses(cssPlain(css))...) {
-		if remote(cleanAddress(a.addr), "") != "" || strings.HasPrefix(strings.ToLower(a.addr), "data:") && a.why == "@import" {
-			return true
-		}
-	}
-	return false
-}
-
-type cssFinding struct {
-	Finding
-	at cssAddress
-}
-
-// cssFindings judges what CSS fetches. all says that escapes or comments hide an address from
-// one way of reading it and not from another: then the whole must go.
-func (f *htmlFinder) cssFindings(tok *htmltoken.Token, css, vector string, as appearance) (found []cssFinding, all bool) {
-	known := map[string]bool{}
-	var lastPrelude, lastTells string
-	judge := func(a cssAddress) {
-		if a.why == "@import" && f.importsRemote(a.addr) {
-			found = append(found, cssFinding{Finding{Kind: OpenTracker, Vector: vector + " " + a.why, Part: f.t.part.number, URL: a.addr, Rule: "document",
-				Why: "a style sheet inside of an address, which fetches"}, a})
-			return
-		}
-		finding, ok := f.judge(tok, a.addr, as)
-		if !ok {
-			if a.prelude != lastPrelude {
-				lastPrelude, lastTells = a.prelude, tellsOf(a.prelude)
-			}
-			tells := lastTells
-			addr := remote(cleanAddress(a.addr), f.base)
-			if tells == "" || addr == "" || f.m.rules.Allowed(addr) {
-				f.m.ordinary(OpenTracker, vector+" "+a.why, f.t.part, addr)
-				return
-			}
-			finding = Finding{Kind: OpenTracker, Part: f.t.part.number, URL: addr, Rule: tells, Why: "fetched only when the mail is printed or forwarded"}
-		}
-		finding.Vector = vector + " " + a.why
-		found = append(found, cssFinding{finding, a})
-	}
-	for _, a := range cssAddresses(css) {
-		known[a.addr] = true
-		judge(a)
-	}
-	if strings.Contains(css, "/*") || strings.Contains(css, "\\") {
-		n := len(found)
-		for _, a := range cssAddresses(cssPlain(css)) {
-			if !known[a.addr] {
-				judge(a)
-			}
-		}
-		all = len(found) > n
-	}
-	return found, all
 }
 
 func (f *htmlFinder) measure(tok *htmltoken.Token, style string) look {
@@ -453,21 +400,62 @@ func (f *htmlFinder) measure(tok *htmltoken.Token, style string) look {
 	return l
 }
 
-// addresses returns the addresses that an attribute holds: several in a srcset. They are valid
-// until the next call.
+// addresses returns the addresses that an attribute holds: several in some. They are valid until
+// the next call.
 func (f *htmlFinder) addresses(a *htmltoken.Attr, name string) []string {
-	v := attrAddress(f.src[a.ValueStart:a.ValueEnd])
+	v := unescapeAttr(f.src[a.ValueStart:a.ValueEnd])
 	out := f.several[:0]
-	if name != "srcset" && name != "imagesrcset" {
-		f.several = append(out, v)
-		return f.several
-	}
-	for _, word := range strings.FieldsFunc(v, func(r rune) bool { return r <= ' ' }) {
-		word = strings.Trim(word, ",")
-		if strings.ContainsAny(word, "/:") {
+	switch name {
+	case "srcset", "imagesrcset":
+		out = srcset(out, v)
+	case "archive", "attributionsrc", "profile":
+		for word := range strings.FieldsFuncSeq(v, func(r rune) bool { return r <= ' ' || r == ',' }) {
 			out = append(out, word)
 		}
+	case "content": // of meta: an address, or text with some in it
+		if out = append(out, cleanAddress(v)); remote(out[0], "") == "" {
+			eachAddress([]byte(v), func(from, to int) { out = append(out, v[from:to]) })
+		}
+	default:
+		out = append(out, cleanAddress(v))
 	}
 	f.several = out
+	return out
+}
+
+// srcset appends the addresses of a srcset (WHATWG HTML §4.8.4.2.2), and those that a reader
+// finds who takes every comma for the end of one.
+func srcset(out []string, v string) []string {
+	separates := func(c byte) bool { return c <= ' ' || c == ',' }
+	for i := 0; i < len(v); {
+		for i < len(v) && separates(v[i]) {
+			i++
+		}
+		from := i
+		for i < len(v) && v[i] > ' ' {
+			i++
+		}
+		if from == i {
+			break
+		}
+		addr := strings.TrimRight(v[from:i], ",")
+		out = append(out, addr)
+		for _, piece := range strings.Split(addr, ",")[1:] {
+			if isWebAddress(piece) || strings.HasPrefix(piece, "//") {
+				out = append(out, piece)
+			}
+		}
+		if v[i-1] == ',' {
+			continue
+		}
+		for depth := 0; i < len(v) && (v[i] != ',' || depth > 0); i++ { // descriptors
+			switch v[i] {
+			case '(':
+				depth++
+			case ')':
+				depth = max(depth-1, 0)
+			}
+		}
+	}
 	return out
 }

@@ -9,22 +9,27 @@ import (
 
 // htmlFinder walks the markup of one part and notes every edit that a copy may need.
 type htmlFinder struct {
-	m     *Message
-	t     *text
-	src   string // t.plain
-	base  string // of <base href>, "" without
-	lang  string
-	stack []element
-	depth int // of scans inside of scans
+	m          *Message
+	t          *text
+	src        string   // t.plain
+	base       string   // of <base href>, "" without
+	bases      []string // of all of them
+	lang       string
+	stack      []element
+	depth      int                                 // of scans inside of scans
+	tokenizers [maxInside + 2]*htmltoken.Tokenizer // by depth
+	xml        bool                                // an XML reader reads it, too
 
-	marks    []mark          // placeholders and own links in this part, in order
-	passed   int             // how many of them are behind us
-	revealed map[string]bool // classes and ids that a style sheet shows again
-	sheet    map[string]*sheetStyle
+	marks  []mark // placeholders and own links in this part, in order
+	passed int    // how many of them are behind us
+	sheet  sheet  // what style elements say of classes and ids
 
-	look     look // of the tag at hand; its size once measured
-	measured bool
-	several  []string // of addresses
+	look        look // of the tag at hand; its size once measured
+	alt         altState
+	pictureFrom int // where in shown the picture element at hand begins
+	measured    bool
+	several     []string // of addresses
+	beforeStyle int      // how many findings there were before the style element at hand
 
 	pixels map[string]bool // addresses found to be pixels by their looks
 	shown  []shownAddress
@@ -37,6 +42,7 @@ type htmlFinder struct {
 type element struct {
 	name   string
 	hidden bool
+	from   int // where its content begins
 }
 
 // footerSpot is a place for the footer, with what must be closed before it.
@@ -47,6 +53,9 @@ type footerSpot struct {
 
 const maxStack = 512
 
+// maxInside is how many documents, comments or the like within one another are looked into.
+const maxInside = 4
+
 var voids = map[string]bool{
 	"area": true, "base": true, "basefont": true, "bgsound": true, "br": true, "col": true, "embed": true, "frame": true, "hr": true, "img": true,
 	"image": true, "input": true, "keygen": true, "link": true, "meta": true, "param": true, "source": true, "track": true, "wbr": true,
@@ -55,7 +64,13 @@ var voids = map[string]bool{
 // scan walks plain[from:to].
 func (f *htmlFinder) scan(from, to int) {
 	src := f.t.plain[from:to]
-	z := htmltoken.New(src)
+	z := f.tokenizers[f.depth]
+	if z == nil {
+		z = htmltoken.New(src)
+		f.tokenizers[f.depth] = z
+	} else {
+		z.Reset(src)
+	}
 	var tok htmltoken.Token
 	tagStart := from
 	for z.Next(&tok) {
@@ -95,6 +110,9 @@ func (f *htmlFinder) scan(from, to int) {
 	if f.depth == 0 && f.textEnd == nil {
 		f.textEnd = f.spot(to)
 	}
+	if len(f.stack) > 0 && f.parent() == "style" {
+		f.foreignStyle(f.stack[len(f.stack)-1].from, to, f.beforeStyle)
+	}
 }
 
 func shift(t *htmltoken.Token, by int) {
@@ -113,6 +131,43 @@ func shift(t *htmltoken.Token, by int) {
 
 func newHTMLFinder(m *Message, t *text) *htmlFinder {
 	return &htmlFinder{m: m, t: t, src: string(t.plain)}
+}
+
+// begin reads what must be known before the first tag.
+func (f *htmlFinder) begin() {
+	f.sheet = readSheets(f.t.plain)
+	f.xml = strings.Contains(f.t.part.typ.value, "xml") || strings.Contains(f.t.part.typ.value, "svg")
+	f.findBases()
+}
+
+// findBases lists what the text says that relative addresses are relative to. For browsers the first base
+// element holds, for what comes before it too once it is loaded later; for others it may be any.
+func (f *htmlFinder) findBases() {
+	src := f.t.plain
+	if f.base != "" {
+		f.bases = append(f.bases, f.base)
+	}
+	var tok htmltoken.Token
+	note := func(name string) {
+		if a, ok := tok.Attr(src, name); ok {
+			if addr := remote(attrAddress(f.src[a.ValueStart:a.ValueEnd]), ""); addr != "" && len(f.bases) < 8 {
+				f.bases = append(f.bases, addr)
+			}
+		}
+	}
+	if indexFold(src, "<base") >= 0 || bytes.Contains(src, []byte("xml:base")) {
+		for z := htmltoken.New(src); z.Next(&tok); {
+			if tok.Kind == htmltoken.StartTag {
+				if tok.Is(src, "base") {
+					note("href")
+				}
+				note("xml:base")
+			}
+		}
+	}
+	if len(f.bases) > 0 {
+		f.base = f.bases[0]
+	}
 }
 
 // attr returns an attribute's decoded value; the first of two equal ones wins.
@@ -190,15 +245,30 @@ func (f *htmlFinder) footerSpot(p Position) footerSpot {
 }
 
 func (f *htmlFinder) startTag(tok *htmltoken.Token) {
-	name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd])
+	name := f.name(tok)
 	f.close(name)
-	style, _ := f.attr(tok, "style")
-	e := element{name: name, hidden: f.hidden()}
+	style := f.style(tok)
+	if name == "style" {
+		f.beforeStyle = len(f.m.findings)
+	}
+	e := element{name: name, hidden: f.hidden(), from: tok.End}
 	if !e.hidden {
 		_, hiddenAttr := tok.Attr(f.t.plain, "hidden")
-		e.hidden = (hiddenAttr || hides(style) || f.sheetHides(tok, name, style)) && !f.shownAgain(tok) || name == "template"
+		e.hidden = (hiddenAttr || hides(style)) && !f.shownAgain(tok) || name == "template"
 	}
-	f.look, f.measured = look{hidden: e.hidden}, false
+	f.look, f.measured, f.alt = look{hidden: e.hidden}, false, unknownAlt
+	if holders[name] || strings.HasPrefix(name, "v:") {
+		l := f.looks(tok, picture)
+		e.hidden = e.hidden || l.tiny()
+	}
+	switch name {
+	case "picture":
+		f.pictureFrom = len(f.shown)
+	case "img":
+		if f.parent() == "picture" {
+			f.settleSources(tok)
+		}
+	}
 
 	switch name {
 	case "html":
@@ -212,6 +282,7 @@ func (f *htmlFinder) startTag(tok *htmltoken.Token) {
 	}
 	f.fetches(tok, name)
 	f.links(tok, name)
+	f.doubtfulTag(tok)
 	if !voids[name] && !tok.SelfClosing && len(f.stack) < maxStack {
 		f.stack = append(f.stack, e)
 	}
@@ -251,8 +322,17 @@ func (f *htmlFinder) close(name string) {
 	}
 }
 
-func (f *htmlFinder) endTag(tok *htmltoken.Token) {
+// name is the name of a tag in lower case, in XML without a prefix.
+func (f *htmlFinder) name(tok *htmltoken.Token) string {
 	name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd])
+	if f.xml && !strings.HasPrefix(name, "v:") {
+		name = name[strings.LastIndexByte(name, ':')+1:]
+	}
+	return name
+}
+
+func (f *htmlFinder) endTag(tok *htmltoken.Token) {
+	name := f.name(tok)
 	if f.depth == 0 {
 		switch name {
 		case "body":
@@ -265,6 +345,9 @@ func (f *htmlFinder) endTag(tok *htmltoken.Token) {
 	}
 	for i := len(f.stack) - 1; i >= 0; i-- {
 		if f.stack[i].name == name {
+			if name == "style" {
+				f.foreignStyle(f.stack[i].from, tok.Start, f.beforeStyle)
+			}
 			f.stack = f.stack[:i]
 			return
 		}
@@ -274,21 +357,27 @@ func (f *htmlFinder) endTag(tok *htmltoken.Token) {
 	}
 }
 
-// comment looks into conditional comments, which Outlook reads as markup.
+// conditional reports whether a comment that begins so is one with a condition: "[if mso".
+func conditional(head []byte) bool {
+	const white = " \t\r\n"
+	head, ok := bytes.CutPrefix(bytes.TrimLeft(head, white), []byte("["))
+	head = bytes.TrimLeft(head, white)
+	return ok && len(head) > 2 && htmltoken.EqualFold(head[:2], "if")
+}
+
+// comment looks into conditional comments, which Outlook reads as markup, and into those on whose
+// end readers may differ.
 func (f *htmlFinder) comment(tok *htmltoken.Token) {
 	data := f.t.plain[tok.DataStart:tok.DataEnd]
-	if !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("[if")) {
+	if !hasTag(data) {
 		return
 	}
 	open := bytes.Index(data, []byte("]>"))
-	if open < 0 {
-		return
+	if open >= 0 && conditional(data[:open]) {
+		f.inside(tok.DataStart+open+2, tok.DataEnd)
+	} else if doubtfulComment(data) {
+		f.inside(tok.DataStart, tok.DataEnd)
 	}
-	end := len(data)
-	if i := bytes.LastIndex(bytes.ToLower(data), []byte("<![endif]")); i > open {
-		end = i
-	}
-	f.inside(tok.DataStart+open+2, tok.DataStart+end)
 }
 
 // instruction looks into what XML readers fetch for: <?xml-stylesheet href="…"?> and the address of
@@ -296,7 +385,7 @@ func (f *htmlFinder) comment(tok *htmltoken.Token) {
 func (f *htmlFinder) instruction(tok *htmltoken.Token) {
 	eachAddress(f.t.plain[tok.Start:tok.End], func(from, to int) {
 		finding, ok := f.judge(nil, attrAddress(f.src[tok.Start+from:tok.Start+to]), unseen)
-		if ok && (finding.Rule != ruleRemote || tok.Kind != htmltoken.Doctype) {
+		if ok && (finding.Rule != ruleRemote || tok.Kind != htmltoken.Doctype || !strings.Contains(finding.URL, "://www.w3.org/")) {
 			finding.Vector = "instruction"
 			f.m.add(f.t, finding, edit{start: tok.Start, end: tok.End, when: withoutOpen, action: Removed})
 		}
@@ -305,7 +394,9 @@ func (f *htmlFinder) instruction(tok *htmltoken.Token) {
 
 // inside walks markup inside of a token; the elements that it leaves open are its own.
 func (f *htmlFinder) inside(from, to int) {
-	if f.depth > 4 {
+	if f.depth > maxInside {
+		f.m.add(f.t, Finding{Kind: OpenTracker, Vector: "document", Part: f.t.part.number, Rule: "document", Why: tooDeep},
+			edit{start: from, end: to, when: withoutBoth, action: Removed})
 		return
 	}
 	saved := append([]element(nil), f.stack...)
@@ -349,7 +440,6 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 	wanted, named := f.attr(tok, "data-consent-href")
 	wanted = cleanAddress(wanted)
 	named = named && isWebAddress(wanted)
-	sawTarget := false
 	for i := range tok.Attrs {
 		a := &tok.Attrs[i]
 		attr := strings.ToLower(f.src[a.NameStart:a.NameEnd])
@@ -364,8 +454,7 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 			}
 			f.m.add(f.t, Finding{Kind: ClickTracker, Vector: name + " " + attr, Part: f.t.part.number,
 				URL: attrAddress(f.src[a.ValueStart:a.ValueEnd]), Rule: "ping", Why: "tells of the click beside it"}, f.cutAttr(a, withoutClick))
-		case (attr == target || name == "a" && attr == "xlink:href") && !sawTarget:
-			sawTarget = true
+		case attr == target || name == "a" && strings.HasSuffix(attr, ":href"): // each of several: readers differ on which counts
 			addr := attrAddress(f.src[a.ValueStart:a.ValueEnd])
 			if f.m.isOwn(addr) {
 				continue
@@ -408,9 +497,15 @@ func (f *htmlFinder) text(tok *htmltoken.Token) {
 	switch parent := f.parent(); {
 	case parent == "style":
 		f.styleSheet(tok.Start, tok.End, !tok.Raw)
+		if tok.Raw && hasTag(f.t.plain[tok.Start:tok.End]) {
+			f.inside(tok.Start, tok.End)
+		}
 		return
 	case parent == "script":
 		f.structured(tok.Start, tok.End)
+		if hasTag(f.t.plain[tok.Start:tok.End]) {
+			f.inside(tok.Start, tok.End)
+		}
 		return
 	case tok.Raw:
 		f.inside(tok.Start, tok.End) // a reader that drops the tag (iframe, noembed, textarea …) shows what is in it
@@ -440,21 +535,4 @@ func (f *htmlFinder) text(tok *htmltoken.Token) {
 
 func isWebAddress(s string) bool {
 	return len(s) > 8 && (strings.EqualFold(s[:7], "http://") || strings.EqualFold(s[:8], "https://"))
-}
-
-// shownAgain reports whether a style sheet shows what the tag's own style hides, as responsive
-// mail does for telephones.
-func (f *htmlFinder) shownAgain(tok *htmltoken.Token) bool {
-	if len(f.revealed) == 0 {
-		return false
-	}
-	for _, name := range []string{"class", "id"} {
-		v, _ := f.attr(tok, name)
-		for _, c := range strings.Fields(v) {
-			if f.revealed[c] {
-				return true
-			}
-		}
-	}
-	return false
 }

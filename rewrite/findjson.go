@@ -13,7 +13,11 @@ var shownKeys = map[string]bool{"image": true, "logo": true, "photo": true, "thu
 // it (other scripts run in no mail reader).
 func (f *htmlFinder) structured(from, to int) {
 	src := f.src[from:to]
-	if start := strings.TrimLeft(src, " \t\r\n"); start == "" || start[0] != '{' && start[0] != '[' {
+	start := strings.TrimLeft(src, " \t\r\n\ufeff")
+	for _, opening := range []string{"<!--", "//", "/*", "<![CDATA[", "//"} {
+		start = strings.TrimLeft(strings.TrimPrefix(start, opening), " \t\r\n*/")
+	}
+	if start == "" || start[0] != '{' && start[0] != '[' {
 		return
 	}
 	key := ""

@@ -243,7 +243,7 @@ func parseMediaType(s string) mediaType {
 		}
 		if !plain {
 			mt.params[base] = b.String()
-		} else if before != b.String() && base == "boundary" {
+		} else if before != b.String() && base == "boundary" || base == "charset" && findCharset(before).wide != findCharset(b.String()).wide {
 			mt.twice = true
 		}
 	}

@@ -136,6 +136,7 @@ type Message struct {
 	list     int // and for the List fields
 	lang     string
 	eightBit bool
+	depth    int // of messages in place of a body
 
 	unreadable string   // why a body cannot be searched, "" if all can
 	cutShort   bool     // the last field has no line end
@@ -166,10 +167,15 @@ type removal struct {
 // be nil. src must stay readable, and the same, as long as copies are made and written. Lines
 // end with CRLF; bare LF is read too. The error is one of reading src, or wraps ErrHeader.
 func Parse(src io.ReaderAt, size int64, rules *trackers.Rules, opts Options) (*Message, error) {
+	return parseMessage(src, size, rules, opts, 0)
+}
+
+// parseMessage is Parse for a message in so many others.
+func parseMessage(src io.ReaderAt, size int64, rules *trackers.Rules, opts Options, depth int) (*Message, error) {
 	if opts.Footers == nil {
 		opts.Footers = builtinFooters
 	}
-	m := &Message{src: src, size: size, rules: rules, opts: opts, plans: map[planKey]*plan{}}
+	m := &Message{src: src, size: size, rules: rules, opts: opts, depth: depth, plans: map[planKey]*plan{}}
 	w := newWindow(src, size)
 	p := &parser{w: w}
 	m.root, _, _ = p.entity(0, nil, "")
@@ -200,7 +206,9 @@ func (m *Message) header() {
 		e := fieldEdit{span: f.span, when: always, finding: -1}
 		switch name {
 		case "bcc", "resent-bcc": // RFC 5322 §3.6.3
-		case "disposition-notification-to", "return-receipt-to", "x-confirm-reading-to", "read-receipt-to", "x-pmrqc", "return-receipt", "x-image-url":
+		case "disposition-notification-to", "return-receipt-to", "x-confirm-reading-to", "read-receipt-to", "disposition-notification-options",
+			"x-pmrqc", "return-receipt", "return-receipt-requested", "x-acknowledge-to", "register-mail-reply-requested-by", "generate-delivery-report",
+			"x-image-url", "x-mozilla-external-attachment-url":
 			e.when = withoutOpen
 			e.finding = len(m.findings)
 			m.findings = append(m.findings, Finding{Kind: OpenTracker, Vector: f.name, Rule: "receipt", Why: "asks the reader for a receipt (RFC 8098)"})

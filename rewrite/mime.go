@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -23,12 +24,24 @@ type part struct {
 	content     span   // the body, without the line end that belongs to the delimiter behind it
 	whole       span   // from the delimiter before it to the one behind it; empty at the top
 	glued       bool   // there is no line end between the blank line and the delimiter behind it
+	doubtful    bool   // some readers may show it as HTML, though it is not said to be
 	parent      *part
 	children    []*part
 }
 
-// attached reports whether a reader shows p as an attachment and not in the text.
-func (p *part) attached() bool { return p.disposition.value == "attachment" }
+// attached reports whether a reader shows p as an attachment and not in the text. What the message
+// consists of, and the bodies that a reader has to choose from, are shown whatever they say.
+func (p *part) attached() bool {
+	return p.disposition.value == "attachment" && p.parent != nil && p.parent.typ.value != "multipart/alternative"
+}
+
+// filename is the name that a reader gives to p, in lower case.
+func (p *part) filename() string {
+	if name := p.disposition.params["filename"]; name != "" {
+		return strings.ToLower(name)
+	}
+	return strings.ToLower(p.typ.params["name"])
+}
 
 // parser reads the span tree in one pass.
 type parser struct {
@@ -66,7 +79,7 @@ func (p *parser) entity(pos int64, parent *part, number string) (*part, delimite
 		boundary = p.guessBoundary(e.body)
 	}
 	if boundary == "" {
-		e.typ = mediaType{value: "text/plain"} // what readers make of it
+		e.typ, e.doubtful = mediaType{value: "text/plain"}, true // what readers make of it
 		d, ok := p.leaf(e)
 		return e, d, ok
 	}
@@ -78,6 +91,12 @@ func (p *parser) entity(pos int64, parent *part, number string) (*part, delimite
 	p.boundaries = append(p.boundaries, boundary)
 	level := len(p.boundaries) - 1
 	d, ok := p.next(e.body)
+	if !ok || d.level != level { // the boundary is another one, or nowhere
+		if boundary = p.guessBoundary(e.body); boundary != "" {
+			p.boundaries[level] = boundary
+			d, ok = p.next(e.body)
+		}
+	}
 	for ok && d.level == level && !d.close {
 		if p.parts >= maxParts {
 			p.unreadable = "too many parts"
@@ -96,8 +115,21 @@ func (p *parser) entity(pos int64, parent *part, number string) (*part, delimite
 			c.whole.end = d.start
 		}
 		e.children = append(e.children, c)
+		if ok && d.level == level && d.close && !slices.Contains(p.boundaries[:level], boundary) {
+			if again, more := p.next(d.end); more && again.level == level && !again.close {
+				d = again // some readers go on behind the end
+			}
+		}
 	}
 	p.boundaries = p.boundaries[:level]
+	if len(e.children) == 0 {
+		if ok && d.level == level {
+			d, ok = p.next(d.end)
+		}
+		e.typ, e.doubtful = mediaType{value: "text/plain"}, true
+		p.finish(e, d, ok)
+		return e, d, ok
+	}
 	if ok && d.level == level { // behind the close delimiter is the epilogue
 		d, ok = p.next(d.end)
 	}
@@ -131,6 +163,9 @@ func (p *parser) describe(e *part) {
 			}
 		case strings.EqualFold(f.name, "Content-Transfer-Encoding"):
 			encoding := strings.ToLower(f.body)
+			if strings.IndexByte(encoding, '(') >= 0 {
+				encoding = withoutSpace(encoding)
+			}
 			if i := strings.IndexAny(encoding, " \t;("); i >= 0 {
 				encoding = encoding[:i]
 			}
@@ -141,7 +176,20 @@ func (p *parser) describe(e *part) {
 			}
 		}
 	}
-	e.disposition = parseMediaType(e.get("Content-Disposition"))
+	for i := range e.fields {
+		if f := &e.fields[i]; strings.EqualFold(f.name, "Content-Disposition") {
+			if d := parseMediaType(f.body); e.disposition.value == "" || d.value != "attachment" {
+				e.disposition = d
+			}
+		}
+	}
+	if typ, subtype, _ := strings.Cut(e.typ.value, "/"); (typ == "" || subtype == "") && !strings.Contains(typ, "html") { // RFC 2045 §5.2
+		e.typ.value, e.doubtful = "text/plain", true
+	}
+	if len(e.fields) == 0 && e.parent != nil { // " Content-Type: …" as the first line is a field for some
+		first := p.w.at(e.body, 1)
+		e.doubtful = len(first) == 1 && (first[0] == ' ' || first[0] == '\t')
+	}
 }
 
 // danger says how much a reader may make of a type.
@@ -158,11 +206,16 @@ func danger(typ string) int {
 // leaf finds the end of an entity without parts.
 func (p *parser) leaf(e *part) (delimiter, bool) {
 	d, ok := p.next(e.body)
+	p.finish(e, d, ok)
+	return d, ok
+}
+
+// finish notes that the content of an entity without parts ends before d.
+func (p *parser) finish(e *part, d delimiter, ok bool) {
 	e.content.end = p.before(d, ok)
 	if e.content.end < e.content.start {
 		e.content.end, e.glued = e.content.start, true
 	}
-	return d, ok
 }
 
 // before returns where the content before d ends: the line end before a delimiter is part of
@@ -278,7 +331,7 @@ func (p *parser) guessBoundary(pos int64) string {
 	}
 	n := lineLen(buf)
 	line := bytes.TrimRight(trimEOL(buf[:n]), " \t")
-	if len(line) < 3 || !bytes.Contains(buf[n-1:], append([]byte("\n"), line...)) {
+	if len(line) < 3 || p.isDelimiter(line) || !bytes.Contains(buf[n-1:], append([]byte("\n"), line...)) {
 		return ""
 	}
 	return string(line[2:])

@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"strings"
@@ -56,8 +57,35 @@ var mimeEvasions = []struct {
 	{"unknown encoding", "Content-Type: text/html\nContent-Transfer-Encoding: x-uuencode\n\n" + pixel, true},
 	{"base64 with junk", "Content-Type: text/html\nContent-Transfer-Encoding: base64\n\n!!" + strings.Join(strings.Split(b64(pixel), ""), "\n*") + "\n", false},
 	{"base64 in padded pieces", "Content-Type: text/html\nContent-Transfer-Encoding: base64\n\n" + b64(pixel[:20]) + b64(pixel[20:40]) + "\n" + b64(pixel[40:]), false},
+	{"base64 that padding shifts", "Content-Type: text/html\nContent-Transfer-Encoding: base64\n\n" + b64("x" + pixel)[:1] + "=" + b64("x" + pixel)[1:], true},
 	{"quoted-printable, each byte", "Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n" + qpAll(pixel), false},
 	{"quoted-printable, lower case and soft breaks", "Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n" + strings.ReplaceAll(strings.ToLower(qpAll(pixel)), "=6f", "=6f= \t\n"), false},
+
+	{"NUL in a name", "Content-Type: text/html\nContent-Transfer-Encoding: base64\n\n" + b64(strings.Replace(pixel, "src", "s\x00rc", 1)), true},
+	{"NUL in the text", "Content-Type: text/html\nContent-Transfer-Encoding: base64\n\n" + b64("\x00\x0b"+pixel), false},
+	{"XHTML, another prefix", "Content-Type: application/xhtml+xml\n\n<s:svg xmlns:s='http://www.w3.org/2000/svg'><s:image href='" + pixelAddress + "'/></s:svg>", false},
+	{"XHTML, another prefix, CSS", "Content-Type: application/xhtml+xml\n\n<h:style>p{background:url(" + pixelAddress + ")}</h:style>", false},
+	{"XHTML, an entity of its own", "Content-Type: application/xhtml+xml\n\n<!DOCTYPE html [<!ENTITY a '>'><!ENTITY b '" + pixelAddress + "'>]><img src='&b;'/>", true},
+
+	{"attachment that is the body", "Content-Type: text/html\nContent-Disposition: attachment\n\n" + pixel, false},
+	{"attachment to choose from", "Content-Type: multipart/alternative; boundary=a\n\n--a\n\nx\n--a\nContent-Type: text/html\nContent-Disposition: attachment\n\n" + pixel + "\n--a--\n", false},
+	{"two dispositions", "Content-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: text/html\nContent-Disposition: attachment\nContent-Disposition: inline\n\n" + pixel + "\n--a--\n", false},
+	{"type by the file name", "Content-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: application/octet-stream; name=X.HTML\nContent-Disposition: inline\n\n" + pixel + "\n--a--\n", false},
+	{"comment before the encoding", "Content-Type: text/html\nContent-Transfer-Encoding: (really) base64\n\n" + b64(pixel), false},
+	{"quoted encoding", "Content-Type: text/html\nContent-Transfer-Encoding: \"base64\"\n\n" + b64(pixel), true},
+	{"type without a subtype", "Content-Type: text\n\n" + pixel, true},
+	{"type that is none", "Content-Type: foo\n\n" + pixel, true},
+	{"multipart in base64", "Content-Type: multipart/mixed; boundary=a\nContent-Transfer-Encoding: base64\n\n" + b64("--a\nContent-Type: text/html\n\n"+pixel+"\n--a--\n"), true},
+	{"multipart without parts", "Content-Type: multipart/mixed; boundary=a\n\n" + pixel, true},
+	{"another boundary", "Content-Type: multipart/mixed; boundary=b\n\n--a\nContent-Type: text/html\n\n" + pixel + "\n--a\n\nx\n--a--\n", false},
+	{"comment behind the boundary", "Content-Type: multipart/mixed; boundary=a (b)\n\n--a\nContent-Type: text/html\n\n" + pixel + "\n--a\n\nx\n--a--\n", false},
+	{"empty boundary", "Content-Type: multipart/mixed; boundary=\"\"\n\n--\nContent-Type: text/html\n\n" + pixel + "\n----\n", true},
+	{"part behind the end", "Content-Type: multipart/mixed; boundary=a\n\n--a\n\nx\n--a--\n--a\nContent-Type: text/html\n\n" + pixel + "\n--a--\n", false},
+	{"white space before the first field of a part", "Content-Type: multipart/mixed; boundary=a\n\n--a\n Content-Type: text/html\n\n" + pixel + "\n--a--\n", true},
+	{"a piece of a message", "Content-Type: message/partial; id=a; number=1; total=1\n\nContent-Type: text/html\n\n" + pixel, true},
+	{"a message for a body", "Content-Type: message/rfc822\n\nContent-Type: text/html\n\n" + pixel, true},
+
+	{"a message for a body, in base64", "Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n" + b64("Content-Type: text/html\n\n"+pixel), true},
 
 	{"two boundaries", "Content-Type: multipart/mixed; boundary=a; boundary=b\n\n--a\nContent-Type: text/plain\n\n--b\nContent-Type: text/html\n\n" + pixel + "\n--b--\n--a--\n", true},
 	{"two boundaries, one of RFC 2231", "Content-Type: multipart/mixed; boundary=a; boundary*0=b\n\n--a\nContent-Type: text/plain\n\n--b\nContent-Type: text/html\n\n" + pixel + "\n--b--\n--a--\n", true},
@@ -77,10 +105,26 @@ var mimeEvasions = []struct {
 	{"UTF-8 with a mark, said to be UTF-16", "Content-Type: text/html; charset=utf-16\nContent-Transfer-Encoding: base64\n\n" + b64("\uFEFF"+pixel), false},
 	{"UTF-7", "Content-Type: text/html; charset=utf-7\n\n+ADw-img src+AD0AIg-" + pixelAddress + "+ACIAPg-\n", false},
 	{"UTF-7 named by the HTML alone", "Content-Type: text/html\n\n<meta charset=utf-7>+ADw-img src+AD0AIg-" + pixelAddress + "+ACIAPg-\n", false},
+	{"UTF-7 by another name", "Content-Type: text/html; charset=utf7\n\n+ADw-img src+AD0AIg-" + pixelAddress + "+ACIAPg-\n", false},
+	{"UTF-7 in RFC 2231 beside another", "Content-Type: text/html; charset=utf-8; charset*=''utf-7\n\n+ADw-img src+AD0AIg-" + pixelAddress + "+ACIAPg-\n", true},
+	{"UTF-16 without a mark, by another name", "Content-Type: text/html; charset=ucs-2\nContent-Transfer-Encoding: base64\n\n" + b64(utf16Text(pixel, true, false)), false},
+	{"UTF-16 without a mark, said to be UTF-8", "Content-Type: text/html; charset=utf-8\nContent-Transfer-Encoding: base64\n\n" + b64(utf16Text(pixel, true, false)), true},
+	{"EBCDIC", "Content-Type: text/html; charset=ibm500\nContent-Transfer-Encoding: base64\n\nTMmUlw==", true},
+	{"HZ", "Content-Type: text/html; charset=hz-gb-2312\n\n~{<!--~}" + pixel, false},
+	{"Korean ISO 2022", "Content-Type: text/html; charset=iso-2022-kr\n\n" + pixel, false},
+	{"katakana of ISO 2022", "Content-Type: text/html; charset=utf-8\n\n\x1b(I<!--\x1b(B" + pixel, true},
 	{"ISO-2022-JP", "Content-Type: text/html; charset=iso-2022-jp\n\n\x1b$B<!--\x1b(B" + pixel, false},
 	{"ISO-2022-JP named by the HTML alone", "Content-Type: text/html\n\n<meta charset=iso-2022-jp>\x1b$B<!--\x1b(B" + pixel, false},
 	{"ISO-2022-JP named by nobody", "Content-Type: text/html\n\n\x1b$B<!--\x1b(B" + pixel, true},
 	{"unknown character set", "Content-Type: text/html; charset=x-nobody-knows\n\n" + pixel, false},
+}
+
+// TestForwarded: a clean message in place of the body leaves as it is, with the List fields.
+func TestForwarded(t *testing.T) {
+	src := crlf([]byte("Content-Type: message/rfc822\n\nContent-Type: text/html\n\n<p>Hello</p>\n"))
+	if got := render(t, parse(t, src), variant(false, false)); !bytes.HasSuffix(got, []byte("Content-Type: text/html\r\n\r\n<p>Hello</p>\r\n")) {
+		t.Errorf("changed:\n%s", got)
+	}
 }
 
 func qpAll(s string) string {

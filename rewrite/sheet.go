@@ -8,6 +8,60 @@ import (
 	"github.com/consentgate/consentgate/rewrite/htmltoken"
 )
 
+// sheet is what the style elements of a text say of its elements.
+type sheet struct {
+	revealed map[string]bool        // classes and ids that are made visible, whatever a style attribute says
+	styles   map[string]*sheetStyle // by simple selector
+}
+
+// readSheets reads all style elements. What those in comments hide is hidden from Outlook alone, so it
+// does not count.
+func readSheets(src []byte) sheet {
+	return sheet{revealedNames(src), sheetStyles(src)}
+}
+
+// revealedNames are the classes and ids that any style element shows, on whatever screen.
+func revealedNames(src []byte) map[string]bool {
+	var revealed map[string]bool
+	for {
+		i := indexFold(src, "<style")
+		if i < 0 {
+			return revealed
+		}
+		src = src[i:]
+		end := indexFold(src, "</style")
+		if end < 0 {
+			end = len(src)
+		}
+		for rule := range strings.SplitSeq(cssPlain(string(src[:end])), "}") {
+			open := strings.LastIndexByte(rule, '{')
+			if open < 0 || !shows(rule[open+1:]) {
+				continue
+			}
+			selectors := rule[:open]
+			if i := strings.LastIndexAny(selectors, "{;"); i >= 0 {
+				selectors = selectors[i+1:]
+			}
+			for _, name := range strings.FieldsFunc(selectors, func(r rune) bool { return strings.ContainsRune(" \t\r\n,>+~:.#[]=\"'*^$|()", r) }) {
+				if revealed == nil {
+					revealed = map[string]bool{}
+				}
+				revealed[name] = true
+			}
+		}
+		src = src[end:]
+	}
+}
+
+// shows reports whether declarations make something visible.
+func shows(body string) bool {
+	if !strings.Contains(body, "display") {
+		return false
+	}
+	body = strings.ReplaceAll(body, " ", "")
+	return strings.Contains(body, "display:") && !strings.Contains(body, "display:none")
+}
+
 // sheetStyle is what the style sheets of a mail say of the elements of one simple selector, as far as
 // it tells whether they are seen.
 type sheetStyle struct {
@@ -176,7 +230,9 @@ func hidingProperties(body string) map[string]cssValue {
 	for d := range strings.SplitSeq(body, ";") {
 		name, value, _ := strings.Cut(d, ":")
 		switch name = strings.ToLower(strings.TrimSpace(name)); name {
-		case "width", "height", "max-width", "max-height", "display", "visibility", "opacity", "overflow", "overflow-x", "overflow-y":
+		case "width", "height", "max-width", "max-height", "inline-size", "block-size", "max-inline-size", "max-block-size",
+			"display", "visibility", "content-visibility", "opacity", "filter", "transform", "clip", "clip-path",
+			"overflow", "overflow-x", "overflow-y", "position", "left", "right", "top":
 		default:
 			continue
 		}
@@ -197,38 +253,39 @@ func hidingValue(name, value string) bool {
 	switch name {
 	case "display":
 		return value == "none"
-	case "visibility", "overflow", "overflow-x", "overflow-y":
+	case "visibility", "content-visibility", "overflow", "overflow-x", "overflow-y":
 		return value == "hidden" || value == "collapse"
 	case "opacity":
 		f, err := strconv.ParseFloat(value, 64)
 		return err == nil && f < 0.01
 	}
-	side := cssSide(value)
-	return side >= 0 && side <= 3
+	side, ok := cssSide(value)
+	return ok && side >= 0 && side <= 3
 }
 
-// sheetStyle returns the tag's style with what the style sheets say of it; ok is false where they say
-// nothing, or show it on some screens.
-func (f *htmlFinder) sheetStyle(tok *htmltoken.Token, name, style string) (s string, ok bool) {
-	if len(f.sheet) == 0 {
-		return "", false
+// style is what the tag's own style says, with what the style elements say of its name, classes and id.
+// What they show on some screens does not count.
+func (f *htmlFinder) style(tok *htmltoken.Token) string {
+	style, _ := f.attr(tok, "style")
+	if len(f.sheet.styles) == 0 {
+		return style
 	}
 	var before, after strings.Builder
 	varies := false
 	note := func(key string) {
-		st := f.sheet[key]
-		if st == nil {
+		st := f.sheet.styles[key]
+		if st == nil || varies || before.Len() > 1000 {
 			return
 		}
-		ok = true
-		varies = varies || st.varies
+		varies = st.varies
 		for name, v := range st.base {
 			before.WriteString(name + ":" + v + ";")
 		}
 		for name, v := range st.important {
-			after.WriteString(";" + name + ":" + v)
+			after.WriteString(";" + name + ":" + v + " !important")
 		}
 	}
+	name := f.name(tok)
 	note(name)
 	for _, by := range []struct{ attr, mark string }{{"class", "."}, {"id", "#"}} {
 		v, _ := f.attr(tok, by.attr)
@@ -237,11 +294,25 @@ func (f *htmlFinder) sheetStyle(tok *htmltoken.Token, name, style string) (s str
 			note(name + by.mark + word)
 		}
 	}
-	return before.String() + style + after.String(), ok && !varies
+	if varies || before.Len()+after.Len() == 0 {
+		return style
+	}
+	return before.String() + style + after.String()
 }
 
-// sheetHides reports whether the style sheets hide what stands inside of the tag.
-func (f *htmlFinder) sheetHides(tok *htmltoken.Token, name, style string) bool {
-	s, ok := f.sheetStyle(tok, name, style)
-	return ok && hides(s)
+// shownAgain reports whether a style element shows what the tag's own style hides, as responsive mail does
+// for telephones.
+func (f *htmlFinder) shownAgain(tok *htmltoken.Token) bool {
+	if len(f.sheet.revealed) == 0 {
+		return false
+	}
+	for _, name := range []string{"class", "id"} {
+		v, _ := f.attr(tok, name)
+		for c := range strings.FieldsSeq(v) {
+			if f.sheet.revealed[c] {
+				return true
+			}
+		}
+	}
+	return false
 }

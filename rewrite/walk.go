@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"io"
 	"strings"
 )
 
@@ -18,7 +19,7 @@ const (
 // formOf says how a part is read; ok is false for one that is none of ours.
 func formOf(typ string) (f form, ok bool) {
 	switch typ {
-	case "text/plain":
+	case "text/plain", "text/enriched", "text/richtext", "text/markdown", "text/x-markdown":
 		return plainForm, true
 	case "text/css":
 		return styleForm, true
@@ -40,7 +41,11 @@ func takesFooter(typ string) bool {
 // walk reads the text parts. Inside of what is signed nothing can be edited (RFC 1847 §2.1), but
 // what would have to be is noted.
 func (m *Message) walk(w *window, p *part, frozen bool) {
-	switch p.typ.value {
+	typ := p.typ.value
+	if typ == "application/octet-stream" && strings.HasSuffix(p.filename(), ".p7m") { // RFC 8551 §3.9
+		typ = "application/pkcs7-mime"
+	}
+	switch typ {
 	case "multipart/signed":
 		m.signed, frozen = true, true
 	case "multipart/encrypted":
@@ -55,10 +60,22 @@ func (m *Message) walk(w *window, p *part, frozen bool) {
 	for _, c := range p.children {
 		m.walk(w, c, frozen)
 	}
-	if len(p.children) > 0 || p.attached() {
+	switch {
+	case len(p.children) > 0:
+		return
+	case p.typ.value == "message/partial": // RFC 2046 §5.2.2
+		m.unreadable = "the body is a piece of a message"
+		return
+	case p.parent == nil && (p.typ.value == "message/rfc822" || p.typ.value == "message/global"):
+		m.forwarded(p)
+		return
+	case p.typ.value == "message/external-body": // RFC 2046 §5.2.3
+		m.external(p, frozen)
+		return
+	case p.attached():
 		return
 	}
-	form, ok := formOf(p.typ.value)
+	form, ok := formOf(p.shownAs())
 	if !ok {
 		return
 	}
@@ -89,6 +106,9 @@ func (m *Message) walk(w *window, p *part, frozen bool) {
 		m.unreadable = "a text part switches character sets that it does not name"
 	}
 	m.find(t, frozen)
+	if p.doubtful && t.form == plainForm && newHTMLFinder(m, t).opensIn(string(t.plain)) {
+		m.unreadable = "a part with a wrong type or boundary may be shown as HTML"
+	}
 	switch {
 	case frozen:
 		t.freeze(m, 0, len(t.plain))
@@ -106,6 +126,62 @@ func (m *Message) walk(w *window, p *part, frozen bool) {
 	m.texts = append(m.texts, t)
 }
 
+// shownAs is the type that a reader goes by: for one that says nothing, the file name's.
+func (p *part) shownAs() string {
+	switch p.typ.value {
+	case "application/octet-stream", "application/x-unknown-content-type":
+		name := p.filename()
+		switch name[strings.LastIndexByte(name, '.')+1:] {
+		case "htm", "html", "shtml", "xhtml", "xht":
+			return "text/html"
+		case "svg":
+			return "image/svg+xml"
+		}
+	}
+	return p.typ.value
+}
+
+// forwarded looks into a message that stands in place of the body: a reader shows it as if it were
+// one. Nothing in it is edited.
+func (m *Message) forwarded(p *part) {
+	const why = "a message stands in place of the body, and may hold trackers"
+	if m.depth > 2 || parseTransfer(p.encoding) != identity {
+		m.unreadable = why
+		return
+	}
+	inner, err := parseMessage(io.NewSectionReader(m.src, p.content.start, p.content.len()), p.content.len(), m.rules, m.opts, m.depth+1)
+	if err != nil || inner.unreadable != "" {
+		m.unreadable = why
+		return
+	}
+	for _, f := range inner.findings {
+		if f.Kind == OpenTracker && f.Rule != "" {
+			m.unreadable = why
+		}
+	}
+}
+
+// external notes a part that a reader fetches from elsewhere.
+func (m *Message) external(p *part, frozen bool) {
+	addr := p.typ.params["url"]
+	if site := p.typ.params["site"]; addr == "" && site != "" {
+		addr = "ftp://" + site + "/" + p.typ.params["name"]
+	}
+	if addr == "" || m.rules.Allowed(addr) {
+		return
+	}
+	e := removal{p.whole, withoutOpen, len(m.findings)}
+	m.findings = append(m.findings, Finding{Kind: OpenTracker, Vector: "message/external-body", Part: p.number, URL: addr, Rule: "external", Why: "a part that is fetched from elsewhere"})
+	switch {
+	case frozen:
+		m.frozen |= e.when
+	case p.parent == nil:
+		m.unreadable = "the body is to be fetched from elsewhere"
+	default:
+		m.removals = append(m.removals, e)
+	}
+}
+
 // find notes what is to be edited in a text.
 func (m *Message) find(t *text, frozen bool) {
 	switch t.form {
@@ -120,9 +196,12 @@ func (m *Message) find(t *text, frozen bool) {
 	if t.form == htmlForm {
 		f := newHTMLFinder(m, t)
 		f.marks, f.base = marks, t.part.base()
-		f.revealed, f.sheet = revealedNames(t.plain), sheetStyles(t.plain)
+		f.begin()
 		f.scan(0, len(t.plain))
 		f.settlePixels()
+		if f.readOtherwise() {
+			m.unreadable = "readers differ on control characters, padding or entities in a text part, which hide a tracker"
+		}
 		if m.lang == "" {
 			m.lang = f.lang
 		}
@@ -183,33 +262,4 @@ func (p *part) base() string {
 		}
 	}
 	return ""
-}
-
-// revealedNames lists the classes and ids that a style sheet makes visible, whatever the style
-// attribute says.
-func revealedNames(src []byte) map[string]bool {
-	var out map[string]bool
-	for _, css := range styleSheets(src) {
-		for _, rule := range strings.Split(css, "}") {
-			open := strings.LastIndexByte(rule, '{')
-			if open < 0 {
-				continue
-			}
-			body := strings.ReplaceAll(rule[open+1:], " ", "")
-			if !strings.Contains(body, "display:") || strings.Contains(body, "display:none") {
-				continue
-			}
-			selectors := rule[:open]
-			if i := strings.LastIndexByte(selectors, '{'); i >= 0 {
-				selectors = selectors[i+1:]
-			}
-			for _, name := range strings.FieldsFunc(selectors, func(r rune) bool { return strings.ContainsRune(" \t\r\n,>+~:.#[]=\"'*^$|()", r) }) {
-				if out == nil {
-					out = map[string]bool{}
-				}
-				out[name] = true
-			}
-		}
-	}
-	return out
 }

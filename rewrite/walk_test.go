@@ -51,6 +51,8 @@ func TestOtherForms(t *testing.T) {
 		"base of the part": {"Content-Type: text/html\nContent-Base: \"https://open.convertkit-mail4.com/\"\n\n<p>x</p><img src=ab12cd34ef>\n",
 			"ab12cd34ef", "<p>x</p>"},
 		"frame with a document in its address": {"Content-Type: text/html\n\n<p>x</p><iframe src=\"data:text/html,%3Cimg src=" + pixelAddress + "%3E\"></iframe>\n", "data:text/html", "<iframe></iframe>"},
+		"a part from elsewhere":                {"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nHello\n--b\nContent-Type: message/external-body; access-type=URL; URL*0=\"" + pixelAddress[:20] + "\"; URL*1=\"" + pixelAddress[20:] + "\"\n\nContent-Type: image/gif\n\n--b--\n", "external", "Hello"},
+		"text/enriched":                        {"Content-Type: text/enriched\n\n<bold>See</bold> " + counter + "\n", "mjt.lu", "<bold>See</bold> " + destination},
 		"X-Image-URL":                          {"X-Image-URL: " + pixelAddress + "\n\nx\n", "X-Image", "x\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -84,6 +86,7 @@ func TestSignedBodies(t *testing.T) {
 		"clear-signed with a counter":     {"\n-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n" + counter + "\n-----BEGIN PGP SIGNATURE-----\n\nx\n-----END PGP SIGNATURE-----\n", true},
 		"clear-signed without":            {"\n-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nx\n-----BEGIN PGP SIGNATURE-----\n\nx\n-----END PGP SIGNATURE-----\n", false},
 		"opaque S/MIME":                   {"Content-Type: application/pkcs7-mime; smime-type=signed-data\nContent-Transfer-Encoding: base64\n\nAAAA\n", true},
+		"opaque S/MIME, by its name":      {"Content-Type: application/octet-stream; name=smime.p7m\nContent-Transfer-Encoding: base64\n\nAAAA\n", true},
 		"S/MIME, encrypted: nobody knows": {"Content-Type: application/pkcs7-mime; smime-type=enveloped-data\nContent-Transfer-Encoding: base64\n\nAAAA\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
