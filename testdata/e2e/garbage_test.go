@@ -36,7 +36,7 @@ func TestGarbage(t *testing.T) {
 		copy       copyKind
 	}{
 		{"no boundary parameter", "MIME-Version: 1.0\nContent-Type: multipart/mixed\n\n" + part("text/html", html) + "--b--\n", taken, taken, plain},
-		{"the boundary never comes", mixed + "hello\n" + html + "\n", taken, taken, stays},
+		{"the boundary never comes", mixed + "hello\n" + html + "\n", refused("wrong type or boundary"), taken, own},
 		{"no closing boundary", mixed + part("text/html", html), taken, taken, plain},
 		{"two boundaries", "Content-Type: multipart/mixed; boundary=b; boundary=c\n\n" + part("text/html", html) + "--b--\n", refused("two boundaries"), taken, plain},
 		{"two Content-Types", "Content-Type: text/plain\nContent-Type: text/html\n\n" + html + "\n", taken, taken, plain},
@@ -56,7 +56,7 @@ func TestGarbage(t *testing.T) {
 
 		{"nested 1,000 deep", nest(1000, html), refused("nested too deep"), taken, own},
 		{"nested 1,000 deep, never closed", strings.ReplaceAll(nest(1000, html), "--\n", "\n"), refused("nested too deep"), taken, own},
-		{"messages in messages, 1,000 deep", "Content-Type: message/rfc822\n\n" + many("Content-Type: message/rfc822\n\n", 1000) + "Content-Type: text/html\n\n" + html + "\n", taken, taken, stays},
+		{"messages in messages, 1,000 deep", "Content-Type: message/rfc822\n\n" + many("Content-Type: message/rfc822\n\n", 1000) + "Content-Type: text/html\n\n" + html + "\n", refused("stands in place of the body"), taken, stays},
 		{"100,000 parts", mixed + many("--b\n\nx\n", 100_000) + part("text/html", html) + "--b--\n", refused("too many parts"), taken, plain},
 		{"a million open tags", "Content-Type: text/html\n\n" + many(many("<div>", 20)+"\n", 50_000) + pixel + "\n", taken, taken, plain},
 		{"tags that never end", "Content-Type: text/html\n\n" + many(many("<a b='", 20)+"\n", 20_000) + pixel + "\n", taken, taken, plain},

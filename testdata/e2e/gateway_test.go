@@ -50,7 +50,7 @@ listen = ["127.0.0.1:0"]
 urls = ["smtp://127.0.0.1:1"]
 
 [delivery]
-mode = "stateless"
+mode = "cutthrough"
 spool_dir = "DIR/state/spool"
 
 [consent]

@@ -100,11 +100,11 @@ func TestTooLarge(t *testing.T) {
 	}
 	g.logged(t, `level=WARN msg="message refused" .*to=\[r•••@example\.org\] answer="552 5\.3\.4 the message is too large"`)
 
-	// One chunk that is over the limit by itself need not be swallowed.
-	c := g.hello(t)
-	c.envelope("reader@example.org")
-	c.raw(fmt.Sprintf("BDAT %d LAST\r\n", large))
-	c.expect(`552 5\.3\.4 `)
+	// All of it in one chunk.
+	d.envelope("reader@example.org")
+	d.raw(fmt.Sprintf("BDAT %d LAST\r\n", len(text)))
+	send(text)
+	d.expect(`552 5\.3\.4 the message is too large$`)
 }
 
 // A message of 48 MiB passes with its attachment as it was, and is not held in memory.

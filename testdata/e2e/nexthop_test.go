@@ -178,7 +178,7 @@ func TestBadSmarthost(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			address := startNext(t, func(c *nextConn) { c.smtpUntil(tt.step, tt.what) })
-			g := newSite(t, `urls = ["smtp://127.0.0.1:1"]`, `urls = ["smtp://`+address+`"]`).start(t)
+			g := newSite(t, `mode = "cutthrough"`, `mode = "stateless"`, `urls = ["smtp://127.0.0.1:1"]`, `urls = ["smtp://`+address+`"]`).start(t)
 			d := g.hello(t)
 			d.envelope("reader@example.org")
 			d.say("DATA")
@@ -200,7 +200,7 @@ func TestBadSmarthost(t *testing.T) {
 	}
 	t.Run("is down", func(t *testing.T) {
 		t.Parallel()
-		g := newSite(t, `urls = ["smtp://127.0.0.1:1"]`, `urls = ["smtp://`+freeAddress(t)+`"]`).start(t)
+		g := newSite(t, `mode = "cutthrough"`, `mode = "stateless"`, `urls = ["smtp://127.0.0.1:1"]`, `urls = ["smtp://`+freeAddress(t)+`"]`).start(t)
 		if got := g.deliver(t, "reader@example.org", newsletter("marketing")); got != "451 4.4.1 the next hop cannot be reached, try again later" {
 			t.Errorf("answered %q", got)
 		}
@@ -210,7 +210,7 @@ func TestBadSmarthost(t *testing.T) {
 	t.Run("is down and there is another", func(t *testing.T) {
 		t.Parallel()
 		next := startSink(t)
-		g := newSite(t, `urls = ["smtp://127.0.0.1:1"]`, `urls = ["smtp://`+freeAddress(t)+`", "smtp://`+next.addr+`"]`).start(t)
+		g := newSite(t, `mode = "cutthrough"`, `mode = "stateless"`, `urls = ["smtp://127.0.0.1:1"]`, `urls = ["smtp://`+freeAddress(t)+`", "smtp://`+next.addr+`"]`).start(t)
 		if got := g.deliver(t, "reader@example.org", newsletter("marketing")); !strings.HasPrefix(got, "250 2.0.0 ") || next.count() != 1 {
 			t.Errorf("answered %q, %d copies", got, next.count())
 		}
@@ -234,7 +234,7 @@ func TestStalledSmarthost(t *testing.T) {
 				close(stalled)
 				c.smtpUntil(step, hush)
 			})
-			g := newSite(t, `urls = ["smtp://127.0.0.1:1"]`, `urls = ["smtp://`+address+`"]`).start(t)
+			g := newSite(t, `mode = "cutthrough"`, `mode = "stateless"`, `urls = ["smtp://127.0.0.1:1"]`, `urls = ["smtp://`+address+`"]`).start(t)
 			d := g.hello(t)
 			d.envelope("slow@example.org")
 			d.say("DATA")
