@@ -35,7 +35,7 @@ func (f *htmlFinder) doubtfulTag(tok *htmltoken.Token) {
 	astray := false
 	for i := range tok.Attrs {
 		a := &tok.Attrs[i]
-		astray = astray || strings.ContainsAny(f.src[a.NameStart:a.NameEnd], "\"'<") || a.Quote == 0 && strings.ContainsAny(f.src[a.ValueStart:a.ValueEnd], "\"'<")
+		astray = astray || holdsAny(f.src[a.NameStart:a.NameEnd], "\"'<") || a.Quote == 0 && holdsAny(f.src[a.ValueStart:a.ValueEnd], "\"'<")
 	}
 	if astray {
 		as := unseen

@@ -25,14 +25,18 @@ var placeholders = [][3][]byte{
 func (m *Message) findMarks(plain []byte) []mark {
 	var out []mark
 	word := placeholders[0][1]
+	underscore := bytes.IndexByte(word, '_')
 	for at := 0; ; {
-		i := bytes.Index(plain[at:], word)
+		i := bytes.IndexByte(plain[at:], '_') // rare, other than the letters of the word
 		if i < 0 {
 			break
 		}
-		from := at + i
+		from := at + i - underscore
 		to := from + len(word)
-		at = to
+		at += i + 1
+		if from < 0 || to > len(plain) || !bytes.Equal(plain[from:to], word) {
+			continue
+		}
 		left := bytes.TrimRight(plain[:from], " ")
 		right := bytes.TrimLeft(plain[to:], " ")
 		for _, p := range placeholders {

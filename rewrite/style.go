@@ -250,7 +250,7 @@ func declarationEnd(s string) (n int, closed bool) {
 	if n = strings.IndexByte(s, ';'); n < 0 {
 		return len(s), true
 	}
-	if !strings.ContainsAny(s[:n], `"'(`) {
+	if !holdsAny(s[:n], `"'(`) {
 		return n, true
 	}
 	depth, quote := 0, byte(0)
@@ -273,9 +273,21 @@ func declarationEnd(s string) (n int, closed bool) {
 	return len(s), depth == 0 && quote == 0
 }
 
+// holdsAny is strings.ContainsAny for short texts and few ASCII characters, of which it makes no set.
+func holdsAny(s, chars string) bool {
+	for i := range len(s) {
+		for k := range len(chars) {
+			if s[i] == chars[k] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // cssPlain resolves comments and escapes.
 func cssPlain(s string) string {
-	if !strings.ContainsAny(s, "\\/") {
+	if strings.IndexByte(s, '\\') < 0 && strings.IndexByte(s, '/') < 0 {
 		return s
 	}
 	var b strings.Builder
