@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
@@ -81,6 +82,19 @@ func (m *message) waiting(owed []spool.Recipient) spool.New {
 		},
 		Body: m.body,
 	}
+}
+
+// spooled is m with its recipients as the spool names them: whose are those that are in it, in its order.
+// The attempt that is under way reads m's own.
+func (m *message) spooled(whose []int) *message {
+	env := *m.env
+	env.rcpts = slices.Clone(env.rcpts)
+	for index, i := range whose {
+		env.rcpts[i].index = index
+	}
+	other := *m
+	other.env = &env
+	return &other
 }
 
 // envelopeOf is a message of the spool without its text.

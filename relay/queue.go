@@ -143,15 +143,19 @@ func (q *queue) deliver(ctx context.Context, it *item) {
 	}
 	defer m.body.Close()
 
-	n := len(m.env.rcpts)
-	all := make(chan numbered, n)
+	all := make(chan numbered, len(m.env.rcpts))
 	go func() {
 		defer close(all)
 		q.server.attempt(ctx, m, func(i int, o *outcome) { all <- numbered{i, o} })
 	}()
-	// What has left is written down as it comes, all that there is at a time: after a crash it
-	// would leave once more. Where a report is due as well, the two are written together.
-	outcomes := make([]*outcome, n)
+	q.settle(it, m, q.follow(it, m, all))
+}
+
+// follow returns the outcomes of an attempt once all are there. What has left is written down as it
+// comes, all that there is at a time: after a crash it would leave once more. Where a report is due as
+// well, the two are written together, later.
+func (q *queue) follow(it *item, m *message, all <-chan numbered) []*outcome {
+	outcomes := make([]*outcome, len(m.env.rcpts))
 	for t := range all {
 		var changes []spool.Change
 		for more := true; more; {
@@ -165,11 +169,11 @@ func (q *queue) deliver(ctx context.Context, it *item) {
 				more = false
 			}
 		}
-		if len(changes) > 0 && n > 1 {
+		if len(changes) > 0 && len(outcomes) > 1 {
 			q.save(it, changes, nil)
 		}
 	}
-	q.settle(it, m, outcomes)
+	return outcomes
 }
 
 func (q *queue) load(stored spool.Message) (m *message, err error) {
@@ -287,14 +291,14 @@ func (q *queue) back(it *item) {
 	q.wake()
 }
 
-// adopt takes up a message whose attempt began before it was put into the spool: outcomes are
-// those that came since.
-func (q *queue) adopt(m *message, outcomes []*outcome) {
+// adopt takes up a message whose attempt began before it was put into the spool: late brings the
+// outcomes of those that are in it.
+func (q *queue) adopt(m *message, late <-chan numbered) {
 	it := &item{id: m.id, at: -1, since: q.server.cfg.Now()}
 	q.mu.Lock()
 	q.items[it.id] = it
 	q.mu.Unlock()
-	q.settle(it, m, outcomes)
+	q.settle(it, m, q.follow(it, m, late))
 	q.back(it)
 }
 

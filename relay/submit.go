@@ -110,7 +110,10 @@ func (s *Server) cutthrough(m *message, each bool) (outcomes []*outcome, kept bo
 		if err := s.spool.Add(add...); err != nil {
 			// What has left may leave once more, since the sender will try again: better than not at all.
 			s.log.unkept(m, err)
-			return nil, s.behind(m, late, func([]*outcome) {}), spoolError(err)
+			return nil, s.behind(m, late, func() {
+				for range late {
+				}
+			}), spoolError(err)
 		}
 	}
 	for i := range outcomes {
@@ -129,12 +132,7 @@ func (s *Server) cutthrough(m *message, each bool) (outcomes []*outcome, kept bo
 		s.queue.add(add[0].Message)
 		return outcomes, false, nil
 	}
-	return outcomes, s.behind(m, late, func(rest []*outcome) {
-		for index, i := range whose {
-			m.env.rcpts[i].index = index
-		}
-		s.queue.adopt(m, rest)
-	}), nil
+	return outcomes, s.behind(m, late, func() { s.queue.adopt(m.spooled(whose), late) }), nil
 }
 
 // numbered is an outcome, and whose it is.
@@ -168,9 +166,9 @@ func (s *Server) settle(m *message) (outcomes []*outcome, late <-chan numbered) 
 	return outcomes, nil
 }
 
-// behind waits in the background for what is still on its way, hands it to f and closes m's body.
-// Where nothing is, it does nothing and returns false.
-func (s *Server) behind(m *message, late <-chan numbered, f func([]*outcome)) bool {
+// behind runs f in the background, which takes all that comes from late, and closes m's body then.
+// Where nothing is on its way, it does nothing and returns false.
+func (s *Server) behind(m *message, late <-chan numbered, f func()) bool {
 	if late == nil {
 		return false
 	}
@@ -178,11 +176,7 @@ func (s *Server) behind(m *message, late <-chan numbered, f func([]*outcome)) bo
 	go func() {
 		defer s.underWay.Done()
 		defer m.body.Close()
-		rest := make([]*outcome, len(m.env.rcpts))
-		for t := range late {
-			rest[t.i] = t.outcome
-		}
-		f(rest)
+		f()
 	}()
 	return true
 }

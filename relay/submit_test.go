@@ -238,3 +238,32 @@ func TestSmarthostAway(t *testing.T) {
 		})
 	}
 }
+
+// What leaves behind the sender's back is written down as it leaves, so that a crash sends once more only
+// what was on its way just then.
+func TestLateCopiesAreWrittenDown(t *testing.T) {
+	b := prepare(t, func(c *Config, b *testbed) {
+		withSpool(Cutthrough)(c, b)
+		c.MaxDeliveries = 1
+	})
+	b.settleTime = 50 * time.Millisecond
+	release := make(chan struct{})
+	b.sink.onData = func() { <-release }
+	b.run()
+	id, ok := strings.CutPrefix(b.hello().sendTo("", "joe@example.com", "ann@example.com", "eve@example.com"), "250 2.0.0 ")
+	if !ok {
+		t.Fatal("not accepted")
+	}
+	for left := 2; left > 0; left-- {
+		release <- struct{}{}
+		b.wait("the copy's outcome on disk", func() bool {
+			w, ok := b.spool.Get(id)
+			return ok && len(w.Recipients) == left
+		})
+	}
+	close(release)
+	b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+	if n := len(b.sink.got()); n != 3 {
+		t.Errorf("%d copies, want 3", n)
+	}
+}
