@@ -155,12 +155,16 @@ func (s *session) Data(r io.Reader) error {
 	if err != nil {
 		return answer(err)
 	}
+	say := outcomes[0]
 	for _, o := range outcomes {
-		if o.err == nil {
+		switch o.fate() {
+		case done:
 			return accepted(id)
+		case later: // a 5yz for all would end what can still be delivered
+			say = o
 		}
 	}
-	return answer(outcomes[0].err)
+	return answer(say.err)
 }
 
 // LMTPData takes the message and answers for each recipient, RFC 2033 §4.2. What is returned

@@ -136,6 +136,12 @@ func TestCutthrough(t *testing.T) {
 	if got := c.sendTo("", "shard@example.com"); !strings.HasPrefix(got, "451 4.3.0") {
 		t.Error(got)
 	}
+	// Nobody has it yet, and one may still get it: to give up is not the answer.
+	for _, to := range [][]string{{"nobody@example.com", "shard@example.com"}, {"shard@example.com", "gone@example.com"}} {
+		if got := c.sendTo("", to...); !strings.HasPrefix(got, "451 4.3.0") {
+			t.Errorf("%v: %s", to, got)
+		}
+	}
 	if n := len(b.spool.All()); n != 0 {
 		t.Errorf("%d messages in the spool", n)
 	}
