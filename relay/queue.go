@@ -315,6 +315,7 @@ func (q *queue) unreadable(it *item, stored spool.Message, err error) {
 	m, bad := q.server.envelopeOf(stored)
 	if bad != nil { // of another version, or of other hands: it stays for somebody to look at
 		q.server.log.Error("a message in the spool has no recipients that can be read", "id", it.id, "err", bad)
+		q.putOff(it, stored)
 		return
 	}
 	outcomes := make([]*outcome, len(m.env.rcpts))
@@ -322,6 +323,16 @@ func (q *queue) unreadable(it *item, stored spool.Message, err error) {
 		outcomes[i] = &outcome{err: err}
 	}
 	q.settle(it, m, outcomes)
+}
+
+// putOff lets a message wait as long as any does.
+func (q *queue) putOff(it *item, stored spool.Message) {
+	changes := make([]spool.Change, len(stored.Recipients))
+	for i, r := range stored.Recipients {
+		r.Delay, r.Due = maxDelay, q.server.cfg.Now().Add(maxDelay)
+		changes[i] = state(r)
+	}
+	q.save(it, changes, nil)
 }
 
 // wakeEvery bounds how often a success makes those try again that wait for an outage to end.

@@ -320,3 +320,32 @@ func TestDamaged(t *testing.T) {
 	}
 	b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
 }
+
+// A message whose recipients cannot be read stays for somebody to look at, and is left alone meanwhile.
+func TestUnreadableRecipients(t *testing.T) {
+	b := prepare(t, withSpool(Spooled))
+	n := spool.New{
+		Message: spool.Message{ID: "abc", Arrived: time.Now(), Recipients: []spool.Recipient{{To: "joe@[x]", Due: time.Now()}}, Size: 4},
+		Body:    strings.NewReader("\r\n\r\n"),
+	}
+	if err := b.spool.Add(n); err != nil {
+		t.Fatal(err)
+	}
+	b.run()
+	b.queue.add(n.Message)
+	b.wait("an attempt", func() bool { return strings.Contains(b.log.String(), "no recipients that can be read") })
+	if got := b.hello().sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250 2.0.0 ") { // it has its turn behind the first
+		t.Fatal(got)
+	}
+	b.wait("another message", func() bool { return len(b.sink.got()) == 1 })
+	// No report could be sent there.
+	c := b.hello()
+	c.say("MAIL FROM:<news@[x]>")
+	c.expect("501 5.1.7")
+	if n := strings.Count(b.log.String(), "no recipients that can be read"); n != 1 {
+		t.Errorf("%d attempts", n)
+	}
+	if all := b.spool.All(); len(all) != 1 || time.Until(all[0].Recipients[0].Due) < maxDelay/2 {
+		t.Errorf("%+v", all)
+	}
+}

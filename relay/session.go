@@ -95,7 +95,8 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
 	env := &envelope{login: who, utf8: opts.UTF8, ret: opts.Return, envelopeID: opts.EnvelopeID}
 	if from != "" {
 		var err error
-		if env.from, err = mailbox(from, opts.UTF8); err != nil {
+		// A report to the sender may have to be sent there.
+		if env.from, _, err = recipient(from, opts.UTF8); err != nil {
 			return nil, addressError(err, "5.1.7")
 		}
 		if domain := env.from[strings.LastIndexByte(env.from, '@')+1:]; who != nil && !who.MayReturnTo(domain) {
