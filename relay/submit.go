@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
@@ -81,7 +83,15 @@ func verdicts(outcomes []*outcome, each bool) []verdict {
 // cutthrough offers each copy to the smarthost, and keeps what did not get through. What is still on
 // its way when settleTime is over goes on behind the sender's back.
 func (s *Server) cutthrough(m *message, each bool) (outcomes []*outcome, kept bool, err error) {
-	outcomes, late := s.settle(m)
+	if len(m.env.rcpts) > 1 && !each {
+		// Where one copy leaves and another cannot be kept, the sender has to try all again, and the one
+		// leaves each time. So a full disk is met before that.
+		if err := s.spool.Room(m.body.size, len(m.env.rcpts)); err != nil {
+			s.log.unkept(m, err)
+			return nil, false, spoolError(err)
+		}
+	}
+	outcomes, late, giveUp := s.settle(m)
 	say := verdicts(outcomes, each)
 
 	now := s.cfg.Now()
@@ -108,12 +118,24 @@ func (s *Server) cutthrough(m *message, each bool) (outcomes []*outcome, kept bo
 	reports := s.reports(m, told, now)
 	if add = append(add, reports...); len(add) > 0 {
 		if err := s.spool.Add(add...); err != nil {
-			// What has left may leave once more, since the sender will try again: better than not at all.
 			s.log.unkept(m, err)
-			return nil, s.behind(m, late, func() {
+			giveUp()
+			kept = s.behind(m, late, func() {
 				for range late {
 				}
-			}), spoolError(err)
+			})
+			err = spoolError(err)
+			if !each && slices.ContainsFunc(say, func(v verdict) bool { return v != tell }) {
+				// What has left may leave once more, since the sender will try again: better than not at all.
+				return nil, kept, err
+			}
+			// Else those are told who need the spool. A report of success that does is lost.
+			for i := range outcomes {
+				if say[i] != tell {
+					outcomes[i] = &outcome{err: err}
+				}
+			}
+			return outcomes, kept, nil
 		}
 	}
 	for i := range outcomes {
@@ -142,15 +164,17 @@ type numbered struct {
 }
 
 // settle begins an attempt and waits for the outcomes, settleTime at most. What comes later comes
-// from late, which is nil where all are there.
-func (s *Server) settle(m *message) (outcomes []*outcome, late <-chan numbered) {
+// from late, which is nil where all are there. giveUp ends what is still on its way.
+func (s *Server) settle(m *message) (outcomes []*outcome, late <-chan numbered, giveUp func()) {
+	ctx, giveUp := context.WithCancel(s.sending)
 	n := len(m.env.rcpts)
 	all := make(chan numbered, n) // an attempt never waits for who listens
 	s.underWay.Add(1)             // while the caller's own still counts
 	go func() {
 		defer s.underWay.Done()
 		defer close(all)
-		s.attempt(s.sending, m, func(i int, o *outcome) { all <- numbered{i, o} })
+		defer giveUp()
+		s.attempt(ctx, m, func(i int, o *outcome) { all <- numbered{i, o} })
 	}()
 	limit := time.NewTimer(s.settleTime)
 	defer limit.Stop()
@@ -160,10 +184,10 @@ func (s *Server) settle(m *message) (outcomes []*outcome, late <-chan numbered) 
 		case t := <-all:
 			outcomes[t.i] = t.outcome
 		case <-limit.C:
-			return outcomes, all
+			return outcomes, all, giveUp
 		}
 	}
-	return outcomes, nil
+	return outcomes, nil, giveUp
 }
 
 // behind runs f in the background, which takes all that comes from late, and closes m's body then.

@@ -273,3 +273,37 @@ func TestLateCopiesAreWrittenDown(t *testing.T) {
 		t.Errorf("%d copies, want 3", n)
 	}
 }
+
+// Where the spool takes nothing, nothing leaves of a message for several that might have to wait for
+// some: its sender tries again, and would send to the others each time.
+func TestSpoolTakesNothing(t *testing.T) {
+	b := start(t, func(c *Config, b *testbed) {
+		withSpool(Cutthrough)(c, b)
+		c.ListenLMTP = []string{"127.0.0.1:0"}
+	})
+	if err := b.spool.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := b.hello()
+	for _, to := range [][]string{{"joe@example.com", "later@example.com"}, {"joe@example.com", "nobody@example.com"}, {"later@example.com"}} {
+		if got := c.sendTo("", to...); !strings.HasPrefix(got, "451 4.3.0") {
+			t.Errorf("%v: %s", to, got)
+		}
+	}
+	if n := len(b.sink.got()); n != 0 {
+		t.Fatalf("%d copies", n)
+	}
+	// One copy alone need not be kept, nor does one whose recipient has an answer of its own.
+	if got := c.sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250 2.0.0") {
+		t.Error(got)
+	}
+	l := ways["LMTP"](b)
+	if got := l.sendTo("", "joe@example.com", "later@example.com", "nobody@example.com"); !strings.HasPrefix(got, "250 2.0.0") {
+		t.Error(got)
+	}
+	l.expect("451 4.3.0")
+	l.expect("550 5.1.1")
+	if n := len(b.sink.got()); n != 2 {
+		t.Errorf("%d copies, want 2", n)
+	}
+}

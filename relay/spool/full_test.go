@@ -169,3 +169,34 @@ func TestSyncFails(t *testing.T) {
 		must(t, s.Close())
 	}
 }
+
+// Room says what Add would, and leaves nothing behind.
+func TestRoom(t *testing.T) {
+	d := newDisk(t)
+	opts := small(d)
+	s := open(t, opts)
+	ask := func(want error) {
+		t.Helper()
+		for _, size := range []int64{1, opts.BigBody + 1} {
+			if err := s.Room(size, 3); !errors.Is(err, want) {
+				t.Errorf("%d bytes: %v, want %v", size, err, want)
+			}
+		}
+	}
+	ask(nil)
+	d.mu.Lock()
+	d.room = d.used()
+	d.mu.Unlock()
+	for n := 0; s.Add(newMessage(fmt.Sprint("m", n), 3, "text")) == nil; n++ {
+	}
+	ask(ErrFull)
+	d.mu.Lock()
+	d.room = -1
+	d.mu.Unlock()
+	ask(nil)
+	if names := d.names("/spool/big"); len(names) > 0 {
+		t.Errorf("left behind: %v", names)
+	}
+	must(t, s.Close())
+	ask(ErrClosed)
+}

@@ -31,6 +31,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -91,6 +92,8 @@ type Spool struct {
 	fs   files
 	log  *slog.Logger
 	lock io.Closer
+
+	tries atomic.Uint64 // of tryBig
 
 	mu       sync.Mutex
 	wake     *sync.Cond // something for the writer to do
@@ -160,6 +163,22 @@ func (s *Spool) Add(messages ...New) error {
 	r := &request{records: recs, done: make(chan error, 1)}
 	return release(s.submit(r))
 }
+
+// Room says whether a message of that size to so many people would be taken now: nil, or the error
+// that Add would return. Nothing is set apart for it, so others may be faster.
+func (s *Spool) Room(size int64, people int) error {
+	if size > s.opts.BigBody {
+		if err := s.tryBig(size); err != nil {
+			return s.failed("room for a body", err)
+		}
+		size = 0
+	}
+	size += batchHead + batchTail + recordHead + int64(people)*recipientRoom
+	return s.submit(&request{room: room{size, people}, done: make(chan error, 1)})
+}
+
+// recipientRoom is what the record of a message takes for a recipient, if not a very long one.
+const recipientRoom = 512
 
 // Update writes down what became of some of a message's recipients, and adds messages (reports to
 // its sender) in the same step. A message whose last recipient is done is gone. It is not refused
