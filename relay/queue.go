@@ -31,7 +31,8 @@ type item struct {
 	due    time.Time
 	since  time.Time // up to when the records in the spool count the waiting
 	loaded bool      // it was there when this process began: before since, the wall clock says how long it waited
-	outage bool      // it waits for the smarthost or the store to come back
+	outage bool      // it waits for the smarthost or the store to come back, which works may tell
+	woken  bool      // works made it due, before its time
 	at     int       // place in the heap; -1 = an attempt is under way
 	now    bool      // then: the next is to follow at once
 
@@ -230,6 +231,8 @@ func (q *queue) settle(it *item, m *message, outcomes []*outcome) {
 			c.Delay, c.Due = delay, now.Add(delay)
 		}
 	}
+	// What fails again though all seemed well has a reason of its own, and keeps to its time.
+	it.outage, it.woken = it.outage && !it.woken, false
 	it.since, it.loaded = now, false
 	q.save(it, changes, s.reports(m, told, now))
 }
@@ -349,8 +352,8 @@ func (q *queue) works() {
 	}
 	q.recovered = now
 	for _, it := range q.items {
-		if it.outage && it.at >= 0 {
-			it.due = now
+		if it.at >= 0 && it.outage { // in this order: it is an attempt's while one is under way
+			it.due, it.woken = now, true
 			heap.Fix(&q.due, it.at)
 		}
 	}

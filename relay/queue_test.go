@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
 )
 
@@ -348,4 +349,58 @@ func TestUnreadableRecipients(t *testing.T) {
 	if all := b.spool.All(); len(all) != 1 || time.Until(all[0].Recipients[0].Due) < maxDelay/2 {
 		t.Errorf("%+v", all)
 	}
+}
+
+// What waits for the smarthost is tried when that is back, but not again and again where it takes the
+// mail of others only: a 421 in a dialogue counts as an outage, too.
+func TestWokenInVain(t *testing.T) {
+	clock := &fastClock{}
+	b := prepare(t, func(c *Config, b *testbed) {
+		withSpool(Spooled)(c, b)
+		c.Now, c.FirstRetry = clock.now, time.Minute
+	})
+	n := spool.New{
+		Message: spool.Message{ID: "abc", Arrived: clock.now(), Recipients: []spool.Recipient{{To: "joe@example.com"}}, Size: 4},
+		Body:    strings.NewReader("\r\n\r\n"),
+	}
+	if err := b.spool.Add(n); err != nil {
+		t.Fatal(err)
+	}
+	b.queue.add(n.Message)
+	dueNow := func() bool {
+		b.queue.mu.Lock()
+		defer b.queue.mu.Unlock()
+		return !b.queue.due[0].due.After(clock.now())
+	}
+	fail := func() {
+		t.Helper()
+		if !dueNow() {
+			t.Fatal("it is not due")
+		}
+		stored, _ := b.spool.Get("abc")
+		m, err := b.queue.load(stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.body.Close()
+		it := b.queue.next(t.Context())
+		b.queue.settle(it, m, []*outcome{{err: sendError(smarthost.ErrUnreachable)}})
+		b.queue.back(it)
+	}
+	fail()
+	if dueNow() {
+		t.Fatal("no pause")
+	}
+	b.queue.works()
+	fail()
+	clock.pass(wakeEvery)
+	b.queue.works()
+	if dueNow() {
+		t.Fatal("woken in vain, and woken again")
+	}
+	clock.pass(3 * time.Minute)
+	fail()
+	b.queue.works()
+	fail() // the smarthost was away for a while, it seems
+	b.closeListeners()
 }
