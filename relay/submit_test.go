@@ -307,3 +307,28 @@ func TestSpoolTakesNothing(t *testing.T) {
 		t.Errorf("%d copies, want 2", n)
 	}
 }
+
+// Who is named twice in a transaction gets one copy, and by LMTP two answers.
+func TestNamedTwice(t *testing.T) {
+	b := start(t, func(c *Config, b *testbed) {
+		withSpool(Cutthrough)(c, b)
+		c.ListenLMTP = []string{"127.0.0.1:0"}
+	})
+	named := []string{"joe@example.com", "nobody@example.com", "joe@EXAMPLE.com", "joe@example.com", "Joe@example.com", "nobody@example.com"}
+	if got := b.hello().sendTo(" NOTIFY=NEVER", named...); !strings.HasPrefix(got, "250 2.0.0") {
+		t.Error(got)
+	}
+	if n := len(b.sink.got()); n != 2 { // joe and Joe need not be the same
+		t.Errorf("%d copies, want 2", n)
+	}
+	c := ways["LMTP"](b)
+	if got := c.sendTo("", named...); !strings.HasPrefix(got, "250 2.0.0 <joe@example.com> ") {
+		t.Error(got)
+	}
+	for _, want := range []string{"550 5.1.1 <nobody@example.com> ", "250 2.0.0 <joe@EXAMPLE.com> ", "250 2.0.0 <joe@example.com> ", "250 2.0.0 <Joe@example.com> ", "550 5.1.1 <nobody@example.com> "} {
+		c.expect(want)
+	}
+	if n := len(b.sink.got()); n != 4 {
+		t.Errorf("%d copies, want 4", n)
+	}
+}
