@@ -6,7 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emersion/go-smtp"
+
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/dsn"
 	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
 )
@@ -330,5 +333,45 @@ func TestNamedTwice(t *testing.T) {
 	}
 	if n := len(b.sink.got()); n != 4 {
 		t.Errorf("%d copies, want 4", n)
+	}
+}
+
+// A smarthost that is slow to take a report does not keep the sender from its answer, after which it would
+// send the mail once more.
+func TestSlowReport(t *testing.T) {
+	release := make(chan struct{})
+	b := start(t, func(c *Config, b *testbed) {
+		b.sink = newSink(t, func(s *smtp.Server) { s.EnableDSN = false })
+		first := true
+		b.sink.onData = func() {
+			if !first {
+				<-release
+			}
+			first = false
+		}
+	})
+	c := b.hello()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if got := c.sendTo(" NOTIFY=SUCCESS", "joe@example.com"); !strings.HasPrefix(got, "250 2.0.0") {
+		t.Error(got)
+	}
+	close(release)
+	b.wait("the report", func() bool { return len(b.sink.copies("news@example.org")) == 1 })
+}
+
+// brokenReader is a body that nobody thought of.
+type brokenReader struct{}
+
+func (brokenReader) ReadAt([]byte, int64) (int, error) { panic("a bug") }
+
+// A bug that is met while a report is written costs what comes back in it.
+func TestBugInReport(t *testing.T) {
+	b := prepare(t, nil)
+	defer b.closeListeners()
+	m := &message{id: "abc", env: &envelope{from: "news@example.org"}, body: &body{ReaderAt: brokenReader{}, size: 100}}
+	var n news
+	n.add(dsn.Failed, rcpt{to: "joe@example.com"}, &outcome{err: suppressed()})
+	if got := b.reports(m, n, time.Now()); len(got) != 1 || got[0].Size == 0 {
+		t.Errorf("%+v", got)
 	}
 }
