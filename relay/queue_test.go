@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/dsn"
 	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
 )
@@ -403,4 +404,27 @@ func TestWokenInVain(t *testing.T) {
 	b.queue.works()
 	fail() // the smarthost was away for a while, it seems
 	b.closeListeners()
+}
+
+// A report outlives an outage as long as the mail that it is about could have.
+func TestReportsAreNotGivenUpEarly(t *testing.T) {
+	b := prepare(t, func(c *Config, b *testbed) {
+		withSpool(Cutthrough)(c, b)
+		c.RetryFor, c.RetryForTransactional = 120*time.Hour, 4*time.Hour
+	})
+	defer b.closeListeners()
+	m := &message{id: "abc", env: &envelope{from: "news@example.org"}, set: b.settings()}
+	m.class = consent.Transactional
+	if got := m.retryFor(); got != 4*time.Hour {
+		t.Errorf("a receipt: %v", got)
+	}
+	var told news
+	told.add(dsn.Failed, rcpt{to: "joe@example.com"}, &outcome{err: suppressed()})
+	report, err := b.envelopeOf(b.reports(m, told, time.Now())[0].Message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := report.retryFor(); got != 120*time.Hour {
+		t.Errorf("a report: %v", got)
+	}
 }

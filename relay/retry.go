@@ -17,9 +17,10 @@ const (
 	noticeAfter    = 4 * time.Hour   // when a sender that asked for it hears of a delay
 )
 
-// retryFor is how long an attempt is followed by another.
+// retryFor is how long an attempt is followed by another. A report is transactional mail, and of use for
+// as long as any: nothing else tells of what was lost.
 func (m *message) retryFor() time.Duration {
-	if m.class == consent.Transactional {
+	if m.class == consent.Transactional && !m.machine {
 		return m.set.RetryForTransactional
 	}
 	return m.set.RetryFor
