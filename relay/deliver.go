@@ -71,16 +71,19 @@ func (s *Server) attempt(ctx context.Context, m *message, told func(i int, o *ou
 		}
 		return
 	}
-	if n == 1 {
-		told(0, s.copyFor(ctx, m, 0, results[0], owners, nil))
-		return
-	}
 	var (
 		down atomic.Pointer[outcome] // the smarthost does not answer: the others need not find out each
 		mu   sync.Mutex
 		next atomic.Int64
 		wg   sync.WaitGroup
 	)
+	if s.queue != nil {
+		down.Store(s.queue.down())
+	}
+	if n == 1 {
+		told(0, s.copyFor(ctx, m, 0, results[0], owners, down.Load()))
+		return
+	}
 	for range min(n, s.cfg.MaxDeliveries) {
 		wg.Go(func() {
 			for i := int(next.Add(1) - 1); i < n; i = int(next.Add(1) - 1) {
@@ -120,8 +123,12 @@ func (s *Server) copyFor(ctx context.Context, m *message, i int, result consent.
 	defer func() {
 		s.stats.count(o)
 		s.log.delivered(m, r, o)
-		if o.reply.Accepted() && s.queue != nil {
+		switch {
+		case s.queue == nil || down != nil:
+		case o.reply.Accepted():
 			s.queue.works()
+		case errors.Is(o.err, smarthost.ErrUnreachable) && ctx.Err() == nil:
+			s.queue.fails()
 		}
 	}()
 	defer s.caught(m.id, &o.err)

@@ -4,10 +4,12 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
 )
 
@@ -23,6 +25,8 @@ type queue struct {
 	items     map[string]*item
 	due       dueHeap   // of those without an attempt under way
 	recovered time.Time // when outages were last seen to be over
+	took      time.Time // when the smarthost last took a copy
+	hold      time.Time // until then it is not asked, since it did not answer just now
 }
 
 // item is a message that waits.
@@ -108,7 +112,8 @@ func (q *queue) next(ctx context.Context) *item {
 		q.mu.Lock()
 		pause := time.Hour
 		if len(q.due) > 0 {
-			if pause = q.due[0].due.Sub(q.server.cfg.Now()); pause <= 0 && ctx.Err() == nil {
+			now := q.server.cfg.Now()
+			if pause = max(q.due[0].due.Sub(now), q.hold.Sub(now)); pause <= 0 && ctx.Err() == nil {
 				it := heap.Pop(&q.due).(*item)
 				q.mu.Unlock()
 				return it
@@ -341,12 +346,40 @@ func (q *queue) putOff(it *item, stored spool.Message) {
 // wakeEvery bounds how often a success makes those try again that wait for an outage to end.
 const wakeEvery = 10 * time.Second
 
+// probeEvery is how long the smarthost is left alone after it did not answer, where nobody saw it work
+// lately. Without that each of all that wait would try to connect, and to log in.
+const probeEvery = 5 * time.Second
+
+// fails is told of each attempt that did not reach the smarthost.
+func (q *queue) fails() {
+	now := q.server.cfg.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if now.Sub(q.took) >= wakeEvery {
+		q.hold = now.Add(min(probeEvery, q.server.settings().FirstRetry))
+	}
+}
+
+// down returns what becomes of a copy while the smarthost is left alone; nil where it is not.
+func (q *queue) down() *outcome {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.server.cfg.Now().Before(q.hold) {
+		return nil
+	}
+	return &outcome{err: sendError(fmt.Errorf("%w: it did not answer just now", smarthost.ErrUnreachable))}
+}
+
 // works is told of each copy that the smarthost took: what waits for it, or for the store, to come
 // back need not wait any longer.
 func (q *queue) works() {
 	now := q.server.cfg.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.took = now; !q.hold.IsZero() {
+		q.hold = time.Time{}
+		q.wake()
+	}
 	if now.Sub(q.recovered) < wakeEvery {
 		return
 	}
@@ -365,6 +398,7 @@ func (q *queue) retry(id string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	it := q.items[id]
+	q.hold = time.Time{}
 	switch {
 	case it == nil:
 		return false

@@ -2,7 +2,9 @@ package relay
 
 import (
 	"fmt"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -373,5 +375,53 @@ func TestBugInReport(t *testing.T) {
 	n.add(dsn.Failed, rcpt{to: "joe@example.com"}, &outcome{err: suppressed()})
 	if got := b.reports(m, n, time.Now()); len(got) != 1 || got[0].Size == 0 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A smarthost that did not answer is left alone for a moment: what comes in meanwhile waits at once, and
+// what waits does not ask one by one. Who has unsubscribed is refused all the same.
+func TestSmarthostIsLeftAlone(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int32
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			asked.Add(1)
+			c.Close()
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-served })
+	var passed atomic.Int64
+	begun := time.Now()
+	b := start(t, func(c *Config, b *testbed) {
+		withSpool(Cutthrough)(c, b)
+		b.next = newNext(t, l.Addr().String())
+		c.FirstRetry, c.Now = time.Minute, func() time.Time { return begun.Add(time.Duration(passed.Load())) }
+	})
+	c := b.hello()
+	for _, to := range [][]string{{"joe@example.com"}, {"joe@example.com"}, {"ann@example.com", "eve@example.com"}} {
+		if got := c.sendTo("", to...); !strings.HasPrefix(got, "250 2.0.0") {
+			t.Error(got)
+		}
+	}
+	if got := c.sendTo("", "gone@example.com"); !strings.HasPrefix(got, "550 5.7.1") {
+		t.Error(got)
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times, want once", n)
+	}
+	passed.Add(int64(probeEvery))
+	if got := c.sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250 2.0.0") {
+		t.Error(got)
+	}
+	if n := asked.Load(); n != 2 {
+		t.Errorf("asked %d times, want twice", n)
+	}
+	if b.queue.retry(b.spool.All()[0].ID); b.queue.down() != nil {
+		t.Error("an operator has to wait")
 	}
 }
