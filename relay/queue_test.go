@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -426,5 +428,39 @@ func TestReportsAreNotGivenUpEarly(t *testing.T) {
 	}
 	if got := report.retryFor(); got != 120*time.Hour {
 		t.Errorf("a report: %v", got)
+	}
+}
+
+// An orderly end waits for copies whose sender was answered already, for a while: one that is cut between
+// its dot and the answer would leave once more after the next start.
+func TestStopLetsCopiesEnd(t *testing.T) {
+	for _, mode := range []Mode{Cutthrough, Spooled} {
+		t.Run(string(mode), func(t *testing.T) {
+			b := prepare(t, withSpool(mode))
+			b.settleTime = 20 * time.Millisecond
+			release, asked := make(chan struct{}), make(chan struct{})
+			b.sink.onData = func() { close(asked); <-release }
+			b.run()
+			if got := b.hello().sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250 2.0.0") {
+				t.Fatal(got)
+			}
+			<-asked
+			b.stop()
+			if c, err := net.Dial("tcp", b.Addrs()[0].String()); err == nil {
+				c.SetDeadline(time.Now().Add(10 * time.Second))
+				io.Copy(io.Discard, c) // to the end: it is past taking mail
+				c.Close()
+			}
+			select {
+			case <-b.done:
+				t.Fatal("it has ended")
+			case <-time.After(50 * time.Millisecond):
+			}
+			close(release)
+			b.halt()
+			if n, left := len(b.sink.got()), len(b.spool.All()); n != 1 || left != 0 {
+				t.Errorf("%d copies there, %d messages left", n, left)
+			}
+		})
 	}
 }

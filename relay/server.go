@@ -230,11 +230,22 @@ func (s *Server) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
+	// Copies that nobody waits for are under way, too: one that is cut may be delivered all the same, and
+	// leaves once more after the next start.
+	ended := make(chan struct{})
+	go func() {
+		s.underWay.Wait()
+		serving.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-s.sending.Done():
+	}
 	// What is left has had its time. (go-smtp's own Close does nothing after Shutdown.)
 	s.abandon()
 	s.pool.closeAll()
-	s.underWay.Wait()
-	serving.Wait()
+	<-ended
 	return err
 }
 
