@@ -134,7 +134,11 @@ func (s *Server) restore(w spool.Message, b *body) (*message, error) {
 		b.ReaderAt = text
 	}
 	m.body = b
-	if m.parts, err = rewrite.Parse(b.ReaderAt, b.size, m.set.Rules, m.set.Rewrite); err != nil {
+	opts := m.set.Rewrite
+	if m.machine && opts.Opaque == rewrite.OpaqueReject {
+		opts.Opaque = rewrite.OpaqueUnlink // a report that quotes a link must not be lost for it
+	}
+	if m.parts, err = rewrite.Parse(b.ReaderAt, b.size, m.set.Rules, opts); err != nil {
 		return nil, rewriteError(err)
 	}
 	return m, nil

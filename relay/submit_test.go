@@ -14,6 +14,7 @@ import (
 	"github.com/consentgate/consentgate/relay/dsn"
 	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
+	"github.com/consentgate/consentgate/rewrite"
 )
 
 // What a sender in mode cutthrough is told, by what became of its copies: "+" the smarthost has it,
@@ -423,5 +424,34 @@ func TestSmarthostIsLeftAlone(t *testing.T) {
 	}
 	if b.queue.retry(b.spool.All()[0].ID); b.queue.down() != nil {
 		t.Error("an operator has to wait")
+	}
+}
+
+// A report quotes what the smarthost said. Where that is a click counter's link, which the operator has
+// rejected, the sender is told all the same.
+func TestReportWithCounter(t *testing.T) {
+	b := prepare(t, func(c *Config, b *testbed) {
+		withSpool(Cutthrough)(c, b)
+		c.Rewrite.Opaque = rewrite.OpaqueReject
+	})
+	defer b.closeListeners()
+	m := &message{id: "abc", env: &envelope{from: "news@example.org"}, set: b.settings()}
+	var told news
+	told.add(dsn.Failed, rcpt{to: "joe@example.com"}, &outcome{
+		err:   refuse(550, "5.7.1", "blocked", nil),
+		reply: smarthost.Reply{Code: 550, Text: "blocked, see https://1a2b3.mjt.lu/lnk/a/1/b/aHR0cHM6L", Host: "mx.example.com:25"},
+	})
+	r := b.reports(m, told, time.Now())[0]
+	report, err := b.restore(r.Message, &body{ReaderAt: r.Body, size: r.Size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.attempt(t.Context(), report, func(_ int, o *outcome) {
+		if o.err != nil {
+			t.Error(o.err)
+		}
+	})
+	if n := len(b.sink.copies("news@example.org")); n != 1 {
+		t.Errorf("%d reports", n)
 	}
 }
