@@ -82,6 +82,9 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
 		return nil, refuse(421, "4.3.2", "shutting down, try again later", errLeaving)
 	}
 	s.mu.Lock()
+	if s.login != nil { // it may have been taken away by Reload
+		s.login = s.server.live.Load().desk.Still(s.login)
+	}
 	nested, who := s.env != nil, s.login
 	s.mu.Unlock()
 	if nested { // RFC 5321 §4.1.4: go-smtp would keep the recipients of the first

@@ -156,6 +156,15 @@ func (d *Desk) Check(ctx context.Context, peer netip.Addr, name, password string
 	return &found.Login, nil
 }
 
+// Still returns the login that l was once, as it is now; nil where it is there no more, or has another
+// password.
+func (d *Desk) Still(l *Login) *Login {
+	if e := d.byName[l.Name]; e != nil && e.Hash == l.Hash {
+		return &e.Login
+	}
+	return nil
+}
+
 // placeOf is what peers have in common that are slowed down together.
 func placeOf(peer netip.Addr) string {
 	if peer.Is6() {
