@@ -61,8 +61,9 @@ func (o *outcome) busy() bool { return errors.Is(o.err, smarthost.ErrBusy) }
 
 // attempt makes and sends a copy for each recipient of m: one lookup for all of them, one parse
 // before, one Render each, and several on their way at once. It calls told, from one goroutine at
-// a time, as each outcome comes, and returns behind the last.
-func (s *Server) attempt(ctx context.Context, m *message, told func(i int, o *outcome)) {
+// a time, as each outcome comes, and returns behind the last. No copy is begun once begin is done, so
+// that some then have no outcome.
+func (s *Server) attempt(ctx, begin context.Context, m *message, told func(i int, o *outcome)) {
 	n := len(m.env.rcpts)
 	results, owners, err := s.ask(ctx, m)
 	if err != nil {
@@ -86,7 +87,7 @@ func (s *Server) attempt(ctx context.Context, m *message, told func(i int, o *ou
 	}
 	for range min(n, s.cfg.MaxDeliveries) {
 		wg.Go(func() {
-			for i := int(next.Add(1) - 1); i < n; i = int(next.Add(1) - 1) {
+			for i := int(next.Add(1) - 1); i < n && begin.Err() == nil; i = int(next.Add(1) - 1) {
 				o := s.copyFor(ctx, m, i, results[i], owners, down.Load())
 				if errors.Is(o.err, smarthost.ErrUnreachable) {
 					down.Store(o)

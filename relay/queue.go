@@ -83,8 +83,8 @@ func (q *queue) wake() {
 	}
 }
 
-// run makes attempts, several at once, until ctx is done. It returns when none is under way. What an
-// attempt still waits for is given up when sending ends.
+// run makes attempts, several at once, until ctx is done; then no copy is begun any more. It returns when
+// none is under way. What an attempt still waits for is given up when sending ends.
 func (q *queue) run(ctx, sending context.Context) {
 	var underWay sync.WaitGroup
 	defer underWay.Wait()
@@ -100,7 +100,7 @@ func (q *queue) run(ctx, sending context.Context) {
 			return
 		}
 		underWay.Go(func() {
-			q.deliver(sending, it)
+			q.deliver(ctx, sending, it)
 			<-room
 		})
 	}
@@ -133,7 +133,7 @@ func (q *queue) next(ctx context.Context) *item {
 }
 
 // deliver makes an attempt for a message, and puts it back or forgets it.
-func (q *queue) deliver(ctx context.Context, it *item) {
+func (q *queue) deliver(ctx, sending context.Context, it *item) {
 	defer q.back(it)
 	if !q.save(it, nil, nil) {
 		return
@@ -152,7 +152,7 @@ func (q *queue) deliver(ctx context.Context, it *item) {
 	all := make(chan numbered, len(m.env.rcpts))
 	go func() {
 		defer close(all)
-		q.server.attempt(ctx, m, func(i int, o *outcome) { all <- numbered{i, o} })
+		q.server.attempt(sending, ctx, m, func(i int, o *outcome) { all <- numbered{i, o} })
 	}()
 	q.settle(it, m, q.follow(it, m, all))
 }

@@ -464,3 +464,33 @@ func TestStopLetsCopiesEnd(t *testing.T) {
 		})
 	}
 }
+
+// Nor does it begin further copies of a message for many: the end would come in the middle of one.
+func TestStopBeginsNoCopy(t *testing.T) {
+	b := prepare(t, func(c *Config, b *testbed) {
+		withSpool(Spooled)(c, b)
+		c.MaxDeliveries = 1
+	})
+	release, asked := make(chan struct{}), make(chan struct{}, 3)
+	b.sink.onData = func() { asked <- struct{}{}; <-release }
+	b.run()
+	id, ok := strings.CutPrefix(b.hello().sendTo("", "joe@example.com", "ann@example.com", "eve@example.com"), "250 2.0.0 ")
+	if !ok {
+		t.Fatal("not accepted")
+	}
+	<-asked
+	b.stop()
+	b.wait("the stop", func() bool {
+		c, err := net.Dial("tcp", b.Addrs()[0].String())
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	close(release)
+	b.halt()
+	w, _ := b.spool.Get(id)
+	if n := len(b.sink.got()); n != 1 || len(w.Recipients) != 2 || w.Recipients[0].Attempts != 0 {
+		t.Errorf("%d copies there, left: %+v", n, w.Recipients)
+	}
+}

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"io"
 	"time"
@@ -143,7 +144,7 @@ func (s *Server) reportNow(m *message, outcomes []*outcome) {
 		s.underWay.Add(1) // while the caller's own still counts
 		go func() {
 			defer s.underWay.Done()
-			s.attempt(s.sending, report, func(int, *outcome) {}) // logged there
+			s.attempt(s.sending, context.Background(), report, func(int, *outcome) {}) // logged there
 		}()
 	}
 }

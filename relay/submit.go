@@ -38,7 +38,7 @@ func (s *Server) submit(m *message, each bool) (outcomes []*outcome, kept bool, 
 		return outcomes, false, err
 	}
 	outcomes = make([]*outcome, len(m.env.rcpts))
-	s.attempt(s.sending, m, func(i int, o *outcome) { outcomes[i] = o })
+	s.attempt(s.sending, context.Background(), m, func(i int, o *outcome) { outcomes[i] = o })
 	s.reportNow(m, outcomes)
 	return outcomes, false, nil
 }
@@ -174,7 +174,7 @@ func (s *Server) settle(m *message) (outcomes []*outcome, late <-chan numbered, 
 		defer s.underWay.Done()
 		defer close(all)
 		defer giveUp()
-		s.attempt(ctx, m, func(i int, o *outcome) { all <- numbered{i, o} })
+		s.attempt(ctx, context.Background(), m, func(i int, o *outcome) { all <- numbered{i, o} })
 	}()
 	limit := time.NewTimer(s.settleTime)
 	defer limit.Stop()

@@ -446,7 +446,7 @@ func TestReportWithCounter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.attempt(t.Context(), report, func(_ int, o *outcome) {
+	b.attempt(t.Context(), t.Context(), report, func(_ int, o *outcome) {
 		if o.err != nil {
 			t.Error(o.err)
 		}
