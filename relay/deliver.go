@@ -56,13 +56,17 @@ func (o *outcome) outage() bool {
 	return o.decision.Mail == consent.Defer || errors.Is(o.err, smarthost.ErrUnreachable)
 }
 
-// busy reports whether there was no connection to spare, which says nothing about the copy.
-func (o *outcome) busy() bool { return errors.Is(o.err, smarthost.ErrBusy) }
+// untried reports whether the copy was not offered: there was no connection to spare, or the smarthost
+// is being left alone.
+func (o *outcome) untried() bool {
+	return errors.Is(o.err, smarthost.ErrBusy) || errors.Is(o.err, errHeld)
+}
 
 // attempt makes and sends a copy for each recipient of m: one lookup for all of them, one parse
 // before, one Render each, and several on their way at once. It calls told, from one goroutine at
-// a time, as each outcome comes, and returns behind the last.
-func (s *Server) attempt(ctx context.Context, m *message, told func(i int, o *outcome)) {
+// a time, as each outcome comes, and returns behind the last. No copy is begun once begin is done, so
+// that some then have no outcome.
+func (s *Server) attempt(ctx, begin context.Context, m *message, told func(i int, o *outcome)) {
 	n := len(m.env.rcpts)
 	results, owners, err := s.ask(ctx, m)
 	if err != nil {
@@ -71,19 +75,22 @@ func (s *Server) attempt(ctx context.Context, m *message, told func(i int, o *ou
 		}
 		return
 	}
-	if n == 1 {
-		told(0, s.copyFor(ctx, m, 0, results[0], owners, nil))
-		return
-	}
 	var (
 		down atomic.Pointer[outcome] // the smarthost does not answer: the others need not find out each
 		mu   sync.Mutex
 		next atomic.Int64
 		wg   sync.WaitGroup
 	)
+	if s.queue != nil {
+		down.Store(s.queue.down())
+	}
+	if n == 1 {
+		told(0, s.copyFor(ctx, m, 0, results[0], owners, down.Load()))
+		return
+	}
 	for range min(n, s.cfg.MaxDeliveries) {
 		wg.Go(func() {
-			for i := int(next.Add(1) - 1); i < n; i = int(next.Add(1) - 1) {
+			for i := int(next.Add(1) - 1); i < n && begin.Err() == nil; i = int(next.Add(1) - 1) {
 				o := s.copyFor(ctx, m, i, results[i], owners, down.Load())
 				if errors.Is(o.err, smarthost.ErrUnreachable) {
 					down.Store(o)
@@ -120,8 +127,12 @@ func (s *Server) copyFor(ctx context.Context, m *message, i int, result consent.
 	defer func() {
 		s.stats.count(o)
 		s.log.delivered(m, r, o)
-		if o.reply.Accepted() && s.queue != nil {
+		switch {
+		case s.queue == nil || down != nil:
+		case o.reply.Accepted():
 			s.queue.works()
+		case errors.Is(o.err, smarthost.ErrUnreachable) && ctx.Err() == nil:
+			s.queue.fails()
 		}
 	}()
 	defer s.caught(m.id, &o.err)

@@ -249,7 +249,7 @@ func TestSeveralRecipients(t *testing.T) {
 	}
 	m.trace = trace{id: "1", helo: "x", peer: "[127.0.0.1]", hostname: "gate.example.org"}
 	outcomes := make([]*outcome, len(env.rcpts))
-	b.attempt(context.Background(), m, func(i int, o *outcome) { outcomes[i] = o })
+	b.attempt(context.Background(), context.Background(), m, func(i int, o *outcome) { outcomes[i] = o })
 	if b.store.lookups != 1 {
 		t.Errorf("%d lookups", b.store.lookups)
 	}

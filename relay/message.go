@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
@@ -83,6 +84,19 @@ func (m *message) waiting(owed []spool.Recipient) spool.New {
 	}
 }
 
+// spooled is m with its recipients as the spool names them: whose are those that are in it, in its order.
+// The attempt that is under way reads m's own.
+func (m *message) spooled(whose []int) *message {
+	env := *m.env
+	env.rcpts = slices.Clone(env.rcpts)
+	for index, i := range whose {
+		env.rcpts[i].index = index
+	}
+	other := *m
+	other.env = &env
+	return &other
+}
+
 // envelopeOf is a message of the spool without its text.
 func (s *Server) envelopeOf(w spool.Message) (*message, error) {
 	e := w.Envelope
@@ -120,7 +134,11 @@ func (s *Server) restore(w spool.Message, b *body) (*message, error) {
 		b.ReaderAt = text
 	}
 	m.body = b
-	if m.parts, err = rewrite.Parse(b.ReaderAt, b.size, m.set.Rules, m.set.Rewrite); err != nil {
+	opts := m.set.Rewrite
+	if m.machine && opts.Opaque == rewrite.OpaqueReject {
+		opts.Opaque = rewrite.OpaqueUnlink // a report that quotes a link must not be lost for it
+	}
+	if m.parts, err = rewrite.Parse(b.ReaderAt, b.size, m.set.Rules, opts); err != nil {
 		return nil, rewriteError(err)
 	}
 	return m, nil

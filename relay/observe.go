@@ -53,16 +53,17 @@ func (b *observation) note(outcomes []rewrite.Outcome, err error, now time.Time)
 	}
 }
 
-// run writes the sums to the log every hour, and at the end.
+// run writes the sums to the log every hour until ctx is done.
 func (b *observation) run(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
-	for ctx.Err() == nil {
+	for {
 		select {
 		case <-tick.C:
+			b.tell(log)
 		case <-ctx.Done():
+			return
 		}
-		b.tell(log)
 	}
 }
 

@@ -4,10 +4,12 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
 )
 
@@ -23,6 +25,8 @@ type queue struct {
 	items     map[string]*item
 	due       dueHeap   // of those without an attempt under way
 	recovered time.Time // when outages were last seen to be over
+	took      time.Time // when the smarthost last took a copy
+	hold      time.Time // until then it is not asked, since it did not answer just now
 }
 
 // item is a message that waits.
@@ -31,7 +35,8 @@ type item struct {
 	due    time.Time
 	since  time.Time // up to when the records in the spool count the waiting
 	loaded bool      // it was there when this process began: before since, the wall clock says how long it waited
-	outage bool      // it waits for the smarthost or the store to come back
+	outage bool      // it waits for the smarthost or the store to come back, which works may tell
+	woken  bool      // works made it due, before its time
 	at     int       // place in the heap; -1 = an attempt is under way
 	now    bool      // then: the next is to follow at once
 
@@ -78,8 +83,8 @@ func (q *queue) wake() {
 	}
 }
 
-// run makes attempts, several at once, until ctx is done. It returns when none is under way. What an
-// attempt still waits for is given up when sending ends.
+// run makes attempts, several at once, until ctx is done; then no copy is begun any more. It returns when
+// none is under way. What an attempt still waits for is given up when sending ends.
 func (q *queue) run(ctx, sending context.Context) {
 	var underWay sync.WaitGroup
 	defer underWay.Wait()
@@ -95,7 +100,7 @@ func (q *queue) run(ctx, sending context.Context) {
 			return
 		}
 		underWay.Go(func() {
-			q.deliver(sending, it)
+			q.deliver(ctx, sending, it)
 			<-room
 		})
 	}
@@ -107,7 +112,8 @@ func (q *queue) next(ctx context.Context) *item {
 		q.mu.Lock()
 		pause := time.Hour
 		if len(q.due) > 0 {
-			if pause = q.due[0].due.Sub(q.server.cfg.Now()); pause <= 0 && ctx.Err() == nil {
+			now := q.server.cfg.Now()
+			if pause = max(q.due[0].due.Sub(now), q.hold.Sub(now)); pause <= 0 && ctx.Err() == nil {
 				it := heap.Pop(&q.due).(*item)
 				q.mu.Unlock()
 				return it
@@ -127,7 +133,7 @@ func (q *queue) next(ctx context.Context) *item {
 }
 
 // deliver makes an attempt for a message, and puts it back or forgets it.
-func (q *queue) deliver(ctx context.Context, it *item) {
+func (q *queue) deliver(ctx, sending context.Context, it *item) {
 	defer q.back(it)
 	if !q.save(it, nil, nil) {
 		return
@@ -143,15 +149,19 @@ func (q *queue) deliver(ctx context.Context, it *item) {
 	}
 	defer m.body.Close()
 
-	n := len(m.env.rcpts)
-	all := make(chan numbered, n)
+	all := make(chan numbered, len(m.env.rcpts))
 	go func() {
 		defer close(all)
-		q.server.attempt(ctx, m, func(i int, o *outcome) { all <- numbered{i, o} })
+		q.server.attempt(sending, ctx, m, func(i int, o *outcome) { all <- numbered{i, o} })
 	}()
-	// What has left is written down as it comes, all that there is at a time: after a crash it
-	// would leave once more. Where a report is due as well, the two are written together.
-	outcomes := make([]*outcome, n)
+	q.settle(it, m, q.follow(it, m, all))
+}
+
+// follow returns the outcomes of an attempt once all are there. What has left is written down as it
+// comes, all that there is at a time: after a crash it would leave once more. Where a report is due as
+// well, the two are written together, later.
+func (q *queue) follow(it *item, m *message, all <-chan numbered) []*outcome {
+	outcomes := make([]*outcome, len(m.env.rcpts))
 	for t := range all {
 		var changes []spool.Change
 		for more := true; more; {
@@ -165,11 +175,11 @@ func (q *queue) deliver(ctx context.Context, it *item) {
 				more = false
 			}
 		}
-		if len(changes) > 0 && n > 1 {
+		if len(changes) > 0 && len(outcomes) > 1 {
 			q.save(it, changes, nil)
 		}
 	}
-	q.settle(it, m, outcomes)
+	return outcomes
 }
 
 func (q *queue) load(stored spool.Message) (m *message, err error) {
@@ -226,6 +236,8 @@ func (q *queue) settle(it *item, m *message, outcomes []*outcome) {
 			c.Delay, c.Due = delay, now.Add(delay)
 		}
 	}
+	// What fails again though all seemed well has a reason of its own, and keeps to its time.
+	it.outage, it.woken = it.outage && !it.woken, false
 	it.since, it.loaded = now, false
 	q.save(it, changes, s.reports(m, told, now))
 }
@@ -287,14 +299,14 @@ func (q *queue) back(it *item) {
 	q.wake()
 }
 
-// adopt takes up a message whose attempt began before it was put into the spool: outcomes are
-// those that came since.
-func (q *queue) adopt(m *message, outcomes []*outcome) {
+// adopt takes up a message whose attempt began before it was put into the spool: late brings the
+// outcomes of those that are in it.
+func (q *queue) adopt(m *message, late <-chan numbered) {
 	it := &item{id: m.id, at: -1, since: q.server.cfg.Now()}
 	q.mu.Lock()
 	q.items[it.id] = it
 	q.mu.Unlock()
-	q.settle(it, m, outcomes)
+	q.settle(it, m, q.follow(it, m, late))
 	q.back(it)
 }
 
@@ -311,6 +323,7 @@ func (q *queue) unreadable(it *item, stored spool.Message, err error) {
 	m, bad := q.server.envelopeOf(stored)
 	if bad != nil { // of another version, or of other hands: it stays for somebody to look at
 		q.server.log.Error("a message in the spool has no recipients that can be read", "id", it.id, "err", bad)
+		q.putOff(it, stored)
 		return
 	}
 	outcomes := make([]*outcome, len(m.env.rcpts))
@@ -320,8 +333,45 @@ func (q *queue) unreadable(it *item, stored spool.Message, err error) {
 	q.settle(it, m, outcomes)
 }
 
+// putOff lets a message wait as long as any does.
+func (q *queue) putOff(it *item, stored spool.Message) {
+	changes := make([]spool.Change, len(stored.Recipients))
+	for i, r := range stored.Recipients {
+		r.Delay, r.Due = maxDelay, q.server.cfg.Now().Add(maxDelay)
+		changes[i] = state(r)
+	}
+	q.save(it, changes, nil)
+}
+
 // wakeEvery bounds how often a success makes those try again that wait for an outage to end.
 const wakeEvery = 10 * time.Second
+
+// probeEvery is how long the smarthost is left alone after it did not answer, where nobody saw it work
+// lately. Without that each of all that wait would try to connect, and to log in.
+const probeEvery = 5 * time.Second
+
+// fails is told of each attempt that did not reach the smarthost.
+func (q *queue) fails() {
+	now := q.server.cfg.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if now.Sub(q.took) >= wakeEvery {
+		q.hold = now.Add(min(probeEvery, q.server.settings().FirstRetry))
+	}
+}
+
+// down returns what becomes of a copy while the smarthost is left alone; nil where it is not.
+func (q *queue) down() *outcome {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.server.cfg.Now().Before(q.hold) {
+		return nil
+	}
+	return &outcome{err: sendError(fmt.Errorf("%w: %w", smarthost.ErrUnreachable, errHeld))}
+}
+
+// errHeld is about a copy that was not offered to anybody.
+var errHeld = errors.New("it did not answer just now")
 
 // works is told of each copy that the smarthost took: what waits for it, or for the store, to come
 // back need not wait any longer.
@@ -329,13 +379,17 @@ func (q *queue) works() {
 	now := q.server.cfg.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.took = now; !q.hold.IsZero() {
+		q.hold = time.Time{}
+		q.wake()
+	}
 	if now.Sub(q.recovered) < wakeEvery {
 		return
 	}
 	q.recovered = now
 	for _, it := range q.items {
-		if it.outage && it.at >= 0 {
-			it.due = now
+		if it.at >= 0 && it.outage { // in this order: it is an attempt's while one is under way
+			it.due, it.woken = now, true
 			heap.Fix(&q.due, it.at)
 		}
 	}
@@ -347,6 +401,7 @@ func (q *queue) retry(id string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	it := q.items[id]
+	q.hold = time.Time{}
 	switch {
 	case it == nil:
 		return false

@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +11,8 @@ import (
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/dsn"
+	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
 )
 
@@ -319,4 +323,174 @@ func TestDamaged(t *testing.T) {
 		t.Error(got)
 	}
 	b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+}
+
+// A message whose recipients cannot be read stays for somebody to look at, and is left alone meanwhile.
+func TestUnreadableRecipients(t *testing.T) {
+	b := prepare(t, withSpool(Spooled))
+	n := spool.New{
+		Message: spool.Message{ID: "abc", Arrived: time.Now(), Recipients: []spool.Recipient{{To: "joe@[x]", Due: time.Now()}}, Size: 4},
+		Body:    strings.NewReader("\r\n\r\n"),
+	}
+	if err := b.spool.Add(n); err != nil {
+		t.Fatal(err)
+	}
+	b.run()
+	b.queue.add(n.Message)
+	b.wait("an attempt", func() bool { return strings.Contains(b.log.String(), "no recipients that can be read") })
+	if got := b.hello().sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250 2.0.0 ") { // it has its turn behind the first
+		t.Fatal(got)
+	}
+	b.wait("another message", func() bool { return len(b.sink.got()) == 1 })
+	// No report could be sent there.
+	c := b.hello()
+	c.say("MAIL FROM:<news@[x]>")
+	c.expect("501 5.1.7")
+	if n := strings.Count(b.log.String(), "no recipients that can be read"); n != 1 {
+		t.Errorf("%d attempts", n)
+	}
+	if all := b.spool.All(); len(all) != 1 || time.Until(all[0].Recipients[0].Due) < maxDelay/2 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// What waits for the smarthost is tried when that is back, but not again and again where it takes the
+// mail of others only: a 421 in a dialogue counts as an outage, too.
+func TestWokenInVain(t *testing.T) {
+	clock := &fastClock{}
+	b := prepare(t, func(c *Config, b *testbed) {
+		withSpool(Spooled)(c, b)
+		c.Now, c.FirstRetry = clock.now, time.Minute
+	})
+	n := spool.New{
+		Message: spool.Message{ID: "abc", Arrived: clock.now(), Recipients: []spool.Recipient{{To: "joe@example.com"}}, Size: 4},
+		Body:    strings.NewReader("\r\n\r\n"),
+	}
+	if err := b.spool.Add(n); err != nil {
+		t.Fatal(err)
+	}
+	b.queue.add(n.Message)
+	dueNow := func() bool {
+		b.queue.mu.Lock()
+		defer b.queue.mu.Unlock()
+		return !b.queue.due[0].due.After(clock.now())
+	}
+	fail := func() {
+		t.Helper()
+		if !dueNow() {
+			t.Fatal("it is not due")
+		}
+		stored, _ := b.spool.Get("abc")
+		m, err := b.queue.load(stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.body.Close()
+		it := b.queue.next(t.Context())
+		b.queue.settle(it, m, []*outcome{{err: sendError(smarthost.ErrUnreachable)}})
+		b.queue.back(it)
+	}
+	fail()
+	if dueNow() {
+		t.Fatal("no pause")
+	}
+	b.queue.works()
+	fail()
+	clock.pass(wakeEvery)
+	b.queue.works()
+	if dueNow() {
+		t.Fatal("woken in vain, and woken again")
+	}
+	clock.pass(3 * time.Minute)
+	fail()
+	b.queue.works()
+	fail() // the smarthost was away for a while, it seems
+	b.closeListeners()
+}
+
+// A report outlives an outage as long as the mail that it is about could have.
+func TestReportsAreNotGivenUpEarly(t *testing.T) {
+	b := prepare(t, func(c *Config, b *testbed) {
+		withSpool(Cutthrough)(c, b)
+		c.RetryFor, c.RetryForTransactional = 120*time.Hour, 4*time.Hour
+	})
+	defer b.closeListeners()
+	m := &message{id: "abc", env: &envelope{from: "news@example.org"}, set: b.settings()}
+	m.class = consent.Transactional
+	if got := m.retryFor(); got != 4*time.Hour {
+		t.Errorf("a receipt: %v", got)
+	}
+	var told news
+	told.add(dsn.Failed, rcpt{to: "joe@example.com"}, &outcome{err: suppressed()})
+	report, err := b.envelopeOf(b.reports(m, told, time.Now())[0].Message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := report.retryFor(); got != 120*time.Hour {
+		t.Errorf("a report: %v", got)
+	}
+}
+
+// An orderly end waits for copies whose sender was answered already, for a while: one that is cut between
+// its dot and the answer would leave once more after the next start.
+func TestStopLetsCopiesEnd(t *testing.T) {
+	for _, mode := range []Mode{Cutthrough, Spooled} {
+		t.Run(string(mode), func(t *testing.T) {
+			b := prepare(t, withSpool(mode))
+			b.settleTime = 20 * time.Millisecond
+			release, asked := make(chan struct{}), make(chan struct{})
+			b.sink.onData = func() { close(asked); <-release }
+			b.run()
+			if got := b.hello().sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250 2.0.0") {
+				t.Fatal(got)
+			}
+			<-asked
+			b.stop()
+			if c, err := net.Dial("tcp", b.Addrs()[0].String()); err == nil {
+				c.SetDeadline(time.Now().Add(10 * time.Second))
+				io.Copy(io.Discard, c) // to the end: it is past taking mail
+				c.Close()
+			}
+			select {
+			case <-b.done:
+				t.Fatal("it has ended")
+			case <-time.After(50 * time.Millisecond):
+			}
+			close(release)
+			b.halt()
+			if n, left := len(b.sink.got()), len(b.spool.All()); n != 1 || left != 0 {
+				t.Errorf("%d copies there, %d messages left", n, left)
+			}
+		})
+	}
+}
+
+// Nor does it begin further copies of a message for many: the end would come in the middle of one.
+func TestStopBeginsNoCopy(t *testing.T) {
+	b := prepare(t, func(c *Config, b *testbed) {
+		withSpool(Spooled)(c, b)
+		c.MaxDeliveries = 1
+	})
+	release, asked := make(chan struct{}), make(chan struct{}, 3)
+	b.sink.onData = func() { asked <- struct{}{}; <-release }
+	b.run()
+	id, ok := strings.CutPrefix(b.hello().sendTo("", "joe@example.com", "ann@example.com", "eve@example.com"), "250 2.0.0 ")
+	if !ok {
+		t.Fatal("not accepted")
+	}
+	<-asked
+	b.stop()
+	b.wait("the stop", func() bool {
+		c, err := net.Dial("tcp", b.Addrs()[0].String())
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	close(release)
+	b.halt()
+	w, _ := b.spool.Get(id)
+	if n := len(b.sink.got()); n != 1 || len(w.Recipients) != 2 || w.Recipients[0].Attempts != 0 {
+		t.Errorf("%d copies there, left: %+v", n, w.Recipients)
+	}
 }

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"io"
 	"time"
@@ -90,10 +91,10 @@ func (s *Server) reports(m *message, n news, now time.Time) []spool.New {
 		if m.body != nil {
 			original, size = m.body, m.body.size
 		}
-		text, err := report.Bytes(original, size)
+		text, err := s.write(report, original, size)
 		if err != nil && original != nil { // rather without it than none
 			s.log.Error("a report does not bring the message back", "id", m.id, "err", err)
-			text, err = report.Bytes(nil, 0)
+			text, err = s.write(report, nil, 0)
 		}
 		if err != nil {
 			s.log.Error("no report could be written", "id", m.id, "err", err)
@@ -118,8 +119,15 @@ func (s *Server) reports(m *message, n news, now time.Time) []spool.New {
 	return all
 }
 
-// reportNow sends the reports of success at once, where there is no spool to put them into. One that
-// does not get through is lost: the mail itself has arrived.
+// write writes a report. A bug that is met there costs the report, and not the queue: it would be met
+// again after each restart.
+func (s *Server) write(r dsn.Report, original io.ReaderAt, size int64) (text []byte, err error) {
+	defer s.caught(r.ID, &err)
+	return r.Bytes(original, size)
+}
+
+// reportNow sends the reports of success, where there is no spool to put them into, and does not wait
+// for that. One that does not get through is lost: the mail itself has arrived.
 func (s *Server) reportNow(m *message, outcomes []*outcome) {
 	var n news
 	for i, o := range outcomes {
@@ -133,6 +141,10 @@ func (s *Server) reportNow(m *message, outcomes []*outcome) {
 			s.log.Error("a report is not sent", "id", m.id, "err", err)
 			continue
 		}
-		s.attempt(s.sending, report, func(int, *outcome) {}) // logged there
+		s.underWay.Add(1) // while the caller's own still counts
+		go func() {
+			defer s.underWay.Done()
+			s.attempt(s.sending, context.Background(), report, func(int, *outcome) {}) // logged there
+		}()
 	}
 }

@@ -13,13 +13,14 @@ const (
 	// maxOutageDelay is the same where it is the smarthost or the store that is away, and not the
 	// recipient: mail should flow soon when it is back, also where nothing new comes in that shows it.
 	maxOutageDelay = 5 * time.Minute
-	busyDelay      = 5 * time.Second // where all connections to the smarthost were in use
+	untriedDelay   = 5 * time.Second // where the copy was not offered to the smarthost
 	noticeAfter    = 4 * time.Hour   // when a sender that asked for it hears of a delay
 )
 
-// retryFor is how long an attempt is followed by another.
+// retryFor is how long an attempt is followed by another. A report is transactional mail, and of use for
+// as long as any: nothing else tells of what was lost.
 func (m *message) retryFor() time.Duration {
-	if m.class == consent.Transactional {
+	if m.class == consent.Transactional && !m.machine {
 		return m.set.RetryForTransactional
 	}
 	return m.set.RetryFor
@@ -27,8 +28,8 @@ func (m *message) retryFor() time.Duration {
 
 // again says when the copy for r is tried next. r.Waited is up to date, and below retryFor.
 func (m *message) again(r spool.Recipient, o *outcome, now time.Time) spool.Recipient {
-	if o.busy() {
-		r.Delay = spread(busyDelay)
+	if o.untried() {
+		r.Delay = spread(untriedDelay)
 	} else {
 		r.Attempts++
 		limit := maxDelay

@@ -27,9 +27,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/consentgate/consentgate/relay/login"
 )
 
 // What somebody in the middle puts behind STARTTLS in plain text is never obeyed, RFC 3207 §4.2.
@@ -423,6 +426,47 @@ func TestDribble(t *testing.T) {
 			if want := "421 4.4.2"; !strings.HasPrefix(last, want) && name != "behind a refusal" {
 				t.Errorf("the last answer is %q", last)
 			}
+		})
+	}
+}
+
+// A login that Reload takes away, changes or gives another password is so on connections that logged in
+// before, too: whoever stole it would not hang up.
+func TestReloadOfLogins(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*login.Login)
+		want   string
+	}{
+		"nothing":  {func(*login.Login) {}, "250"},
+		"gone":     {func(l *login.Login) { l.Name = "other" }, "530 5.7.0"},
+		"password": {func(l *login.Login) { l.Hash = strings.Replace(l.Hash, "TnDE", "AnDE", 1) }, "530 5.7.0"},
+		"domains":  {func(l *login.Login) { l.FromDomains = []string{"other.example"} }, "550 5.7.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t, func(c *Config, b *testbed) { logins(c, b); c.AllowNetworks = nil })
+			c := ways["implicit TLS"](b)
+			c.say("AUTH PLAIN AHNob3AAc2VjcmV0")
+			c.expect("235")
+			c.say("MAIL FROM:<news@example.org>")
+			c.expect("250")
+			c.say("RSET")
+			c.expect("250")
+			set := *b.settings()
+			set.Logins = slices.Clone(set.Logins)
+			tt.change(&set.Logins[0])
+			if err := b.Reload(set); err != nil {
+				t.Fatal(err)
+			}
+			c.say("MAIL FROM:<news@example.org>")
+			if name == "domains" { // it is the message's From that counts
+				c.expect("250")
+				c.say("RCPT TO:<joe@example.com>")
+				c.expect("250")
+				c.say("DATA")
+				c.expect("354")
+				c.raw(newsletter + "\r\n.\r\n")
+			}
+			c.expect(tt.want)
 		})
 	}
 }

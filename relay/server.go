@@ -205,7 +205,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.queue != nil {
 		serving.Go(func() { s.queue.run(queueing, s.sending) })
 	}
-	serving.Go(func() { s.observed.run(s.sending, s.log.Logger) })
+	serving.Go(func() { s.observed.run(queueing, s.log.Logger) })
 	var err error
 	select {
 	case <-ctx.Done():
@@ -232,11 +232,23 @@ func (s *Server) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
+	// Copies that nobody waits for are under way, too: one that is cut may be delivered all the same, and
+	// leaves once more after the next start.
+	ended := make(chan struct{})
+	go func() {
+		s.underWay.Wait()
+		serving.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-s.sending.Done():
+	}
 	// What is left has had its time. (go-smtp's own Close does nothing after Shutdown.)
 	s.abandon()
 	s.pool.closeAll()
-	s.underWay.Wait()
-	serving.Wait()
+	<-ended
+	s.observed.tell(s.log.Logger)
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/emersion/go-smtp"
@@ -39,13 +40,14 @@ type envelope struct {
 	ret        smtp.DSNReturn
 	envelopeID string
 	rcpts      []rcpt
+	seen       map[string]int // index in rcpts, by rcpt.key
 }
 
 // rcpt is one recipient.
 type rcpt struct {
-	index     int    // in the spool's record of the message, where it is in the spool
-	raw       string // as go-smtp handed it over, without its quotes
-	to        string // as it goes between angle brackets
+	index     int      // in the spool's record of the message, where it is in the spool
+	raw       []string // as go-smtp handed it over, without its quotes, each time it was named
+	to        string   // as it goes between angle brackets
 	who       consent.Address
 	notify    []smtp.DSNNotify
 	orcptType smtp.DSNAddressType
@@ -80,6 +82,9 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
 		return nil, refuse(421, "4.3.2", "shutting down, try again later", errLeaving)
 	}
 	s.mu.Lock()
+	if s.login != nil { // it may have been taken away by Reload
+		s.login = s.server.live.Load().desk.Still(s.login)
+	}
 	nested, who := s.env != nil, s.login
 	s.mu.Unlock()
 	if nested { // RFC 5321 §4.1.4: go-smtp would keep the recipients of the first
@@ -91,10 +96,11 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
 	if opts.Size > s.server.cfg.MaxMessageBytes { // RFC 1870 §6.1
 		return nil, tooLarge()
 	}
-	env := &envelope{login: who, utf8: opts.UTF8, ret: opts.Return, envelopeID: opts.EnvelopeID}
+	env := &envelope{login: who, utf8: opts.UTF8, ret: opts.Return, envelopeID: opts.EnvelopeID, seen: map[string]int{}}
 	if from != "" {
 		var err error
-		if env.from, err = mailbox(from, opts.UTF8); err != nil {
+		// A report to the sender may have to be sent there.
+		if env.from, _, err = recipient(from, opts.UTF8); err != nil {
 			return nil, addressError(err, "5.1.7")
 		}
 	}
@@ -136,13 +142,27 @@ func (s *session) Rcpt(raw string, opts *smtp.RcptOptions) error {
 		s.refused("RCPT", err)
 		return answer(err)
 	}
-	s.env.rcpts = append(s.env.rcpts, rcpt{
-		raw: raw, to: to, who: who,
+	r := rcpt{
+		to: to, who: who,
 		notify:    slices.Clone(opts.Notify),
 		orcptType: opts.OriginalRecipientType,
 		orcpt:     opts.OriginalRecipient,
-	})
+	}
+	i, again := s.env.seen[r.key()]
+	if !again {
+		i = len(s.env.rcpts)
+		s.env.seen[r.key()] = i
+		s.env.rcpts = append(s.env.rcpts, r)
+	}
+	s.env.rcpts[i].raw = append(s.env.rcpts[i].raw, raw)
 	return nil
+}
+
+// key is the same for recipients that make one: who is named twice gets one copy. Those whose reports
+// would differ stay two.
+func (r rcpt) key() string {
+	at := strings.LastIndexByte(r.to, '@')
+	return fmt.Sprintf("%s@%s %q %s %s", r.to[:at], strings.ToLower(r.to[at+1:]), r.notify, r.orcptType, r.orcpt)
 }
 
 // Data takes the message and answers for all recipients at once.
@@ -151,12 +171,16 @@ func (s *session) Data(r io.Reader) error {
 	if err != nil {
 		return answer(err)
 	}
+	say := outcomes[0]
 	for _, o := range outcomes {
-		if o.err == nil {
+		switch o.fate() {
+		case done:
 			return accepted(id)
+		case later: // a 5yz for all would end what can still be delivered
+			say = o
 		}
 	}
-	return answer(outcomes[0].err)
+	return answer(say.err)
 }
 
 // LMTPData takes the message and answers for each recipient, RFC 2033 §4.2. What is returned
@@ -172,10 +196,12 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 		return answer(err)
 	}
 	for i, o := range outcomes {
+		said := accepted(id)
 		if o.err != nil {
-			status.SetStatus(env.rcpts[i].raw, answer(o.err))
-		} else {
-			status.SetStatus(env.rcpts[i].raw, accepted(id))
+			said = answer(o.err)
+		}
+		for _, raw := range env.rcpts[i].raw {
+			status.SetStatus(raw, said)
 		}
 	}
 	return nil

@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
@@ -36,7 +38,7 @@ func (s *Server) submit(m *message, each bool) (outcomes []*outcome, kept bool, 
 		return outcomes, false, err
 	}
 	outcomes = make([]*outcome, len(m.env.rcpts))
-	s.attempt(s.sending, m, func(i int, o *outcome) { outcomes[i] = o })
+	s.attempt(s.sending, context.Background(), m, func(i int, o *outcome) { outcomes[i] = o })
 	s.reportNow(m, outcomes)
 	return outcomes, false, nil
 }
@@ -81,7 +83,15 @@ func verdicts(outcomes []*outcome, each bool) []verdict {
 // cutthrough offers each copy to the smarthost, and keeps what did not get through. What is still on
 // its way when settleTime is over goes on behind the sender's back.
 func (s *Server) cutthrough(m *message, each bool) (outcomes []*outcome, kept bool, err error) {
-	outcomes, late := s.settle(m)
+	if len(m.env.rcpts) > 1 && !each {
+		// Where one copy leaves and another cannot be kept, the sender has to try all again, and the one
+		// leaves each time. So a full disk is met before that.
+		if err := s.spool.Room(m.body.size, len(m.env.rcpts)); err != nil {
+			s.log.unkept(m, err)
+			return nil, false, spoolError(err)
+		}
+	}
+	outcomes, late, giveUp := s.settle(m)
 	say := verdicts(outcomes, each)
 
 	now := s.cfg.Now()
@@ -108,9 +118,24 @@ func (s *Server) cutthrough(m *message, each bool) (outcomes []*outcome, kept bo
 	reports := s.reports(m, told, now)
 	if add = append(add, reports...); len(add) > 0 {
 		if err := s.spool.Add(add...); err != nil {
-			// What has left may leave once more, since the sender will try again: better than not at all.
 			s.log.unkept(m, err)
-			return nil, s.behind(m, late, func([]*outcome) {}), spoolError(err)
+			giveUp()
+			kept = s.behind(m, late, func() {
+				for range late {
+				}
+			})
+			err = spoolError(err)
+			if !each && slices.ContainsFunc(say, func(v verdict) bool { return v != tell }) {
+				// What has left may leave once more, since the sender will try again: better than not at all.
+				return nil, kept, err
+			}
+			// Else those are told who need the spool. A report of success that does is lost.
+			for i := range outcomes {
+				if say[i] != tell {
+					outcomes[i] = &outcome{err: err}
+				}
+			}
+			return outcomes, kept, nil
 		}
 	}
 	for i := range outcomes {
@@ -129,12 +154,7 @@ func (s *Server) cutthrough(m *message, each bool) (outcomes []*outcome, kept bo
 		s.queue.add(add[0].Message)
 		return outcomes, false, nil
 	}
-	return outcomes, s.behind(m, late, func(rest []*outcome) {
-		for index, i := range whose {
-			m.env.rcpts[i].index = index
-		}
-		s.queue.adopt(m, rest)
-	}), nil
+	return outcomes, s.behind(m, late, func() { s.queue.adopt(m.spooled(whose), late) }), nil
 }
 
 // numbered is an outcome, and whose it is.
@@ -144,15 +164,17 @@ type numbered struct {
 }
 
 // settle begins an attempt and waits for the outcomes, settleTime at most. What comes later comes
-// from late, which is nil where all are there.
-func (s *Server) settle(m *message) (outcomes []*outcome, late <-chan numbered) {
+// from late, which is nil where all are there. giveUp ends what is still on its way.
+func (s *Server) settle(m *message) (outcomes []*outcome, late <-chan numbered, giveUp func()) {
+	ctx, giveUp := context.WithCancel(s.sending)
 	n := len(m.env.rcpts)
 	all := make(chan numbered, n) // an attempt never waits for who listens
 	s.underWay.Add(1)             // while the caller's own still counts
 	go func() {
 		defer s.underWay.Done()
 		defer close(all)
-		s.attempt(s.sending, m, func(i int, o *outcome) { all <- numbered{i, o} })
+		defer giveUp()
+		s.attempt(ctx, context.Background(), m, func(i int, o *outcome) { all <- numbered{i, o} })
 	}()
 	limit := time.NewTimer(s.settleTime)
 	defer limit.Stop()
@@ -162,15 +184,15 @@ func (s *Server) settle(m *message) (outcomes []*outcome, late <-chan numbered) 
 		case t := <-all:
 			outcomes[t.i] = t.outcome
 		case <-limit.C:
-			return outcomes, all
+			return outcomes, all, giveUp
 		}
 	}
-	return outcomes, nil
+	return outcomes, nil, giveUp
 }
 
-// behind waits in the background for what is still on its way, hands it to f and closes m's body.
-// Where nothing is, it does nothing and returns false.
-func (s *Server) behind(m *message, late <-chan numbered, f func([]*outcome)) bool {
+// behind runs f in the background, which takes all that comes from late, and closes m's body then.
+// Where nothing is on its way, it does nothing and returns false.
+func (s *Server) behind(m *message, late <-chan numbered, f func()) bool {
 	if late == nil {
 		return false
 	}
@@ -178,11 +200,7 @@ func (s *Server) behind(m *message, late <-chan numbered, f func([]*outcome)) bo
 	go func() {
 		defer s.underWay.Done()
 		defer m.body.Close()
-		rest := make([]*outcome, len(m.env.rcpts))
-		for t := range late {
-			rest[t.i] = t.outcome
-		}
-		f(rest)
+		f()
 	}()
 	return true
 }

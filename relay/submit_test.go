@@ -2,13 +2,19 @@ package relay
 
 import (
 	"fmt"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/emersion/go-smtp"
+
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/dsn"
 	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
+	"github.com/consentgate/consentgate/rewrite"
 )
 
 // What a sender in mode cutthrough is told, by what became of its copies: "+" the smarthost has it,
@@ -136,6 +142,12 @@ func TestCutthrough(t *testing.T) {
 	if got := c.sendTo("", "shard@example.com"); !strings.HasPrefix(got, "451 4.3.0") {
 		t.Error(got)
 	}
+	// Nobody has it yet, and one may still get it: to give up is not the answer.
+	for _, to := range [][]string{{"nobody@example.com", "shard@example.com"}, {"shard@example.com", "gone@example.com"}} {
+		if got := c.sendTo("", to...); !strings.HasPrefix(got, "451 4.3.0") {
+			t.Errorf("%v: %s", to, got)
+		}
+	}
 	if n := len(b.spool.All()); n != 0 {
 		t.Errorf("%d messages in the spool", n)
 	}
@@ -236,5 +248,210 @@ func TestSmarthostAway(t *testing.T) {
 				t.Errorf("%d copies, want 6", n)
 			}
 		})
+	}
+}
+
+// What leaves behind the sender's back is written down as it leaves, so that a crash sends once more only
+// what was on its way just then.
+func TestLateCopiesAreWrittenDown(t *testing.T) {
+	b := prepare(t, func(c *Config, b *testbed) {
+		withSpool(Cutthrough)(c, b)
+		c.MaxDeliveries = 1
+	})
+	b.settleTime = 50 * time.Millisecond
+	release := make(chan struct{})
+	b.sink.onData = func() { <-release }
+	b.run()
+	id, ok := strings.CutPrefix(b.hello().sendTo("", "joe@example.com", "ann@example.com", "eve@example.com"), "250 2.0.0 ")
+	if !ok {
+		t.Fatal("not accepted")
+	}
+	for left := 2; left > 0; left-- {
+		release <- struct{}{}
+		b.wait("the copy's outcome on disk", func() bool {
+			w, ok := b.spool.Get(id)
+			return ok && len(w.Recipients) == left
+		})
+	}
+	close(release)
+	b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+	if n := len(b.sink.got()); n != 3 {
+		t.Errorf("%d copies, want 3", n)
+	}
+}
+
+// Where the spool takes nothing, nothing leaves of a message for several that might have to wait for
+// some: its sender tries again, and would send to the others each time.
+func TestSpoolTakesNothing(t *testing.T) {
+	b := start(t, func(c *Config, b *testbed) {
+		withSpool(Cutthrough)(c, b)
+		c.ListenLMTP = []string{"127.0.0.1:0"}
+	})
+	if err := b.spool.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := b.hello()
+	for _, to := range [][]string{{"joe@example.com", "later@example.com"}, {"joe@example.com", "nobody@example.com"}, {"later@example.com"}} {
+		if got := c.sendTo("", to...); !strings.HasPrefix(got, "451 4.3.0") {
+			t.Errorf("%v: %s", to, got)
+		}
+	}
+	if n := len(b.sink.got()); n != 0 {
+		t.Fatalf("%d copies", n)
+	}
+	// One copy alone need not be kept, nor does one whose recipient has an answer of its own.
+	if got := c.sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250 2.0.0") {
+		t.Error(got)
+	}
+	l := ways["LMTP"](b)
+	if got := l.sendTo("", "joe@example.com", "later@example.com", "nobody@example.com"); !strings.HasPrefix(got, "250 2.0.0") {
+		t.Error(got)
+	}
+	l.expect("451 4.3.0")
+	l.expect("550 5.1.1")
+	if n := len(b.sink.got()); n != 2 {
+		t.Errorf("%d copies, want 2", n)
+	}
+}
+
+// Who is named twice in a transaction gets one copy, and by LMTP two answers.
+func TestNamedTwice(t *testing.T) {
+	b := start(t, func(c *Config, b *testbed) {
+		withSpool(Cutthrough)(c, b)
+		c.ListenLMTP = []string{"127.0.0.1:0"}
+	})
+	named := []string{"joe@example.com", "nobody@example.com", "joe@EXAMPLE.com", "joe@example.com", "Joe@example.com", "nobody@example.com"}
+	if got := b.hello().sendTo(" NOTIFY=NEVER", named...); !strings.HasPrefix(got, "250 2.0.0") {
+		t.Error(got)
+	}
+	if n := len(b.sink.got()); n != 2 { // joe and Joe need not be the same
+		t.Errorf("%d copies, want 2", n)
+	}
+	c := ways["LMTP"](b)
+	if got := c.sendTo("", named...); !strings.HasPrefix(got, "250 2.0.0 <joe@example.com> ") {
+		t.Error(got)
+	}
+	for _, want := range []string{"550 5.1.1 <nobody@example.com> ", "250 2.0.0 <joe@EXAMPLE.com> ", "250 2.0.0 <joe@example.com> ", "250 2.0.0 <Joe@example.com> ", "550 5.1.1 <nobody@example.com> "} {
+		c.expect(want)
+	}
+	if n := len(b.sink.got()); n != 4 {
+		t.Errorf("%d copies, want 4", n)
+	}
+}
+
+// A smarthost that is slow to take a report does not keep the sender from its answer, after which it would
+// send the mail once more.
+func TestSlowReport(t *testing.T) {
+	release := make(chan struct{})
+	b := start(t, func(c *Config, b *testbed) {
+		b.sink = newSink(t, func(s *smtp.Server) { s.EnableDSN = false })
+		first := true
+		b.sink.onData = func() {
+			if !first {
+				<-release
+			}
+			first = false
+		}
+	})
+	c := b.hello()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if got := c.sendTo(" NOTIFY=SUCCESS", "joe@example.com"); !strings.HasPrefix(got, "250 2.0.0") {
+		t.Error(got)
+	}
+	close(release)
+	b.wait("the report", func() bool { return len(b.sink.copies("news@example.org")) == 1 })
+}
+
+// brokenReader is a body that nobody thought of.
+type brokenReader struct{}
+
+func (brokenReader) ReadAt([]byte, int64) (int, error) { panic("a bug") }
+
+// A bug that is met while a report is written costs what comes back in it.
+func TestBugInReport(t *testing.T) {
+	b := prepare(t, nil)
+	defer b.closeListeners()
+	m := &message{id: "abc", env: &envelope{from: "news@example.org"}, body: &body{ReaderAt: brokenReader{}, size: 100}}
+	var n news
+	n.add(dsn.Failed, rcpt{to: "joe@example.com"}, &outcome{err: suppressed()})
+	if got := b.reports(m, n, time.Now()); len(got) != 1 || got[0].Size == 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A smarthost that did not answer is left alone for a moment: what comes in meanwhile waits at once, and
+// what waits does not ask one by one. Who has unsubscribed is refused all the same.
+func TestSmarthostIsLeftAlone(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int32
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			asked.Add(1)
+			c.Close()
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-served })
+	var passed atomic.Int64
+	begun := time.Now()
+	b := start(t, func(c *Config, b *testbed) {
+		withSpool(Cutthrough)(c, b)
+		b.next = newNext(t, l.Addr().String())
+		c.FirstRetry, c.Now = time.Minute, func() time.Time { return begun.Add(time.Duration(passed.Load())) }
+	})
+	c := b.hello()
+	for _, to := range [][]string{{"joe@example.com"}, {"joe@example.com"}, {"ann@example.com", "eve@example.com"}} {
+		if got := c.sendTo("", to...); !strings.HasPrefix(got, "250 2.0.0") {
+			t.Error(got)
+		}
+	}
+	if got := c.sendTo("", "gone@example.com"); !strings.HasPrefix(got, "550 5.7.1") {
+		t.Error(got)
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times, want once", n)
+	}
+	passed.Add(int64(probeEvery))
+	if got := c.sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250 2.0.0") {
+		t.Error(got)
+	}
+	if n := asked.Load(); n != 2 {
+		t.Errorf("asked %d times, want twice", n)
+	}
+	if b.queue.retry(b.spool.All()[0].ID); b.queue.down() != nil {
+		t.Error("an operator has to wait")
+	}
+}
+
+// A report quotes what the smarthost said. Where that is a click counter's link, which the operator has
+// rejected, the sender is told all the same.
+func TestReportWithCounter(t *testing.T) {
+	b := prepare(t, func(c *Config, b *testbed) {
+		withSpool(Cutthrough)(c, b)
+		c.Rewrite.Opaque = rewrite.OpaqueReject
+	})
+	defer b.closeListeners()
+	m := &message{id: "abc", env: &envelope{from: "news@example.org"}, set: b.settings()}
+	var told news
+	told.add(dsn.Failed, rcpt{to: "joe@example.com"}, &outcome{
+		err:   refuse(550, "5.7.1", "blocked", nil),
+		reply: smarthost.Reply{Code: 550, Text: "blocked, see https://1a2b3.mjt.lu/lnk/a/1/b/aHR0cHM6L", Host: "mx.example.com:25"},
+	})
+	r := b.reports(m, told, time.Now())[0]
+	report, err := b.restore(r.Message, &body{ReaderAt: r.Body, size: r.Size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.attempt(t.Context(), t.Context(), report, func(_ int, o *outcome) {
+		if o.err != nil {
+			t.Error(o.err)
+		}
+	})
+	if n := len(b.sink.copies("news@example.org")); n != 1 {
+		t.Errorf("%d reports", n)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay"
+	"github.com/consentgate/consentgate/relay/spool"
 )
 
 type serveCmd struct{ configFlag }
@@ -141,10 +142,15 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	var ready []func(context.Context) error
 	if waiting != nil {
 		ready = append(ready, func(context.Context) error {
-			if err := waiting.Ready(); err != nil {
-				return fmt.Errorf("spool: %w", err)
+			switch err := waiting.Room(1<<20, 1); {
+			case err == nil:
+				return nil
+			case errors.Is(err, spool.ErrFull):
+				return errors.New("spool: no room")
+			default: // says where the spool is
+				g.log.Warn("the spool takes no messages", "err", err)
+				return errors.New("spool: it takes no messages")
 			}
-			return nil
 		})
 	}
 	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromAPI, Log: g.log, Now: time.Now, Ready: ready})

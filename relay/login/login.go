@@ -133,9 +133,12 @@ func (d *Desk) Check(ctx context.Context, peer netip.Addr, name, password string
 	if !ok {
 		return nil, ErrBusy
 	}
-	also, ok := d.names.reserve(name, now)
-	if !ok {
-		return nil, ErrBusy
+	// Others who guess at a name hold up only those peers who have failed themselves.
+	var also time.Duration
+	if !d.peers.clean(place, now) {
+		if also, ok = d.names.reserve(name, now); !ok {
+			return nil, ErrBusy
+		}
 	}
 	if err := sleep(ctx, max(wait, also)); err != nil {
 		return nil, ErrBusy
@@ -161,6 +164,15 @@ func (d *Desk) Check(ctx context.Context, peer netip.Addr, name, password string
 	}
 	d.remember(m)
 	return &found.Login, nil
+}
+
+// Still returns the login that l was once, as it is now; nil where it is there no more, or has another
+// password.
+func (d *Desk) Still(l *Login) *Login {
+	if e := d.byName[l.Name]; e != nil && e.Hash == l.Hash {
+		return &e.Login
+	}
+	return nil
 }
 
 // placeOf is what peers have in common that are slowed down together.

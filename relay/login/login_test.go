@@ -106,8 +106,16 @@ func TestSlowDown(t *testing.T) {
 		if fmt.Sprint(waits) != fmt.Sprint(want) {
 			t.Errorf("waits %v, want %v", waits, want)
 		}
-		// The same name from elsewhere, and another name from there, are slow too.
-		if _, err := d.Check(t.Context(), netip.MustParseAddr("203.0.113.9"), "shop", "guess"); !errors.Is(err, ErrBusy) {
+		// The same name from elsewhere is slow for who failed there, and not for others: a stranger's
+		// guesses lock nobody out. Another name from there is slow too.
+		elsewhere := netip.MustParseAddr("203.0.113.9")
+		if _, err := d.Check(t.Context(), netip.MustParseAddr("198.51.100.7"), "shop", "secret"); err != nil {
+			t.Error("the right password from a new place:", err)
+		}
+		if _, err := d.Check(t.Context(), elsewhere, "shop", "guess"); !errors.Is(err, ErrWrong) {
+			t.Error("the first guess from elsewhere:", err)
+		}
+		if _, err := d.Check(t.Context(), elsewhere, "shop", "guess"); !errors.Is(err, ErrBusy) {
 			t.Error("the name is not slowed down:", err)
 		}
 		if _, err := d.Check(t.Context(), stranger, "other", "guess"); !errors.Is(err, ErrBusy) {

@@ -58,6 +58,13 @@ func (t *throttle) reserve(key string, now time.Time) (time.Duration, bool) {
 	return wait, true
 }
 
+// clean reports whether key has not failed lately.
+func (t *throttle) clean(key string, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.slots[t.bucket(key)].delay(now) == 0
+}
+
 // failed notes a failure.
 func (t *throttle) failed(key string, now time.Time) {
 	t.mu.Lock()

@@ -83,7 +83,7 @@ var (
 	ErrUncertain = errors.New("the smarthost did not say whether it took the message")
 	// ErrNo8BitMIME is returned where Envelope.Body8Bit is set and the next hop lacks 8BITMIME.
 	ErrNo8BitMIME = errors.New("the smarthost does not offer 8BITMIME")
-	// ErrNoSMTPUTF8 is returned where Envelope.UTF8 is set and the next hop lacks SMTPUTF8.
+	// ErrNoSMTPUTF8 is returned where Envelope.UTF8 is set and each next hop lacks SMTPUTF8.
 	ErrNoSMTPUTF8 = errors.New("the smarthost does not offer SMTPUTF8")
 	// ErrAddress is wrapped where an address of the envelope could not be sent safely.
 	ErrAddress = errors.New("address is not fit for SMTP")
@@ -180,9 +180,13 @@ func (c *Client) Send(ctx context.Context, env Envelope, body io.WriterTo, size 
 	}
 	defer release()
 
-	var last error
+	var last, lacking error
 	for _, h := range c.order() {
 		reply, err := c.sendTo(ctx, h, env, body, size)
+		if errors.Is(err, ErrNoSMTPUTF8) { // another may offer it, at once or when it is back
+			lacking = err
+			continue
+		}
 		var broken *transportError
 		if !errors.As(err, &broken) {
 			if err == nil {
@@ -195,6 +199,9 @@ func (c *Client) Send(ctx context.Context, env Envelope, body io.WriterTo, size 
 			break
 		}
 		h.failed(c.now().Add(c.limit.penalty))
+	}
+	if last == nil {
+		return Reply{}, lacking
 	}
 	return Reply{}, fmt.Errorf("%w: %w", ErrUnreachable, last)
 }

@@ -372,6 +372,34 @@ func TestMissingExtensions(t *testing.T) {
 	}
 }
 
+// What needs SMTPUTF8 does not fail for good since the one that offers it is away, or was.
+func TestSMTPUTF8OfAnother(t *testing.T) {
+	plain := newFake(t, func(n int, line string) string {
+		if strings.HasPrefix(line, "EHLO") {
+			return "250 plain.example.org"
+		}
+		return agreeable(n, line)
+	})
+	var away atomic.Bool
+	away.Store(true)
+	full := newFake(t, func(n int, line string) string {
+		if away.Load() {
+			return hangUp
+		}
+		return agreeable(n, line)
+	})
+	c := newClient(t, nil, full.url("smtp"), plain.url("smtp"))
+	env := joe
+	env.UTF8 = true
+	if _, err := send(t, c, env, hello); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("away: %v", err)
+	}
+	away.Store(false) // and still left alone
+	if r, err := send(t, c, env, hello); err != nil || r.Host != full.l.Addr().String() {
+		t.Errorf("back: %+v, %v", r, err)
+	}
+}
+
 func TestHELOOnly(t *testing.T) {
 	f := newFake(t, func(n int, line string) string {
 		if strings.HasPrefix(line, "EHLO") {

@@ -147,6 +147,16 @@ func (s *Spool) writeBig(id string, body io.ReaderAt, size int64) (sum uint32, e
 	return h.Sum32(), nil
 }
 
+// tryBig sees whether there is room for a big body.
+func (s *Spool) tryBig(size int64) error {
+	name := s.path("big", fmt.Sprintf("room-%d", s.tries.Add(1)))
+	f, err := s.fs.Open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Allocate(size), f.Close(), s.fs.Remove(name))
+}
+
 func (s *Spool) removeBig(id string) {
 	err := s.fs.Remove(s.bigPath(id))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

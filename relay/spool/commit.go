@@ -9,7 +9,14 @@ import (
 type request struct {
 	records   []record
 	essential bool // may use the reserve
+	room      room // asked for, where there are no records
 	done      chan error
+}
+
+// room is what a message takes.
+type room struct {
+	bytes  int64
+	people int
 }
 
 // doubt is the error of a batch that may be on the disk all the same, as its sync failed.
@@ -19,7 +26,7 @@ func (d doubt) Unwrap() error { return d.error }
 
 // submit has r written and waits for it.
 func (s *Spool) submit(r *request) error {
-	if len(r.records) == 0 {
+	if len(r.records) == 0 && r.room == (room{}) {
 		return nil
 	}
 	s.mu.Lock()
@@ -82,6 +89,20 @@ func (s *Spool) next() (requests []*request, last bool) {
 // tried once more in another segment, with the reserve if need be; new messages are not, since
 // their sender still has them.
 func (s *Spool) commit(requests []*request) {
+	requests = slices.DeleteFunc(requests, func(r *request) bool {
+		if len(r.records) > 0 {
+			return false
+		}
+		_, err := s.room(r.room.bytes, false, r.room.people)
+		if err != nil {
+			err = s.failed("room in the spool", err)
+		}
+		r.done <- err
+		return true
+	})
+	if len(requests) == 0 {
+		return
+	}
 	essential := !slices.ContainsFunc(requests, func(r *request) bool { return !r.essential })
 	err := s.append(collect(requests), essential)
 	if err == nil {

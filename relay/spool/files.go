@@ -1,8 +1,10 @@
 package spool
 
 import (
+	"fmt"
 	"io"
 	"os"
+	"runtime"
 )
 
 // files is what the spool uses of a file system. Tests have one that loses power.
@@ -32,7 +34,21 @@ type osFiles struct{}
 
 type osFile struct{ *os.File }
 
-func (osFiles) Mkdir(name string) error { return os.MkdirAll(name, 0o700) }
+// Mkdir refuses a folder in which others could put a segment of their own, and so send mail, or a link in
+// a file's place.
+func (osFiles) Mkdir(name string) error {
+	if err := os.MkdirAll(name, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	if mode := info.Mode().Perm(); mode&0o022 != 0 && runtime.GOOS != "windows" {
+		return fmt.Errorf("folder %s has mode %04o, so others could put files of their own there: chmod 700 %s", name, mode, name)
+	}
+	return nil
+}
 
 func (osFiles) Open(name string, flag int) (file, error) {
 	f, err := os.OpenFile(name, flag, 0o600)

@@ -170,23 +170,33 @@ func TestSyncFails(t *testing.T) {
 	}
 }
 
-func TestReady(t *testing.T) {
-	t.Parallel()
+// Room says what Add would, and leaves nothing behind.
+func TestRoom(t *testing.T) {
 	d := newDisk(t)
-	s := open(t, small(d))
-	must(t, s.Ready())
+	opts := small(d)
+	s := open(t, opts)
+	ask := func(want error) {
+		t.Helper()
+		for _, size := range []int64{1, opts.BigBody + 1} {
+			if err := s.Room(size, 3); !errors.Is(err, want) {
+				t.Errorf("%d bytes: %v, want %v", size, err, want)
+			}
+		}
+	}
+	ask(nil)
 	d.mu.Lock()
 	d.room = d.used()
 	d.mu.Unlock()
-	if err := s.Ready(); !errors.Is(err, ErrFull) {
-		t.Errorf("on a full disk: %v", err)
+	for n := 0; s.Add(newMessage(fmt.Sprint("m", n), 3, "text")) == nil; n++ {
 	}
+	ask(ErrFull)
 	d.mu.Lock()
 	d.room = -1
 	d.mu.Unlock()
-	must(t, s.Ready())
-	must(t, s.Close())
-	if err := s.Ready(); !errors.Is(err, ErrClosed) {
-		t.Errorf("when closed: %v", err)
+	ask(nil)
+	if names := d.names("/spool/big"); len(names) > 0 {
+		t.Errorf("left behind: %v", names)
 	}
+	must(t, s.Close())
+	ask(ErrClosed)
 }

@@ -29,9 +29,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -93,7 +93,7 @@ type Spool struct {
 	log  *slog.Logger
 	lock io.Closer
 
-	probing sync.Mutex // one Ready at a time
+	tries atomic.Uint64 // of tryBig
 
 	mu       sync.Mutex
 	wake     *sync.Cond // something for the writer to do
@@ -163,6 +163,22 @@ func (s *Spool) Add(messages ...New) error {
 	r := &request{records: recs, done: make(chan error, 1)}
 	return release(s.submit(r))
 }
+
+// Room says whether a message of that size to so many people would be taken now: nil, or the error
+// that Add would return. Nothing is set apart for it, so others may be faster.
+func (s *Spool) Room(size int64, people int) error {
+	if size > s.opts.BigBody {
+		if err := s.tryBig(size); err != nil {
+			return s.failed("room for a body", err)
+		}
+		size = 0
+	}
+	size += batchHead + batchTail + recordHead + int64(people)*recipientRoom
+	return s.submit(&request{room: room{size, people}, done: make(chan error, 1)})
+}
+
+// recipientRoom is what the record of a message takes for a recipient, if not a very long one.
+const recipientRoom = 512
 
 // Update writes down what became of some of a message's recipients, and adds messages (reports to
 // its sender) in the same step. A message whose last recipient is done is gone. It is not refused
@@ -259,38 +275,6 @@ func (s *Spool) Stats() Stats {
 		st.Bytes += size
 	}
 	return st
-}
-
-// probeSize is what has to find room for the spool to be ready, beside what it sets apart.
-const probeSize = 1 << 20
-
-// Ready finds out, by writing a file, whether messages could be taken now. The error wraps ErrFull where
-// there is no room, and names no path.
-func (s *Spool) Ready() error {
-	s.mu.Lock()
-	closed := s.closed
-	s.mu.Unlock()
-	if closed {
-		return ErrClosed
-	}
-	s.probing.Lock()
-	defer s.probing.Unlock()
-	name := s.path("probe")
-	f, err := s.fs.Open(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
-	if err == nil {
-		if err = f.Allocate(probeSize); err == nil {
-			err = f.Sync()
-		}
-		err = errors.Join(err, f.Close(), s.fs.Remove(name))
-	}
-	switch {
-	case err == nil:
-		return nil
-	case isFull(err):
-		return ErrFull
-	}
-	s.log.Warn("the spool's folder cannot be written to", "error", err)
-	return errors.New("the spool's folder cannot be written to")
 }
 
 // Close ends the spool after what callers wait for is written. A second Close does nothing.

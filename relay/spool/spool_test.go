@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -78,6 +79,23 @@ func TestRoundTrip(t *testing.T) {
 	must(t, err)
 	_, err = Open(dir, Options{})
 	want(t, err, ErrLocked)
+}
+
+// Where others may write, they could put a segment of their own, and so send mail.
+func TestFolderOfOthers(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("folders have no mode there")
+	}
+	dir := filepath.Join(t.TempDir(), "spool")
+	must(t, os.Mkdir(dir, 0o700))
+	must(t, os.Chmod(dir, 0o777))
+	s, err := Open(dir, Options{})
+	if err == nil {
+		s.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "chmod 700") {
+		t.Error(err)
+	}
 }
 
 func TestAPI(t *testing.T) {

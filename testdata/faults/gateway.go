@@ -34,6 +34,7 @@ type gateway struct {
 	cmd      *exec.Cmd
 	done     chan struct{}
 	restarts int
+	kills    int // those of them without order
 }
 
 const configuration = `hostname = "gate.example.org"
@@ -118,10 +119,17 @@ func (g *gateway) start(ctx context.Context) error {
 	return fmt.Errorf("the gateway does not greet; see %s/log", g.dir)
 }
 
-// kill ends it without a chance to do anything, and starts it again.
-func (g *gateway) kill(ctx context.Context) error {
-	g.cmd.Process.Kill()
-	<-g.done
+// kill ends it without a chance to do anything, or in good order, and starts it again.
+func (g *gateway) kill(ctx context.Context, order bool) error {
+	if order {
+		if err := g.stop(); err != nil {
+			return err
+		}
+	} else {
+		g.cmd.Process.Kill()
+		<-g.done
+		g.kills++
+	}
 	g.restarts++
 	return g.start(ctx)
 }

@@ -27,6 +27,7 @@ type sink struct {
 	random  *rand.Rand
 	copies  map[copyOf]int    // how often it took which
 	text    map[copyOf]string // what it took first
+	unsaid  map[copyOf]bool   // it took it and did not say so
 	reports map[copyOf]string // what a report says of which
 }
 
@@ -34,7 +35,7 @@ type sink struct {
 type copyOf struct{ mark, to string }
 
 func newSink(seed uint64) (*sink, error) {
-	k := &sink{random: rand.New(rand.NewPCG(seed, 1)), copies: map[copyOf]int{}, text: map[copyOf]string{}, reports: map[copyOf]string{}}
+	k := &sink{random: rand.New(rand.NewPCG(seed, 1)), copies: map[copyOf]int{}, unsaid: map[copyOf]bool{}, text: map[copyOf]string{}, reports: map[copyOf]string{}}
 	k.server = smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
 		if k.at(3) {
 			return nil, &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 3, 2}, Message: "not now"}
@@ -138,14 +139,13 @@ func (v *visit) Data(r io.Reader) error {
 	case v.from != "" && k.at(3):
 		return never()
 	}
-	k.take(v.from, v.to, text)
+	mute := k.at(3)
+	k.take(v.from, v.to, text, mute)
 	switch {
-	case k.at(2): // it has it, and does not say so
+	case mute:
 		return v.reset()
 	case k.at(1):
 		v.stall()
-	case k.at(2):
-		defer v.conn.Close() // behind the 250, without a word
 	}
 	return nil
 }
@@ -159,14 +159,15 @@ var (
 	statusOf  = regexp.MustCompile(`(?m)^Status: (\S+)\r?$`)
 )
 
-// take notes what arrived: a copy, or a report about some.
-func (k *sink) take(from string, to []string, text []byte) {
+// take notes what arrived: a copy, or a report about some; mute says that nobody will be told.
+func (k *sink) take(from string, to []string, text []byte, mute bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if from != "" {
 		if m := markField.FindSubmatch(text); m != nil {
 			for _, r := range to {
 				c := copyOf{string(m[1]), r}
+				k.unsaid[c] = k.unsaid[c] || mute
 				if k.copies[c]++; k.copies[c] == 1 {
 					k.text[c] = string(text)
 				}
