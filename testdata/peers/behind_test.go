@@ -122,6 +122,7 @@ func (s smarthost) check(t *testing.T, g *gateway) {
 			t.Errorf("%d copies for %s", n, to)
 		}
 	}
+	g.stop(t) // before the smarthost, which waits for the connections that are kept to it
 }
 
 var modes = []string{"cutthrough", "spool"}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -89,6 +90,9 @@ type gateway struct {
 	dkimRecord  string // what DNS would say at SELECTOR._domainkey.DOMAIN
 }
 
+// dkimKey is one for all tests: making it takes seconds under the race detector.
+var dkimKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
 // startGateway runs serve with the smarthost at url, and with the edits, each a line of the
 // configuration and what takes its place. It trusts the authority as a smarthost's, too. At the end
 // of the test it is stopped, and must then end with status 0.
@@ -98,7 +102,7 @@ func startGateway(t testing.TB, url string, edits ...string) *gateway {
 	if out, err := exec.Command(binary, "keygen", filepath.Join(g.dir, "key")).CombinedOutput(); err != nil {
 		t.Fatalf("keygen: %v\n%s", err, out)
 	}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := dkimKey()
 	if err != nil {
 		t.Fatal(err)
 	}
