@@ -177,6 +177,9 @@ func TestCutthrough(t *testing.T) {
 	if strings.Contains(header(report.text), "List-Unsubscribe") {
 		t.Error("the report carries an unsubscribe link")
 	}
+	if !strings.Contains(b.log.String(), "about=failed") {
+		t.Error("the log does not say what the report is about")
+	}
 	b.sink.allow("later@example.com")
 	b.wait("the copy that waited", func() bool { return len(b.sink.copies("later@example.com")) == 1 })
 	b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })

@@ -36,8 +36,8 @@ const (
 	Relayed             // handed to a next hop that makes no reports, RFC 3461 §5.2.2
 )
 
-// action is the value of the field Action, RFC 3464 §2.3.3.
-func (k Kind) action() string {
+// String is the value of the field Action, RFC 3464 §2.3.3.
+func (k Kind) String() string {
 	switch k {
 	case Delayed:
 		return "delayed"

@@ -165,7 +165,7 @@ print(parts[2].get_content_type() if len(parts) > 2 else "-")
 			got := strings.ReplaceAll(string(out), "\r\n", "\n")
 			if !strings.HasPrefix(got, "message/delivery-status\nReporting-MTA: dns; gate.example.org\n") ||
 				strings.Count(got, "\nFinal-Recipient: ") != len(c.Recipients) ||
-				strings.Count(got, "\nAction: "+c.Kind.action()+"\nStatus: ") != len(c.Recipients) {
+				strings.Count(got, "\nAction: "+c.Kind.String()+"\nStatus: ") != len(c.Recipients) {
 				t.Errorf("python read\n%s", got)
 			}
 		})

@@ -157,7 +157,7 @@ func valid(r *Report, got []byte, original string) error {
 				return fmt.Errorf("recipient %d: %v", i, h)
 			}
 		}
-		if h.Get("Final-Recipient") == "" || h.Get("Action") != r.Kind.action() || h.Get("Status") == "" {
+		if h.Get("Final-Recipient") == "" || h.Get("Action") != r.Kind.String() || h.Get("Status") == "" {
 			return fmt.Errorf("recipient %d: %v", i, h)
 		}
 	}

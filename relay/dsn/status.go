@@ -34,7 +34,7 @@ func (r *Report) status() part {
 			field("Original-Recipient", typedAddress(to.OriginalRecipient, to.OriginalRecipientType == smtp.DSNAddressTypeUTF8))
 		}
 		field("Final-Recipient", typedAddress(to.To, false))
-		field("Action", r.Kind.action())
+		field("Action", r.Kind.String())
 		code := statusCode(r.Kind, to)
 		field("Status", fmt.Sprintf("%d.%d.%d", code[0], code[1], code[2]))
 		if host := remote(to.Reply.Host); host != "" {

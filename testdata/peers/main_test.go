@@ -1,0 +1,48 @@
+// Package peers runs the built gateway between programs that mail operators really have: in front
+// of it Postfix (as relay, by LMTP, as content filter), smtp-source, swaks, curl, msmtp, Python's
+// smtplib and Nodemailer; behind it Postfix, Exim and smtp-sink by LMTP. Clients use TLS and log in
+// where they can.
+//
+// Nothing here is imported; there are tests only. Postfix and Exim run with folders and loopback
+// ports of their own; what else of them runs on the machine is not touched. What a machine lacks
+// makes the tests that need it skip, and they say so; make need installs it on Debian.
+package peers
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// binary is consentgate, built once for all tests; built with the race detector where the tests
+// are.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "consentgate-peers-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "consentgate")
+	args := []string{"build", "-o", binary}
+	if raceDetector {
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, "github.com/consentgate/consentgate/cmd/consentgate")...)
+	var out bytes.Buffer
+	build.Stdout, build.Stderr = &out, &out
+	if err := build.Run(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out.Bytes())
+		return 1
+	}
+	return m.Run()
+}
