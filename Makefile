@@ -7,6 +7,9 @@ GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 VULNDB ?= https://vuln.go.dev
 export CGO_ENABLED ?= 1
 
+# What go's ./... leaves out, since it stands under testdata.
+TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench
+
 .PHONY: build test browser static vuln need fuzz faults bench
 
 build: ## a static binary in bin/
@@ -14,6 +17,7 @@ build: ## a static binary in bin/
 
 test: need static ## all tests, under ten minutes on two cores
 	$(GO) test -race -timeout 9m ./... ./testdata/e2e
+	$(GO) test -race -timeout 3m -parallel 6 ./testdata/peers
 	$(GO) test -timeout 3m -parallel 6 ./testdata/browser
 
 browser: need ## every copy of a corpus of real mail, and every way to phone home, in Chromium; about five minutes
@@ -22,10 +26,10 @@ browser: need ## every copy of a corpus of real mail, and every way to phone hom
 # go run builds a tool of that version outside our go.mod, from the module proxy or its cache.
 static: ## gofmt, vet, staticcheck
 	@bad="$$(gofmt -l .)"; if [ -n "$$bad" ]; then echo "not gofmt-clean: $$bad"; exit 1; fi
-	$(GO) vet ./... ./testdata/e2e ./testdata/bench ./testdata/browser ./testdata/faults
+	$(GO) vet ./... $(TOOLS)
 	@if out="$$($(GO) run $(STATICCHECK) -version 2>&1)"; then \
-		echo "$(GO) run $(STATICCHECK) ./... ./testdata/e2e ./testdata/bench ./testdata/browser ./testdata/faults"; \
-		$(GO) run $(STATICCHECK) ./... ./testdata/e2e ./testdata/bench ./testdata/browser ./testdata/faults; \
+		echo "$(GO) run $(STATICCHECK) ./... $(TOOLS)"; \
+		$(GO) run $(STATICCHECK) ./... $(TOOLS); \
 	else echo "$$out" | tail -n 1; echo "SKIPPED: $(STATICCHECK) cannot be had here (see above), so nothing was checked with it; set GOPROXY to a module proxy that can be reached"; fi
 
 vuln: ## known holes in what we build on; asks VULNDB
@@ -33,7 +37,7 @@ vuln: ## known holes in what we build on; asks VULNDB
 		case "$$out" in *"fetching vulnerabilities"*) echo "NOTHING WAS CHECKED: the database cannot be reached; run this where $(VULNDB) can be, or set VULNDB to a copy";; esac; exit 1; fi
 
 need: ## what the tests use beside Go; on Debian as root it is installed
-	@miss=""; for c in redis-server:redis-server swaks:swaks python3:python3 chromium:chromium; do \
+	@miss=""; for c in redis-server:redis-server swaks:swaks python3:python3 chromium:chromium curl:curl msmtp:msmtp /usr/sbin/postfix:postfix node:nodejs npm:npm; do \
 		command -v $${c%%:*} >/dev/null 2>&1 || miss="$$miss $${c##*:}"; done; \
 	if [ -n "$$miss" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \

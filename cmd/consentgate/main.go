@@ -62,21 +62,11 @@ func untilSignal(ctx context.Context) context.Context {
 	return ctx
 }
 
-// onHangup calls f at each SIGHUP, until stop is called. f is not called twice at the same time.
-func onHangup(f func()) (stop func()) {
-	hangups, done := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(hangups, syscall.SIGHUP)
-	go func() {
-		defer close(done)
-		for range hangups {
-			f()
-		}
-	}()
-	return func() {
-		signal.Stop(hangups)
-		close(hangups)
-		<-done
-	}
+// hangups yields SIGHUPs from now on. Without somebody who takes them they end no program.
+func hangups() <-chan os.Signal {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP)
+	return c
 }
 
 // run parses the arguments, runs the verb and returns the exit status.

@@ -46,6 +46,7 @@ func (s serveCmd) Run(ctx context.Context, std streams) (err error) {
 	if err != nil {
 		return err
 	}
+	hangup := hangups()
 	ctx = untilSignal(ctx)
 	log := newLog(cfg, std.err)
 	umask(socketMask)
@@ -60,8 +61,20 @@ func (s serveCmd) Run(ctx context.Context, std streams) (err error) {
 		return err
 	}
 	g.announce(ctx)
-	stop := onHangup(func() { g.reload(path) })
-	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	var reloading sync.WaitGroup
+	defer reloading.Wait()
+	defer cancel()
+	reloading.Go(func() {
+		for {
+			select {
+			case <-hangup:
+				g.reload(path)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 	return g.run(ctx)
 }
 

@@ -27,6 +27,9 @@ func checkAccess(path string, info fs.FileInfo) error {
 
 func checkOwner(path string, owner, self uint32) error {
 	if owner != self && owner != 0 {
+		if self == 0 { // under sudo, most likely: the file is as it should be
+			return fmt.Errorf("key file %s belongs to user %d: run this as that user, sudo -u '#%d' …", path, owner, owner)
+		}
 		return fmt.Errorf("key file %s belongs to user %d, neither to this user (%d) nor to root: chown %d %s", path, owner, self, self, path)
 	}
 	return nil
