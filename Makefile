@@ -6,13 +6,14 @@ GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 VULNDB ?= https://vuln.go.dev
 export CGO_ENABLED ?= 1
 
-.PHONY: build test browser static vuln need fuzz bench
+.PHONY: build test browser static vuln need fuzz bench load
 
 build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
 
 test: need static ## all tests, under ten minutes on two cores
 	$(GO) test -race -timeout 9m ./... ./testdata/e2e
+	$(GO) test -race -timeout 3m -parallel 6 ./testdata/peers
 	$(GO) test -timeout 3m -parallel 6 ./testdata/browser
 
 browser: need ## every copy of a corpus of real mail, and every way to phone home, in Chromium; about five minutes
@@ -21,10 +22,10 @@ browser: need ## every copy of a corpus of real mail, and every way to phone hom
 # go run builds a tool of that version outside our go.mod, from the module proxy or its cache.
 static: ## gofmt, vet, staticcheck
 	@bad="$$(gofmt -l .)"; if [ -n "$$bad" ]; then echo "not gofmt-clean: $$bad"; exit 1; fi
-	$(GO) vet ./... ./testdata/e2e ./testdata/bench ./testdata/browser
+	$(GO) vet ./... ./testdata/e2e ./testdata/bench ./testdata/browser ./testdata/peers
 	@if out="$$($(GO) run $(STATICCHECK) -version 2>&1)"; then \
-		echo "$(GO) run $(STATICCHECK) ./... ./testdata/e2e ./testdata/bench ./testdata/browser"; \
-		$(GO) run $(STATICCHECK) ./... ./testdata/e2e ./testdata/bench ./testdata/browser; \
+		echo "$(GO) run $(STATICCHECK) ./... ./testdata/e2e ./testdata/bench ./testdata/browser ./testdata/peers"; \
+		$(GO) run $(STATICCHECK) ./... ./testdata/e2e ./testdata/bench ./testdata/browser ./testdata/peers; \
 	else echo "$$out" | tail -n 1; echo "SKIPPED: $(STATICCHECK) cannot be had here (see above), so nothing was checked with it; set GOPROXY to a module proxy that can be reached"; fi
 
 vuln: ## known holes in what we build on; asks VULNDB
@@ -32,8 +33,8 @@ vuln: ## known holes in what we build on; asks VULNDB
 		case "$$out" in *"fetching vulnerabilities"*) echo "NOTHING WAS CHECKED: the database cannot be reached; run this where $(VULNDB) can be, or set VULNDB to a copy";; esac; exit 1; fi
 
 need: ## what the tests use beside Go; on Debian as root it is installed
-	@miss=""; for c in redis-server:redis-server swaks:swaks python3:python3 chromium:chromium; do \
-		command -v $${c%%:*} >/dev/null 2>&1 || miss="$$miss $${c##*:}"; done; \
+	@miss=""; for c in redis-server:redis-server swaks:swaks python3:python3 chromium:chromium curl:curl msmtp:msmtp /usr/sbin/postfix:postfix,libsasl2-modules node:nodejs npm:npm; do \
+		command -v $${c%%:*} >/dev/null 2>&1 || miss="$$miss $$(echo $${c##*:} | tr , ' ')"; done; \
 	if [ -n "$$miss" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
 			echo "installing:$$miss"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$miss >/dev/null; \
@@ -48,3 +49,6 @@ bench: need ## Parse, Render, Lookup, Sign, and messages/s through serve; PEER=1
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime 1s -timeout 5m ./rewrite/... ./consent/... ./relay/... ./cmd/...
 	$(GO) test -timeout 1m ./testdata/bench
 	$(GO) run ./testdata/bench -peer=$(if $(PEER),true,false) -results testdata/bench/RESULTS.md
+
+load: need ## 1,000 idle and 200 sending connections, and 50 MiB on 20 at once, with the memory they take; under three minutes
+	$(GO) run ./testdata/bench -held
