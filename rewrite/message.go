@@ -299,8 +299,8 @@ func (m *Message) Fields(name string) []string {
 }
 
 // Language is the message's own (RFC 5646): Content-Language (RFC 3282), else <html lang>, else
-// "".
-func (m *Message) Language() string { return m.lang }
+// "". Whoever keeps it keeps nothing of the message's text alive.
+func (m *Message) Language() string { return strings.Clone(m.lang) }
 
 // HTMLPart is an HTML part that a reader sees.
 type HTMLPart struct {

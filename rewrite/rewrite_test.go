@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -594,6 +595,30 @@ func TestFooterPlace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The spool keeps a waiting message's language, and must not keep all its HTML with it.
+func TestLanguageKeepsNoText(t *testing.T) {
+	memory := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	const n, size = 50, 200 << 10
+	before := memory()
+	var kept []string
+	for range n {
+		src := message("Content-Type: text/html; charset=utf-8\n", "<html lang=de><body>"+strings.Repeat("<p>text</p>\n", size/12)+"</body></html>\n")
+		kept = append(kept, parse(t, src).Language())
+	}
+	if grown := int64(memory()) - int64(before); grown > n*size/4 {
+		t.Errorf("%d languages keep %d KiB alive", n, grown>>10)
+	}
+	if kept[n-1] != "de" {
+		t.Errorf("language %q", kept[n-1])
+	}
+	runtime.KeepAlive(kept)
 }
 
 func TestFooterLanguages(t *testing.T) {

@@ -235,3 +235,30 @@ func TestMedianAndTable(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// An idle connection that is cut is noticed, and the large message has the size that it is said to
+// have and the end that DATA wants.
+func TestHeld(t *testing.T) {
+	s := startedSink(t)
+	all, err := openIdle(s.addr, 5)
+	defer all.close()
+	if err != nil || len(all) != 5 {
+		t.Fatalf("%d connections, %v", len(all), err)
+	}
+	all[3].Close()
+	if err := all.answered(); err == nil {
+		t.Error("a connection that is closed was answered")
+	}
+	text := largeMessage("shop.example.org", 3<<20)
+	if len(text) != 3<<20 || !strings.HasSuffix(string(text), "\r\n.\r\n") {
+		t.Errorf("%d bytes that end with %q", len(text), text[len(text)-20:])
+	}
+	got, err := sendAtOnce(t.Context(), s.addr, "shop.example.org", text, 3)
+	if err != nil || got.messages != 3 || s.recipients.Load() != 3 {
+		t.Errorf("%+v, %v, the sink has %d", got, err, s.recipients.Load())
+	}
+	s.close()
+	if _, err := sendAtOnce(t.Context(), s.addr, "shop.example.org", text, 3); err == nil {
+		t.Error("messages to nobody were answered")
+	}
+}

@@ -27,6 +27,7 @@ const selector = "bench"
 // site is what a gateway needs: the program, its keys, its configuration, a Redis.
 type site struct {
 	dir, binary, config string
+	configuration       func(mode string, connections int) string
 	dkimKey             *rsa.PrivateKey
 	ring                *keyring.Ring
 	redis               *process
@@ -38,10 +39,11 @@ const configuration = `hostname = "gate.example.org"
 key_file = %q
 [smtp]
 listen = ["127.0.0.1:0"]
+max_connections = %d
 [smarthost]
 urls = ["smtp://%s"]
 [delivery]
-mode = "stateless"
+mode = %q
 spool_dir = %q
 [consent]
 store = %q
@@ -88,11 +90,19 @@ func newSite(ctx context.Context, dir, binary, domain, smarthost string) (*site,
 	if err := s.startRedis(ctx); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf(configuration, key, smarthost, filepath.Join(dir, "spool"), s.redisURL, domain, selector, dkim)
-	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
+	s.configuration = func(mode string, connections int) string {
+		return fmt.Sprintf(configuration, key, connections, smarthost, mode, filepath.Join(dir, "spool"), s.redisURL, domain, selector, dkim)
+	}
+	if err := s.configure("stateless", 1000); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
+}
+
+// configure sets the delivery mode and how many connections senders may hold, for what is served
+// from now on.
+func (s *site) configure(mode string, connections int) error {
+	return os.WriteFile(s.config, []byte(s.configuration(mode, connections)), 0o600)
 }
 
 func (s *site) startRedis(ctx context.Context) error {

@@ -8,6 +8,8 @@
 // with -peer Postfix with opendkim, which signs and does nothing else. Runs of the gateway and of
 // the peer take turns, so that a machine that gets slower does so for both.
 //
+// With -held it looks at memory instead (make load): see held.go.
+//
 // It is not for judging copies (testdata/e2e does), beyond making sure before it measures that
 // the gateway does its work at all.
 package main
@@ -38,6 +40,7 @@ type options struct {
 	binary  string
 	results string
 	peer    bool
+	held    bool
 	conns   []int
 	rcpts   int
 	people  int
@@ -53,6 +56,7 @@ func main() {
 	flag.StringVar(&o.binary, "binary", "", "measure this gateway instead of one built now")
 	flag.StringVar(&o.results, "results", "", "also write the report to this file")
 	flag.BoolVar(&o.peer, "peer", false, "also measure Postfix with opendkim (both installed, as root)")
+	flag.BoolVar(&o.held, "held", false, "do not measure speed, but what many connections and large messages take of memory")
 	flag.IntVar(&o.rcpts, "rcpts", 1, "recipients a message; delivery mode stateless takes one")
 	flag.IntVar(&o.people, "people", 10_000, "people in the store")
 	flag.IntVar(&o.runs, "runs", 3, "runs, of which the median is given")
@@ -109,6 +113,9 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	if err := s.fill(ctx, o.people, msg.scope); err != nil {
 		return err
+	}
+	if o.held {
+		return s.hold(ctx, msg, sink, o.people)
 	}
 	var pf *peer
 	if o.peer {
