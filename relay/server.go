@@ -187,19 +187,19 @@ func (s *Server) Addrs() []Addr {
 func (s *Server) Run(ctx context.Context) error {
 	defer s.abandon()
 	failed := make(chan error, len(s.listeners)+2)
-	var serving sync.WaitGroup
-	serve := func(server *smtp.Server, l net.Listener) {
-		serving.Go(func() {
+	var serving, accepting, upgrading sync.WaitGroup
+	serve := func(loop *sync.WaitGroup, server *smtp.Server, l net.Listener) {
+		loop.Go(func() {
 			if err := server.Serve(l); err != nil {
 				failed <- fmt.Errorf("listener %s: %w", l.Addr(), err)
 			}
 		})
 	}
 	for _, l := range s.listeners {
-		serve(l.server(), l)
+		serve(&accepting, l.server(), l)
 	}
-	serve(s.smtp.secure, s.smtp.upgraded)
-	serve(s.lmtp.secure, s.lmtp.upgraded)
+	serve(&upgrading, s.smtp.secure, s.smtp.upgraded)
+	serve(&upgrading, s.lmtp.secure, s.lmtp.upgraded)
 	queueing, stopQueue := context.WithCancel(ctx)
 	defer stopQueue()
 	if s.queue != nil {
@@ -220,15 +220,18 @@ func (s *Server) Run(ctx context.Context) error {
 	answer := time.AfterFunc(s.drainTime-s.drainTime/15, s.abandon)
 	defer answer.Stop()
 	s.pool.drain()
-	for _, l := range s.listeners {
-		l.Close()
-	}
-	// What says STARTTLS meanwhile goes from the plain ones to the others. An error is the end of
-	// limit, or that of closing a listener twice.
-	for _, server := range []*smtp.Server{s.smtp.plain, s.lmtp.plain, s.smtp.secure, s.lmtp.secure} {
-		server.Shutdown(limit)
-	}
-	s.closeListeners() // one that Serve had not come to yet is not closed by Shutdown
+	// A server is shut down once it takes no more connections: go-smtp counts one in and waits for all at
+	// the same time, else. What says STARTTLS meanwhile goes from the plain ones to the others. An error
+	// is the end of limit, or that of closing a listener twice.
+	s.closeListeners()
+	accepting.Wait()
+	s.smtp.plain.Shutdown(limit)
+	s.lmtp.plain.Shutdown(limit)
+	s.smtp.upgraded.Close()
+	s.lmtp.upgraded.Close()
+	upgrading.Wait()
+	s.smtp.secure.Shutdown(limit)
+	s.lmtp.secure.Shutdown(limit)
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()

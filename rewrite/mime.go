@@ -29,10 +29,17 @@ type part struct {
 	children    []*part
 }
 
-// attached reports whether a reader shows p as an attachment and not in the text. What the message
-// consists of, and the bodies that a reader has to choose from, are shown whatever they say.
+// attached reports whether a reader shows p as an attachment and not in the text. The bodies that a
+// reader has to choose from are shown whatever they say, and HTML that the message consists of.
 func (p *part) attached() bool {
-	return p.disposition.value == "attachment" && p.parent != nil && p.parent.typ.value != "multipart/alternative"
+	switch {
+	case p.disposition.value != "attachment":
+		return false
+	case p.parent == nil:
+		form, ok := formOf(p.shownAs())
+		return !ok || form != htmlForm
+	}
+	return p.parent.typ.value != "multipart/alternative"
 }
 
 // filename is the name that a reader gives to p, in lower case.

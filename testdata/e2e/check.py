@@ -19,7 +19,7 @@ import json
 import re
 import sys
 
-TEXTS = ("text/plain", "text/html", "text/watch-html", "text/x-amp-html")
+TEXTS = ("text/plain", "text/html", "text/watch-html", "text/x-amp-html", "text/enriched", "text/richtext", "text/markdown")
 CONTROL = ("bcc", "resent-bcc", "x-consent-scope", "x-consent-class", "x-consent-language")
 LOST = ("FirstHeaderLineIsContinuationDefect", "MissingHeaderBodySeparatorDefect", "MultipartInvariantViolationDefect",
         "NoBoundaryInMultipartDefect", "StartBoundaryNotFoundDefect")

@@ -276,9 +276,24 @@ var expectedRefusals = map[string]refusal{
 	"mail/mikel/spec-fixtures-emails-error_emails-content_transfer_encoding_text-html.eml":     {unknownEncoding, notBoth},
 	"mail/mime4j/core-src-test-resources-mimetools-testmsgs-x-gzip64.eml":                      {unknownEncoding, notBoth},
 	"mail/stalwart/resources-eml-thirdparty-004.eml":                                           {unknownEncoding, notBoth},
+	// Pieces of a message, and encoded messages in place of the body: readers show them, and they cannot
+	// be searched.
+	"mail/mime4j/core-src-test-resources-mimetools-testmsgs-multi-2gifs-base64.eml":       {messageInPlace, notBoth},
+	"mail/mime4j/core-src-test-resources-testmsgs-bad-newlines-multiple-parts-base64.eml": {messageInPlace, notBoth},
+	"mail/mime4j/core-src-test-resources-testmsgs-base64encoded-rfc822message-nested.eml": {messageInPlace, notBoth},
+	"mail/mime4j/core-src-test-resources-testmsgs-base64encoded-rfc822message.eml":        {messageInPlace, notBoth},
+	"mail/mimekit/UnitTests-TestData-partial-message-partial.0.eml":                       {pieceOfMessage, notBoth},
+	"mail/mimekit/UnitTests-TestData-partial-message-partial.1.eml":                       {pieceOfMessage, notBoth},
+	"mail/mimekit/UnitTests-TestData-partial-message-partial.2.eml":                       {pieceOfMessage, notBoth},
+	"mail/mimekit/UnitTests-TestData-partial-rfc2046.0.eml":                               {pieceOfMessage, notBoth},
+	"mail/mimekit/UnitTests-TestData-partial-rfc2046.1.eml":                               {pieceOfMessage, notBoth},
+	"mail/stalwart/resources-eml-thirdparty-009.eml":                                      {pieceOfMessage, notBoth},
 }
 
 const (
+	pieceOfMessage = "554 5.6.0 the body cannot be searched for trackers: the body is a piece of a message"
+	messageInPlace = "554 5.6.0 the body cannot be searched for trackers: a message stands in place of the body"
+
 	bareCR          = "554 5.6.0 the message holds a bare CR, a bare LF or a NUL"
 	unknownEncoding = "554 5.6.0 the body cannot be searched for trackers: a text part has an unknown Content-Transfer-Encoding"
 

@@ -239,7 +239,8 @@ func (p *part) bodies() []*part {
 		return nil
 	}
 	if len(p.children) == 0 {
-		if p.typ == "text/plain" || p.typ == "text/html" || p.typ == "text/x-amp-html" {
+		switch p.typ {
+		case "text/plain", "text/html", "text/x-amp-html", "text/enriched", "text/richtext", "text/markdown":
 			return []*part{p}
 		}
 		return nil
