@@ -16,8 +16,8 @@ build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
 
 test: need static ## all tests, under ten minutes on two cores
-	$(GO) test -race -timeout 9m ./... ./testdata/e2e
-	$(GO) test -race -timeout 3m -parallel 6 ./testdata/peers
+	$(GO) test -race -timeout 6m ./...
+	$(GO) test -race -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers
 	$(GO) test -timeout 3m -parallel 6 ./testdata/browser
 
 browser: need ## every copy of a corpus of real mail, and every way to phone home, in Chromium; about five minutes

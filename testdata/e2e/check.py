@@ -32,6 +32,8 @@ def read(path):
 
 def leaves(part, untouchable=False):
     """Yields (part, whether it must stay as it is) for each part without children."""
+    if part.get_content_type() == "message/external-body":
+        return  # it is fetched from elsewhere, so it goes without consent to opens
     if part.is_multipart():
         untouchable = untouchable or part.get_content_type() in (
             "message/rfc822", "message/global", "message/delivery-status", "message/partial",
