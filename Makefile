@@ -17,7 +17,7 @@ build: ## a static binary in bin/
 
 test: need static ## all tests, under ten minutes on two cores
 	$(GO) test -race -timeout 6m ./...
-	$(GO) test -race -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers
+	GATEWAY_RACE=1 $(GO) test -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers
 	$(GO) test -timeout 3m -parallel 6 ./testdata/browser
 
 browser: need ## every copy of a corpus of real mail, and every way to phone home, in Chromium; about five minutes

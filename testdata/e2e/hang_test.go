@@ -4,6 +4,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A client that hangs is told 421 4.4.2 once smtp.idle_timeout is over, wherever it hangs, and
@@ -109,6 +110,9 @@ func TestDeafClient(t *testing.T) {
 	g := s.start(t)
 	d := g.dial(t)
 	if err := d.Conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.SetDeadline(time.Now().Add(4 * time.Minute)); err != nil { // some megabytes of answers fit between, on a busy machine
 		t.Fatal(err)
 	}
 	commands := []byte(strings.Repeat("EHLO shop.example.net\r\n", 10_000))

@@ -19,8 +19,8 @@ import (
 	"testing"
 )
 
-// binary is consentgate, built once for all tests; built with the race detector where the tests
-// are.
+// binary is consentgate, built once for all tests; built with the race detector where GATEWAY_RACE
+// is set.
 var binary string
 
 func TestMain(m *testing.M) {
@@ -36,7 +36,7 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "consentgate")
 	args := []string{"build", "-o", binary}
-	if raceDetector {
+	if os.Getenv("GATEWAY_RACE") != "" {
 		args = append(args, "-race")
 	}
 	build := exec.Command("go", append(args, "github.com/consentgate/consentgate/cmd/consentgate")...)
