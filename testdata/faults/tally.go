@@ -98,7 +98,7 @@ func (sc scenario) run(ctx context.Context, dir, binary string, duration time.Du
 			filled, nextFill = !filled, time.Now().Add(3*time.Second)
 		}
 		if loading.Err() == nil {
-			if err := g.kill(ctx, random.IntN(3) == 0); err != nil {
+			if err := g.kill(ctx, random.IntN(5) == 0); err != nil {
 				return nil, err
 			}
 		}
@@ -192,11 +192,12 @@ func count(l *load, k *sink) *tally {
 
 func report(rows []*tally) string {
 	var b strings.Builder
-	restarts := 0
+	restarts, kills := 0, 0
 	for _, t := range rows {
 		restarts += t.restarts
+		kills += t.kills
 	}
-	fmt.Fprintf(&b, "# Faults\n\nWritten by `make faults` on %s: %d restarts by SIGKILL in all. The sender has 8 connections and 1 to 6\nrecipients a message. \"Doubled\" are copies that arrived more than once, \"refused\" messages answered 4yz or\n5yz, \"unsure\" those whose connection broke before the answer; their sender still has both.\n\n", time.Now().UTC().Format("2006-01-02"), restarts)
+	fmt.Fprintf(&b, "# Faults\n\nWritten by `make faults` on %s: %d restarts, %d of them by SIGKILL and the others by SIGTERM.\nThe sender has 8 connections and 1 to 6 recipients a message. \"Doubled\" are copies that arrived more than once, \"refused\" messages answered 4yz or\n5yz, \"unsure\" those whose connection broke before the answer; their sender still has both.\n\n", time.Now().UTC().Format("2006-01-02"), restarts, kills)
 	b.WriteString("| what is wrong | s | restarts | messages answered 250 | copies owed | delivered | reported | lost | doubled | of these, the first answered 250 | tracked without consent | mailed though unsubscribed | refused | unsure |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, t := range rows {
