@@ -46,7 +46,7 @@
 // still hold it.
 //
 // An ACL user needs: ~consentgate* ~consent:* &consentgate:* +@read +@write +@pubsub +@connection
-// +@scripting +info +wait (and +cluster|slots +cluster|shards in a Cluster).
+// +@transaction +@scripting +info +wait (and +cluster|slots +cluster|shards in a Cluster).
 package redisstore
 
 import (

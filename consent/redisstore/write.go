@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -206,9 +207,18 @@ func (s *Store) write(ctx context.Context, jobs []*job) (again []*job) {
 		}
 		byNode[node] = append(byNode[node], j)
 	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
 	for node, jobs := range byNode {
-		again = append(again, s.writeTo(ctx, node, jobs, false)...)
+		wg.Go(func() {
+			// One that waits for replicas should not have to wait twice.
+			late := s.writeTo(ctx, node, jobs, s.wait > 0)
+			mu.Lock()
+			defer mu.Unlock()
+			again = append(again, late...)
+		})
 	}
+	wg.Wait()
 	return again
 }
 
