@@ -3,6 +3,7 @@ package consent
 import (
 	"context"
 	"errors"
+	"iter"
 	"time"
 )
 
@@ -51,14 +52,35 @@ type Change struct {
 	Source            Source
 	Notice            string    // recorded with each purpose that the change names
 	Time              time.Time // recorded to the second; the caller's clock
+	// Origin says in the history who or what made the change beyond its Source: a login, a job, the
+	// prefix of a network. Never an address. At most 64 bytes of printable ASCII; "" = not known.
+	Origin string
+	// IfVersion, where not 0, lets the change be made only while the record of Scope has that
+	// version; else the result's Err is ErrConflict and the records are those of now. NeverSeen
+	// stands for a record that is not there.
+	IfVersion uint64
 }
+
+// NeverSeen is the IfVersion of a record that is not there yet.
+const NeverSeen = ^uint64(0)
 
 var (
 	// ErrUnreachable is wrapped by errors of a store that does not answer, now.
 	ErrUnreachable = errors.New("the consent store does not answer")
 	// ErrForeign is returned by a store that holds the fingerprint of another lookup key.
 	ErrForeign = errors.New("the consent store belongs to another key file")
+	// ErrConflict is the error of a change whose IfVersion is not the record's.
+	ErrConflict = errors.New("the record was changed meanwhile")
+	// ErrLost is wrapped, beside ErrUnreachable, where a store has lost what it held, or may drop it:
+	// it answers again once AcceptStore was called.
+	ErrLost = errors.New("the consent store has lost its records, or may drop them")
+	// ErrNotDurable is wrapped, beside ErrUnreachable, where a change was made and the replicas that
+	// must have it did not say so in time: it is not to be confirmed to anybody.
+	ErrNotDurable = errors.New("the change is not known to be durable")
 )
+
+// Key names a person in a store without saying who it is: what the HMAC of the address yields.
+type Key [32]byte
 
 // Store keeps records. It is safe for concurrent use. Two implementations pass the suite in
 // storetest: redisstore and boltstore.
@@ -83,8 +105,58 @@ type Store interface {
 	// Applying what already holds, under the same notice, is no error and changes nothing.
 	Apply(ctx context.Context, changes []Change) ([]Result, error)
 
-	// Ping says whether the store answers and belongs to this gateway's key.
+	// Key returns the key that a person has in this store. It asks nobody.
+	Key(who Address) Key
+
+	// History yields a person's events, the oldest first, each checked against the one before: an
+	// Event whose Broken is set says that something before or in it was changed or is missing. What is
+	// missing at the end is said by one more Event, of the kind Missing. An error ends it. Of a person
+	// never seen or erased there are none.
+	History(ctx context.Context, who Address) iter.Seq2[Event, error]
+
+	// Scan yields all people with their records in all scopes, in no order, from a Cursor on; "" is the
+	// beginning. A person who is there all the while is yielded at least once. Each Person has the
+	// Cursor to go on behind it, which may yield some people before it again. An error ends it.
+	Scan(ctx context.Context, from Cursor) iter.Seq2[Person, error]
+
+	// Person returns all that is held of one person; Records is empty for one never seen.
+	Person(ctx context.Context, who Address) (Person, error)
+
+	// Rename gives the records and the history of old to new, whose own records are merged with them:
+	// the later entry of a purpose counts, an opt-out of either stays. Both histories say so. At old stay
+	// its opt-outs, as after Erase. Where old was never seen there is nothing to do, and where its history
+	// does not hold the error wraps ErrBroken, since a new one would hide that.
+	Rename(ctx context.Context, old, new Address, source Source, at time.Time) error
+
+	// Erase removes all that is held of a person, the history too. What stays is, of somebody who
+	// unsubscribed somewhere, the keyed hash with these opt-outs and nothing else.
+	Erase(ctx context.Context, who Address) error
+
+	// Purge deletes the events of before that prove nothing that is in force any more, and returns how
+	// many; a checkpoint that is part of the chain stands in their place. Histories that do not hold are
+	// left alone; the error, which wraps ErrBroken, comes when all others are done.
+	Purge(ctx context.Context, before time.Time) (int, error)
+
+	// Watch returns the keys of people whose records are changed, through whatever gateway, until ctx
+	// ends. The channel is closed when it is no longer certain that every change is told.
+	Watch(ctx context.Context) (<-chan Key, error)
+
+	// AcceptStore makes a store that lost its records (ErrLost) one to work with, as it is now.
+	AcceptStore(ctx context.Context) error
+
+	// Ping says whether the store answers, belongs to this gateway's key, and holds what it held.
 	Ping(ctx context.Context) error
 
 	Close() error
+}
+
+// Cursor is a place in a Scan.
+type Cursor string
+
+// Person is all that a store holds of one person, the history aside.
+type Person struct {
+	Key     Key
+	Address Address  // the zero Address of somebody erased
+	Records []Record // by Scope
+	Next    Cursor
 }

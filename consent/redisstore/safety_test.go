@@ -1,0 +1,174 @@
+package redisstore
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/keyring"
+)
+
+// lost checks that nothing works, and that nothing is written.
+func lost(t *testing.T, what string, s *Store) {
+	t.Helper()
+	if rs, err := s.Lookup(t.Context(), "newsletter", []consent.Address{person(t, 1)}); !errors.Is(err, consent.ErrLost) || !errors.Is(err, consent.ErrUnreachable) || rs[0].Err == nil {
+		t.Errorf("%s: Lookup: %+v, %v", what, rs, err)
+	}
+	if rs, err := s.Apply(t.Context(), unsubscribe(person(t, 2))); !errors.Is(err, consent.ErrLost) || rs[0].Err == nil {
+		t.Errorf("%s: Apply: %+v, %v", what, rs, err)
+	}
+	if err := s.Ping(t.Context()); !errors.Is(err, consent.ErrLost) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%s: Ping: %v", what, err)
+	}
+	if _, err := s.Person(t.Context(), person(t, 1)); !errors.Is(err, consent.ErrLost) {
+		t.Errorf("%s: Person: %v", what, err)
+	}
+	if _, err := s.Watch(t.Context()); !errors.Is(err, consent.ErrLost) {
+		t.Errorf("%s: Watch: %v", what, err)
+	}
+}
+
+func works(t *testing.T, what string, s *Store) {
+	t.Helper()
+	if err := s.Ping(t.Context()); err != nil {
+		t.Errorf("%s: Ping: %v", what, err)
+	}
+	if rs, err := s.Apply(t.Context(), unsubscribe(person(t, 1))); err != nil || rs[0].Err != nil {
+		t.Errorf("%s: Apply: %+v, %v", what, rs, err)
+	}
+	if rs, err := s.Lookup(t.Context(), "newsletter", []consent.Address{person(t, 1)}); err != nil || rs[0].Scope.Mail.State != consent.Unsubscribed {
+		t.Errorf("%s: Lookup: %+v, %v", what, rs, err)
+	}
+}
+
+func TestLostAcrossARestart(t *testing.T) {
+	p := start(t, freePort(t))
+	ring := keyring.Ephemeral()
+	dir := t.TempDir()
+	gateway := func(name string) *Store {
+		t.Helper()
+		s, err := Open("redis://"+p.addr, ring, Options{Known: filepath.Join(dir, name)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	works(t, "new", gateway("one"))
+	works(t, "a second gateway", gateway("two"))
+	if info, err := os.Stat(filepath.Join(dir, "one")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file: %v, %v", info, err)
+	}
+	works(t, "restarted", gateway("one"))
+
+	flush(t, p)
+	one, two := gateway("one"), gateway("two")
+	lost(t, "emptied", one)
+	if n := bare(t, p.addr).DBSize(t.Context()).Val(); n != 0 {
+		t.Errorf("%d keys were written into a store that was lost", n)
+	}
+	// A gateway that never saw it begins anew; who knew the old data is not taken in.
+	works(t, "a new gateway", gateway("three"))
+	lost(t, "begun anew by another", one)
+	lost(t, "begun anew by another", gateway("one"))
+
+	// One accepts; who knew the same follows only where it was this one's loss that was accepted.
+	flush(t, p)
+	if err := one.AcceptStore(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	works(t, "accepted", one)
+	works(t, "accepted elsewhere", two)
+	works(t, "accepted, restarted", gateway("one"))
+	works(t, "accepted elsewhere, restarted", gateway("two"))
+	lost(t, "who knew other data", gateway("three"))
+	if err := gateway("three").AcceptStore(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	works(t, "accepted what others began", gateway("three"))
+	if rs, err := one.Lookup(t.Context(), "newsletter", []consent.Address{person(t, 1)}); err != nil || rs[0].Scope.Mail.State != consent.Unsubscribed {
+		t.Errorf("what was there before accepting: %+v, %v", rs, err)
+	}
+
+	// Another key file's store is not this one's loss, and a damaged file is said.
+	flush(t, p)
+	s, err := Open("redis://"+p.addr, keyring.Ephemeral(), Options{Known: filepath.Join(dir, "one")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	works(t, "another key file", s)
+	if err := one.AcceptStore(t.Context()); !errors.Is(err, consent.ErrForeign) {
+		t.Errorf("accepting another key's store: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "bad"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Open("redis://"+p.addr, ring, Options{Known: filepath.Join(dir, "bad")}); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("a damaged file: %v", err)
+		if err == nil {
+			s.Close()
+		}
+	}
+}
+
+func TestEviction(t *testing.T) {
+	p := start(t, freePort(t), "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+	ring := keyring.Ephemeral()
+	opts := Options{Known: filepath.Join(t.TempDir(), "known")}
+	gateway := func() *Store {
+		t.Helper()
+		s, err := Open("redis://"+p.addr, ring, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	set := func(name, value string) {
+		t.Helper()
+		if err := bare(t, p.addr).ConfigSet(t.Context(), name, value).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := gateway()
+	lost(t, "allkeys-lru", s)
+	for _, policy := range []string{"volatile-lru", "noeviction"} {
+		set("maxmemory-policy", policy)
+		works(t, policy, s)
+	}
+	set("maxmemory-policy", "allkeys-random")
+	lost(t, "allkeys-random, at start", gateway())
+	if err := s.Ping(t.Context()); !errors.Is(err, consent.ErrLost) || !strings.Contains(err.Error(), "allkeys-random") {
+		t.Errorf("Ping: %v", err)
+	}
+	lost(t, "allkeys-random", s)
+	set("maxmemory", "0")
+	works(t, "without a maxmemory", s)
+	set("maxmemory", "100mb")
+	if err := s.AcceptStore(t.Context()); err != nil {
+		t.Errorf("AcceptStore: %v", err)
+	}
+	works(t, "accepted", s)
+	works(t, "accepted, restarted", gateway())
+}
+
+// A server that does not say how it is set is warned of, and used.
+func TestSettingsNotTold(t *testing.T) {
+	addr, _ := server(t, "--rename-command", "INFO", "")
+	var log bytes.Buffer
+	s, err := Open("redis://"+addr, keyring.Ephemeral(), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	works(t, "without INFO", s)
+	s.Close()
+	if n := strings.Count(log.String(), "noeviction"); n != 1 {
+		t.Errorf("%d warnings: %s", n, &log)
+	}
+}

@@ -1,0 +1,289 @@
+package redisstore
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/storetest"
+)
+
+func TestStoreOnCluster(t *testing.T) {
+	nodes := clusterOf3(t)
+	storetest.Run(t, func(t *testing.T) storetest.Open {
+		flush(t, nodes...)
+		return func(ring *keyring.Ring) (consent.Store, error) {
+			return orNil(Open("redis+cluster://"+addrs(nodes), ring, Options{}))
+		}
+	})
+}
+
+func TestStoreOnSentinel(t *testing.T) {
+	master, _ := withReplica(t)
+	url := "redis+sentinel://" + addrs(sentinels(t, master)) + "/people?db=3"
+	storetest.Run(t, func(t *testing.T) storetest.Open {
+		flush(t, master)
+		return func(ring *keyring.Ring) (consent.Store, error) { return orNil(Open(url, ring, Options{})) }
+	})
+
+	// The master dies, the replica takes its place, and knows what was confirmed.
+	flush(t, master)
+	ring := keyring.Ephemeral()
+	s, err := Open(url, ring, Options{WaitReplicas: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if rs, err := s.Apply(t.Context(), unsubscribe(person(t, 1))); err != nil || rs[0].Err != nil {
+		t.Fatal(rs, err)
+	}
+	keys, err := s.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	master.stop()
+	for range keys { // until it is closed
+	}
+	eventually(t, "after the failover", func() error {
+		rs, err := s.Lookup(t.Context(), "newsletter", []consent.Address{person(t, 1)})
+		if err == nil && rs[0].Scope.Mail.State != consent.Unsubscribed {
+			t.Fatalf("the opt-out is lost: %+v", rs)
+		}
+		return err
+	})
+	rs, err := s.Apply(t.Context(), unsubscribe(person(t, 2)))
+	if err == nil {
+		err = rs[0].Err
+	}
+	if !errors.Is(err, consent.ErrNotDurable) || !errors.Is(err, consent.ErrUnreachable) {
+		t.Errorf("without any replica: %v", err)
+	}
+}
+
+// In a Cluster one dead node concerns its own people only, and nobody waits for it.
+func TestClusterWithADeadNode(t *testing.T) {
+	nodes := clusterOf3(t)
+	for _, p := range nodes {
+		if err := bare(t, p.addr).ConfigSet(t.Context(), "cluster-require-full-coverage", "no").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := open(t, "redis+cluster://"+addrs(nodes), keyring.Ephemeral())
+	var people []consent.Address
+	var changes []consent.Change
+	for i := range 60 {
+		people = append(people, person(t, i))
+		changes = append(changes, unsubscribe(people[i])...)
+	}
+	if rs, err := s.Apply(t.Context(), changes); err != nil || rs[0].Err != nil {
+		t.Fatal(rs, err)
+	}
+	// The node of the marker lives: slot 5503 of "consentgate" is asked for, not assumed.
+	slot, err := bare(t, nodes[0].addr).ClusterKeySlot(t.Context(), marker).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := nodes[(int(slot)*3/16384+1)%3]
+	dead.stop()
+	s.Lookup(t.Context(), "newsletter", people) // the first finds out
+	begin := time.Now()
+	rs, err := s.Lookup(t.Context(), "newsletter", people)
+	if d := time.Since(begin); d > 100*time.Millisecond {
+		t.Errorf("the second lookup took %v", d)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := 0
+	for _, r := range rs {
+		switch {
+		case r.Err == nil && r.Scope.Mail.State == consent.Unsubscribed:
+			up++
+		case !errors.Is(r.Err, consent.ErrUnreachable):
+			t.Errorf("%+v", r)
+		}
+	}
+	if up < 20 || up > 59 {
+		t.Errorf("%d of 60 people are known with one of three nodes dead", up)
+	}
+}
+
+func TestClusterThatLostAPart(t *testing.T) {
+	nodes := clusterOf3(t)
+	s := open(t, "redis+cluster://"+addrs(nodes), keyring.Ephemeral())
+	for i, p := range nodes {
+		flush(t, p)
+		if err := s.Ping(t.Context()); !errors.Is(err, consent.ErrLost) || !errors.Is(err, consent.ErrUnreachable) {
+			t.Errorf("node %d was emptied: %v", i, err)
+		}
+		if rs, err := s.Lookup(t.Context(), "newsletter", []consent.Address{person(t, 1)}); !errors.Is(err, consent.ErrLost) || rs[0].Err == nil {
+			t.Errorf("node %d was emptied: Lookup: %+v, %v", i, rs, err)
+		}
+		if err := s.AcceptStore(t.Context()); err != nil {
+			t.Errorf("accepted: %v", err)
+		}
+		if err := s.Ping(t.Context()); err != nil {
+			t.Errorf("after it was accepted: %v", err)
+		}
+	}
+}
+
+func TestWaitReplicas(t *testing.T) {
+	master, replica := withReplica(t)
+	ring := keyring.Ephemeral()
+	s, err := Open("redis://"+master.addr, ring, Options{WaitReplicas: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if rs, err := s.Apply(t.Context(), unsubscribe(person(t, 1))); err != nil || rs[0].Err != nil {
+		t.Fatal(rs, err)
+	}
+	replica.stop()
+	for _, what := range []string{"made now", "made before, and still not durable"} {
+		rs, err := s.Apply(t.Context(), unsubscribe(person(t, 2)))
+		if err != nil || !errors.Is(rs[0].Err, consent.ErrNotDurable) || !errors.Is(rs[0].Err, consent.ErrUnreachable) {
+			t.Errorf("%s: %+v, %v", what, rs, err)
+		}
+	}
+	if rs, err := s.Lookup(t.Context(), "newsletter", []consent.Address{person(t, 2)}); err != nil || rs[0].Scope.Mail.State != consent.Unsubscribed {
+		t.Errorf("it was made all the same: %+v, %v", rs, err)
+	}
+	if err := s.Erase(t.Context(), person(t, 1)); !errors.Is(err, consent.ErrNotDurable) {
+		t.Errorf("Erase: %v", err)
+	}
+}
+
+// In a Cluster WAIT is asked of the node that wrote.
+func TestWaitReplicasInACluster(t *testing.T) {
+	nodes := clusterOf3(t)
+	s, err := Open("redis+cluster://"+addrs(nodes), keyring.Ephemeral(), Options{WaitReplicas: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var changes []consent.Change
+	for i := range 30 {
+		changes = append(changes, unsubscribe(person(t, i))...)
+	}
+	rs, err := s.Apply(t.Context(), changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rs {
+		if !errors.Is(r.Err, consent.ErrNotDurable) {
+			t.Fatalf("no node has a replica: %+v", r)
+		}
+	}
+}
+
+func TestTLSAndACL(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := certificate(t, dir)
+	port := freePort(t)
+	start(t, "0", append([]string{"--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no", "--user", "default", "off", "--user"},
+		strings.Fields("gate on >p@ss:w/ord ~consentgate* ~consent:* &consentgate:* +@read +@write +@pubsub +@connection +@transaction +@scripting +info +wait")...)...)
+	host := "127.0.0.1:" + port
+	s := open(t, "rediss://gate:p%40ss%3Aw%2Ford@"+host+"/0?tls_ca="+cert, keyring.Ephemeral())
+	if err := s.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if rs, err := s.Apply(t.Context(), unsubscribe(person(t, 1))); err != nil || rs[0].Err != nil {
+		t.Errorf("%+v, %v", rs, err)
+	}
+	if err := s.Rename(t.Context(), person(t, 1), person(t, 2), consent.FromAPI, noon); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Purge(t.Context(), noon); err != nil {
+		t.Error(err)
+	}
+	keys, err := s.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Erase(t.Context(), person(t, 2)); err != nil {
+		t.Error(err)
+	}
+	if k := <-keys; k != s.Key(person(t, 2)) {
+		t.Error("not told of the change")
+	}
+	for url, want := range map[string]string{
+		"rediss://gate:p%40ss%3Aw%2Ford@" + host:                 "certificate",
+		"rediss://gate:wrong@" + host + "?tls_ca=" + cert:        "WRONGPASS",
+		"rediss://" + host + "?tls_ca=" + cert:                   "NOAUTH",
+		"rediss://gate:x@" + host + "?tls_ca=" + dir + "/no.pem": "tls_ca",
+		"rediss://gate:x@" + host + "?tls_ca=" + key:             "tls_ca",
+		"redis://gate:x@" + host + "?tls_ca=" + cert:             "tls_ca",
+	} {
+		s, err := Open(url, keyring.Ephemeral(), Options{})
+		if err == nil {
+			err = s.Ping(t.Context())
+			s.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "ss:w") {
+			t.Errorf("%s: %v, want %q", url, err, want)
+		}
+	}
+}
+
+// certificate writes a certificate for 127.0.0.1 that signs itself.
+func certificate(t *testing.T, dir string) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "redis.example"}, NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalECPrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "EC PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+func TestReadURL(t *testing.T) {
+	for url, want := range map[string]string{
+		"redis://u:p@h:1/2":                                           " false [h:1] redis://u:p@h:1/2",
+		"redis+unix:///run/s?db=3":                                    "unix false [] unix:///run/s?db=3",
+		"rediss+cluster://u:p@a:1,b:2?x=y":                            "cluster true [a:1 b:2] rediss://u:p@a:1?x=y",
+		"redis+sentinel://u:p@[::1]:1,b:2/m?db=1&tls_ca=f":            "sentinel false [[::1]:1 b:2] redis://u:p@[::1]:1/m?db=1",
+		"redis+sentinel://h:1/m?sentinel_password=q&read_timeout=10s": "sentinel false [h:1] redis://h:1/m?sentinel_password=q&read_timeout=10s",
+	} {
+		got, err := read(url)
+		if s := fmt.Sprintf("%s %v %v %s", got.kind, got.tls, got.hosts, got.url.String()); err != nil || s != want {
+			t.Errorf("%s: %s, %v; want %s", url, s, err, want)
+		}
+	}
+	sentinel, err := read("redis+sentinel://u:p%40@a:1,b:2/m?db=1&sentinel_password=q&sentinel_username=v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := sentinel.forSentinel("m").String(), "redis://v:q@a:1?addr=b%3A2&db=1&master_name=m&password=p%40&username=u"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
