@@ -147,7 +147,13 @@ func (g *gateway) open(ring *keyring.Ring) error {
 			return nil
 		})
 	}
-	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromAPI, Log: g.log, Now: time.Now, Ready: ready})
+	var tokens *web.Tokens
+	if cfg.Admin.TokenFile != "" {
+		if tokens, err = web.LoadTokens(cfg.Admin.TokenFile, g.log); err != nil {
+			return usageError{err}
+		}
+	}
+	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromAPI, Log: g.log, Now: time.Now, Ready: ready, Tokens: tokens})
 	if err := g.listen("admin", cfg.Admin.Listen, admin); err != nil {
 		return err
 	}

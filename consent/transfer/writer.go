@@ -54,6 +54,22 @@ type object struct {
 	Notice  string         `json:"notice,omitempty"`
 }
 
+// MarshalJSON writes the row as a line of NDJSON has it, without the line end.
+func (r Row) MarshalJSON() ([]byte, error) {
+	o := r.object()
+	o.Address, o.Scope = r.Address.String(), r.Scope
+	return json.Marshal(o)
+}
+
+// object is the line of the row but for whose it is, and in which scope.
+func (r Row) object() object {
+	o := object{Mail: r.Mail, Open: r.Open, Click: r.Click, Source: r.Source, Notice: r.Notice}
+	if !r.Time.IsZero() {
+		o.Time = r.Time.UTC().Format(time.RFC3339)
+	}
+	return o
+}
+
 // Write writes the lines of one person. Somebody erased has no address, and is named by the store's
 // own name in every export.
 func (w *Writer) Write(p consent.Person) error {
@@ -65,12 +81,8 @@ func (w *Writer) Write(p consent.Person) error {
 	}
 	for _, r := range p.Records {
 		for _, row := range rowsOf(r) {
-			o := who
-			o.Scope, o.Mail, o.Open, o.Click = r.Scope, row.Mail, row.Open, row.Click
-			o.Source, o.Notice = row.Source, row.Notice
-			if !row.Time.IsZero() {
-				o.Time = row.Time.UTC().Format(time.RFC3339)
-			}
+			o := row.object()
+			o.Address, o.Person, o.Scope = who.Address, who.Person, r.Scope
 			if err := w.write(o); err != nil {
 				return err
 			}

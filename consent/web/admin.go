@@ -58,17 +58,7 @@ func NewAdmin(c AdminConfig) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.readyz)
-	for path, calls := range map[string]calls{
-		"/v1/consent":                   {"GET": {reads, a.exportAll}, "POST": {writes, a.importAll}},
-		"/v1/consent/lookup":            {"POST": {reads, a.lookup}},
-		"/v1/consent/{address}":         {"DELETE": {writes, a.erase}},
-		"/v1/consent/{scope}/{address}": {"GET": {reads, a.get}, "PUT": {writes, a.put}},
-		"/v1/history/{address}":         {"GET": {reads, a.history}},
-		"/v1/export/{address}":          {"GET": {reads, a.export}},
-		"/v1/rename":                    {"POST": {writes, a.rename}},
-		"/v1/accept-store":              {"POST": {writes, a.acceptStore}},
-		"/v1/openapi.json":              {"GET": {reads, openAPI}},
-	} {
+	for path, calls := range a.paths() {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { a.call(w, r, calls) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
@@ -94,6 +84,21 @@ func NewAdmin(c AdminConfig) http.Handler {
 type calls map[string]struct {
 	role   role
 	handle func(http.ResponseWriter, *http.Request) error
+}
+
+// paths are the calls that there are.
+func (a *admin) paths() map[string]calls {
+	return map[string]calls{
+		"/v1/consent":                   {"GET": {reads, a.exportAll}, "POST": {writes, a.importAll}},
+		"/v1/consent/lookup":            {"POST": {reads, a.lookup}},
+		"/v1/consent/{address}":         {"DELETE": {writes, a.erase}},
+		"/v1/consent/{scope}/{address}": {"GET": {reads, a.get}, "PUT": {writes, a.put}},
+		"/v1/history/{address}":         {"GET": {reads, a.history}},
+		"/v1/export/{address}":          {"GET": {reads, a.export}},
+		"/v1/rename":                    {"POST": {writes, a.rename}},
+		"/v1/accept-store":              {"POST": {writes, a.acceptStore}},
+		"/v1/openapi.json":              {"GET": {reads, openAPI}},
+	}
 }
 
 // call finds the method, and whether who asks may.

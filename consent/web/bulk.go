@@ -20,7 +20,7 @@ import (
 // Everybody's records, in and out. Neither way does the memory grow with them.
 
 const (
-	maxPage      = 10_000  // people in a page of an export
+	maxPage      = 10_000  // people in a page of an export, but for the rest of a group
 	maxPageBytes = 8 << 20 // a page ends earlier where it grows over this
 )
 
@@ -56,6 +56,8 @@ func flag(values url.Values, name string) (bool, error) {
 
 // exportAll answers with all records from a cursor on: with the parameter limit a page of so
 // many people, whose Link field names the next (RFC 8288), else all to the end, as they are read.
+// Where a store reads people in groups that share a cursor, a page ends with a group, so that the next
+// one has nobody once more.
 func (a *admin) exportAll(w http.ResponseWriter, r *http.Request) error {
 	q, err := query(r, "cursor", "limit", "with_addresses")
 	if err != nil {
@@ -92,13 +94,13 @@ func (a *admin) exportAll(w http.ResponseWriter, r *http.Request) error {
 		return a.exportStream(w, r, from, format, addresses)
 	}
 	var page bytes.Buffer
-	lines := transfer.NewWriter(&page, format, addresses, false)
-	n, behind := 0, from
+	lines := transfer.NewWriter(&page, format, addresses, from != "")
+	n, behind, full := 0, from, false
 	for person, err := range a.Store.Scan(r.Context(), from) {
 		if err != nil {
 			return err
 		}
-		if n == limit || page.Len() > maxPageBytes { // there is one more
+		if full { // and there is one more
 			q.Set("cursor", string(behind))
 			w.Header().Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, r.URL.EscapedPath(), q.Encode()))
 			break
@@ -106,7 +108,9 @@ func (a *admin) exportAll(w http.ResponseWriter, r *http.Request) error {
 		if err := lines.Write(person); err != nil {
 			return err
 		}
-		n, behind = n+1, person.Next
+		n++
+		full = (n >= limit || page.Len() > maxPageBytes) && person.Next != behind
+		behind = person.Next
 	}
 	if err := lines.Flush(); err != nil {
 		return err
@@ -117,7 +121,7 @@ func (a *admin) exportAll(w http.ResponseWriter, r *http.Request) error {
 
 func (a *admin) exportStream(w http.ResponseWriter, r *http.Request, from consent.Cursor, format transfer.Format, addresses bool) error {
 	out := &patient{w: w}
-	lines := transfer.NewWriter(out, format, addresses, false)
+	lines := transfer.NewWriter(out, format, addresses, from != "")
 	err := func() error {
 		for person, err := range a.Store.Scan(r.Context(), from) {
 			if err != nil {

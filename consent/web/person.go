@@ -142,7 +142,16 @@ func (a *admin) rename(w http.ResponseWriter, r *http.Request) error {
 	if who[0] == who[1] {
 		return bad("new", "it is the same address")
 	}
-	return a.made(w, r, func(ctx context.Context) error { return a.Store.Rename(ctx, who[0], who[1], a.Source, a.Now()) })
+	return a.made(w, r, func(ctx context.Context) error {
+		person, err := a.Store.Person(ctx, who[0])
+		if err == nil && len(person.Records) == 0 {
+			err = problem{Status: http.StatusNotFound, Field: "old", Detail: "nothing is recorded of this address"}
+		}
+		if err != nil {
+			return err
+		}
+		return a.Store.Rename(ctx, who[0], who[1], a.Source, a.Now())
+	})
 }
 
 func (a *admin) acceptStore(w http.ResponseWriter, r *http.Request) error {

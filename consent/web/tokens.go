@@ -33,7 +33,7 @@ var roles = map[string]role{"read": reads, "write": writes}
 //	ROLE SHA-256 COMMENT
 //
 // where ROLE is read or write, SHA-256 the hash of the token in hex, and COMMENT, which history
-// shows as who changed something, at most 64 bytes of printable ASCII. Empty lines and such as
+// shows as who changed something, at most 64 bytes of printable ASCII without an @. Empty lines and such as
 // begin with # say nothing. A token is to be random, of 128 bits or more, since its hash is fast.
 //
 // The file is read again when it has changed. A line that cannot be read then gives nobody
@@ -71,9 +71,9 @@ func LoadTokens(path string, log *slog.Logger) (*Tokens, error) {
 	if err != nil {
 		return nil, err
 	}
-	holders, err := parseTokens(string(text))
+	holders, err := t.parse(string(text))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	if len(holders) == 0 {
 		return nil, fmt.Errorf("%s: it has no token: a line is ROLE SHA-256 COMMENT", path)
@@ -93,8 +93,8 @@ func (t *Tokens) state() (fileState, error) {
 	return fileState{info.ModTime(), info.Size()}, nil
 }
 
-// parseTokens returns the lines that can be read, and what is wrong with the others.
-func parseTokens(text string) (holders []holder, err error) {
+// parse returns the lines that can be read, and what is wrong with the others.
+func (t *Tokens) parse(text string) (holders []holder, err error) {
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
@@ -103,7 +103,7 @@ func parseTokens(text string) (holders []holder, err error) {
 		}
 		h, wrong := parseToken(line)
 		if wrong != nil {
-			err = errors.Join(err, fmt.Errorf("line %d: %w", n, wrong))
+			err = errors.Join(err, fmt.Errorf("%s: line %d: %w", t.path, n, wrong))
 			continue
 		}
 		holders = append(holders, h)
@@ -123,8 +123,8 @@ func parseToken(line string) (holder, error) {
 	} else {
 		copy(h.hash[:], sum)
 	}
-	if err := consent.CheckNotice(h.comment); err != nil {
-		return h, errors.New("a comment has at most 64 bytes of printable ASCII")
+	if err := consent.CheckNotice(h.comment); err != nil || strings.Contains(h.comment, "@") {
+		return h, errors.New("a comment has at most 64 bytes of printable ASCII, and is no address")
 	}
 	return h, nil
 }
@@ -144,9 +144,9 @@ func (t *Tokens) current() ([]holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	holders, err := parseTokens(string(text))
+	holders, err := t.parse(string(text))
 	if err != nil {
-		t.log.Error("admin.token_file: lines that cannot be read give nobody access", "file", t.path, "err", err)
+		t.log.Error("admin.token_file: lines that cannot be read give nobody access", "err", err)
 	}
 	t.holders, t.seen = holders, seen
 	t.log.Info("the tokens of the API were read again", "file", t.path, "tokens", len(holders))
