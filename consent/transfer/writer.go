@@ -3,7 +3,6 @@ package transfer
 import (
 	"bufio"
 	"encoding/csv"
-	"encoding/hex"
 	"encoding/json"
 	"io"
 	"slices"
@@ -76,7 +75,7 @@ func (w *Writer) Write(p consent.Person) error {
 	var who object
 	if w.addresses && !p.Address.IsZero() {
 		who.Address = p.Address.String()
-	} else if who.Person = hex.EncodeToString(p.Key[:]); w.addresses && w.csv != nil {
+	} else if who.Person = p.Key.String(); w.addresses && w.csv != nil {
 		who.Person = "" // there is no column for it, and nobody could import it
 	}
 	for _, r := range p.Records {

@@ -206,6 +206,9 @@ func (a *admin) fail(w http.ResponseWriter, err error) {
 	case errors.As(err, &p):
 	case errors.Is(err, consent.ErrConflict):
 		p = problem{Status: http.StatusPreconditionFailed, Field: "If-Match", Detail: "the record was changed meanwhile: read it again"}
+	case errors.Is(err, consent.ErrBroken):
+		a.Log.Error("a history does not hold", "err", err)
+		p = problem{Status: http.StatusConflict, Detail: "the person's history does not hold, and this would hide it: see consentgate consent history"}
 	case errors.Is(err, consent.ErrUnreachable), errors.Is(err, consent.ErrForeign), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		a.Log.Error("the consent store failed the API", "err", err)
 		w.Header().Set("Retry-After", "10")

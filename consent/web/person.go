@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"encoding/hex"
 	"net/http"
 	"time"
 
@@ -94,7 +93,6 @@ func (a *admin) export(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	key := a.Store.Key(who)
 	records := make([]record, len(person.Records))
 	for i, rec := range person.Records {
 		records[i] = newRecord(who, rec)
@@ -104,7 +102,7 @@ func (a *admin) export(w http.ResponseWriter, r *http.Request) error {
 		Person  string   `json:"person"`
 		Records []record `json:"records"`
 		History history  `json:"history"`
-	}{who.String(), hex.EncodeToString(key[:]), records, h})
+	}{who.String(), a.Store.Key(who).String(), records, h})
 	return nil
 }
 

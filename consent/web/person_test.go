@@ -26,7 +26,7 @@ func TestHistoryAndExportOfAPerson(t *testing.T) {
 
 	w = d.do("GET", "/v1/export/anna@example.org", "", "")
 	who, _ := consent.ParseAddress("anna@example.org")
-	sameJSON(t, w.Body.Bytes(), fmt.Sprintf(`{"address":"anna@example.org","person":"%x","records":[
+	sameJSON(t, w.Body.Bytes(), fmt.Sprintf(`{"address":"anna@example.org","person":"%s","records":[
 		{"scope":"*","address":"anna@example.org","mail":"unsubscribed","open":"unset","click":"unset","version":1,"detail":{"mail":{"time":"2026-03-01T12:00:00Z","source":"api","notice":""}}},
 		{"scope":"news","address":"anna@example.org","mail":"subscribed","open":"denied","click":"denied","version":2,"detail":{
 			"click":{"time":"2026-03-01T12:00:00Z","source":"api","notice":"2026-03"},"open":{"time":"2026-03-01T12:00:00Z","source":"api","notice":""}}}],
