@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/web"
+	"github.com/consentgate/consentgate/relay"
 )
 
 // api speaks to the operators' API: that of the running gateway over its control socket, or,
@@ -64,8 +67,23 @@ func openConsents(ctx context.Context, cfg *config.Config) (http.Handler, func()
 		store.Close()
 		return nil, nil, err
 	}
-	h := web.NewAdmin(web.AdminConfig{Store: store, Source: consent.FromCLI, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	h := web.NewAdmin(web.AdminConfig{
+		Store: store, Source: consent.FromCLI, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		Forget: func(who consent.Address) error { return forgetWaiting(cfg, who) },
+	})
 	return h, func() { store.Close() }, nil
+}
+
+// forgetWaiting takes somebody out of the spool of a gateway that does not run.
+func forgetWaiting(cfg *config.Config, who consent.Address) error {
+	if _, err := os.Stat(cfg.Delivery.SpoolDir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	waiting, err := openSpool(cfg, slog.New(slog.DiscardHandler))
+	if err != nil || waiting == nil {
+		return err
+	}
+	return errors.Join(relay.Forget(waiting, who), waiting.Close())
 }
 
 // answerTime is how long the gateway may take for an answer, longTime where it has much to do.

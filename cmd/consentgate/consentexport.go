@@ -129,7 +129,7 @@ func (e *exporting) page(ctx context.Context, cursor string) (page []byte, next 
 		target, _, _ := strings.Cut(strings.TrimPrefix(link, "<"), ">")
 		u, err := url.Parse(target)
 		if err != nil || u.Query().Get("cursor") == "" {
-			return nil, "", errAnswer(fmt.Errorf("Link: %q", link))
+			return nil, "", errAnswer(fmt.Errorf("its Link field is %q", link))
 		}
 		next = u.Query().Get("cursor")
 	}

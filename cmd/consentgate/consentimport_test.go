@@ -53,7 +53,7 @@ base_url = "https://mail.example.org"
 
 // An import that is killed goes on where it was, and in the end all is in; the export too.
 func TestKilledImportGoesOn(t *testing.T) {
-	const people = 40_000
+	const people = 16_000
 	dir := newFolder(t)
 	var lines bytes.Buffer
 	for i := range people {

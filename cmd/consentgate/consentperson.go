@@ -184,7 +184,7 @@ type consentEraseCmd struct {
 }
 
 func (consentEraseCmd) Help() string {
-	return `Removes a person's records and history. Of somebody who unsubscribed, what stays is a keyed hash with the opt-out, so that nobody is mailed again by mistake. On a terminal it asks back.
+	return `Removes a person's records and history, and takes the person out of what waits to be delivered. Of somebody who unsubscribed, what stays is a keyed hash with the opt-out, so that nobody is mailed again by mistake. On a terminal it asks back.
 
 Example:
 

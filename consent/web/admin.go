@@ -27,6 +27,9 @@ type AdminConfig struct {
 	// /readyz: it names what is not ready ("spool: the disk is full"), without internals.
 	Ready []func(context.Context) error
 
+	// Forget takes somebody who is erased out of what waits outside of the store, where something does.
+	Forget func(consent.Address) error
+
 	// Tokens are asked for, but not by /healthz and /readyz; nil lets everybody who can connect do
 	// everything, which is for loopback and unix sockets.
 	Tokens *Tokens

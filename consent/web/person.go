@@ -111,7 +111,15 @@ func (a *admin) erase(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return a.made(w, r, func(ctx context.Context) error { return a.Store.Erase(ctx, who) })
+	return a.made(w, r, func(ctx context.Context) error {
+		if a.Forget != nil {
+			if err := a.Forget(who); err != nil {
+				a.Log.Error("somebody cannot be taken out of what waits, and was not erased", "err", err)
+				return problem{Status: http.StatusInternalServerError, Detail: "the person cannot be taken out of what waits, and was not erased; the log says why"}
+			}
+		}
+		return a.Store.Erase(ctx, who)
+	})
 }
 
 func (a *admin) rename(w http.ResponseWriter, r *http.Request) error {
