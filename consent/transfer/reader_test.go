@@ -73,6 +73,7 @@ func TestReadNDJSON(t *testing.T) {
 		`{"address":"ben@example.org","open":"granted","time":"01.03.2026"}`,
 		`{"address":"ben@example.org","open":"granted","time":"1969-03-01"}`,
 		`{"person":"00ff","scope":"news","open":"granted"}`,
+		`{"\u001b[2J` + strings.Repeat("x", 60) + `":"granted"}`,
 		`{"address":"cleo@example.org","scope":"*","click":"unset","time":"2026-03-01"}`,
 	}, "\n")
 	want := []string{
@@ -93,7 +94,8 @@ func TestReadNDJSON(t *testing.T) {
 		`line 17: time: a time is such as 2026-03-01T09:30:00Z or 2026-03-01, not "01.03.2026"`,
 		"line 18: time: the time is before 1970",
 		"line 19: person: this was exported without addresses, so nobody knows whose it is: export it with them",
-		"20 cleo@example.org * //unset 2026-03-01T00:00:00Z",
+		"line 20: ?[2J" + strings.Repeat("x", 36) + "…: there is no such member: a line has address, scope, mail, open, click, time, source and notice",
+		"21 cleo@example.org * //unset 2026-03-01T00:00:00Z",
 	}
 	if diff := cmp.Diff(want, read(t, file, ReadOptions{Format: NDJSON, Default: Row{Scope: "letter"}})); diff != "" {
 		t.Error(diff)

@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/consentgate/consentgate/consent"
 )
@@ -133,10 +134,15 @@ func (r *Row) complete() (field, wrong string) {
 	return "", ""
 }
 
-// shorten keeps what a file holds from filling a message.
+// shorten keeps what a file holds from filling a message, or from steering a terminal.
 func shorten(s string) string {
 	if len(s) > 40 {
 		s = strings.ToValidUTF8(s[:40], "") + "…"
 	}
-	return s
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
