@@ -176,7 +176,7 @@ type importing struct {
 }
 
 const (
-	batchLines = 2000
+	batchLines = 4000 // which the gateway takes in one step
 	batchBytes = 2 << 20
 )
 

@@ -344,20 +344,17 @@ func importMany(t testing.TB, n int) (most uint64) {
 	return most
 }
 
-// measuring looks at the memory in use now and then.
+// measuring looks at the memory in use before each step.
 type measuring struct {
 	consent.Store
-	calls int
-	most  *uint64
+	most *uint64
 }
 
 func (m *measuring) Apply(ctx context.Context, changes []consent.Change) ([]consent.Result, error) {
-	if m.calls++; m.calls%10 == 0 {
-		runtime.GC()
-		var now runtime.MemStats
-		runtime.ReadMemStats(&now)
-		*m.most = max(*m.most, now.HeapAlloc)
-	}
+	runtime.GC()
+	var now runtime.MemStats
+	runtime.ReadMemStats(&now)
+	*m.most = max(*m.most, now.HeapAlloc)
 	return m.Store.Apply(ctx, changes)
 }
 
@@ -369,7 +366,7 @@ func TestImportInBoundedMemory(t *testing.T) {
 	small := importMany(t, 20_000)
 	large := importMany(t, 200_000)
 	t.Logf("20,000 lines: %d KiB in use, 200,000: %d KiB", small>>10, large>>10)
-	if large > small+8<<20 {
+	if large > small+16<<20 { // bbolt's list of free pages grows a little
 		t.Errorf("20,000 lines took %d bytes, 200,000 lines %d", small, large)
 	}
 }
