@@ -352,6 +352,7 @@ type measuring struct {
 
 func (m *measuring) Apply(ctx context.Context, changes []consent.Change) ([]consent.Result, error) {
 	runtime.GC()
+	runtime.GC() // what is in a sync.Pool outlives the first
 	var now runtime.MemStats
 	runtime.ReadMemStats(&now)
 	*m.most = max(*m.most, now.HeapAlloc)
@@ -366,7 +367,7 @@ func TestImportInBoundedMemory(t *testing.T) {
 	small := importMany(t, 20_000)
 	large := importMany(t, 200_000)
 	t.Logf("20,000 lines: %d KiB in use, 200,000: %d KiB", small>>10, large>>10)
-	if large > small+16<<20 { // bbolt's list of free pages grows a little
+	if large > small+8<<20 { // bbolt's list of free pages grows a little
 		t.Errorf("20,000 lines took %d bytes, 200,000 lines %d", small, large)
 	}
 }
