@@ -3,18 +3,22 @@ package consent
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
 // MaxNotice is the longest Notice in bytes.
 const MaxNotice = 64
 
+// maxOrigin is the longest Origin in bytes.
+const maxOrigin = 64
+
 // maxTime is the last second of the year 9999, behind which RFC 3339 has no name for a time.
 const maxTime = 253402300799
 
 // Check says what is wrong with a change, before any store sees it: an address or a scope that
 // was not parsed, a state that the purpose does not have, an unknown source, a notice that is
-// too long or not printable ASCII, or a missing time. A change that names no purpose is valid
+// too long or not printable ASCII, an origin that is so or holds an @, or a missing time. A change that names no purpose is valid
 // and changes nothing.
 func (c Change) Check() error {
 	if c.Who.IsZero() {
@@ -42,11 +46,19 @@ func (c Change) Check() error {
 	if err := CheckNotice(c.Notice); err != nil {
 		return err
 	}
+	if len(c.Origin) > maxOrigin || !printable(c.Origin) {
+		return fmt.Errorf("an origin is made of at most %d characters of printable ASCII", maxOrigin)
+	}
+	if strings.Contains(c.Origin, "@") {
+		return errors.New("an origin is no address: it would outlive the sealing of addresses")
+	}
 	if t := c.Time.Unix(); t <= 0 || t > maxTime {
-		return errors.New("a change needs the time at which it was made")
+		return errNoTime
 	}
 	return nil
 }
+
+var errNoTime = errors.New("a change needs the time at which it was made")
 
 // CheckNotice says what is wrong with the version of a notice: over MaxNotice bytes, or not
 // printable ASCII.
@@ -54,18 +66,24 @@ func CheckNotice(notice string) error {
 	if len(notice) > MaxNotice {
 		return fmt.Errorf("a notice has at most %d bytes, this one has %d", MaxNotice, len(notice))
 	}
-	for i := 0; i < len(notice); i++ {
-		if notice[i] < 0x20 || notice[i] > 0x7e {
-			return errors.New("a notice is made of printable ASCII")
-		}
+	if !printable(notice) {
+		return errors.New("a notice is made of printable ASCII")
 	}
 	return nil
 }
 
+func printable(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
 // Merge returns r with c applied and whether that changed anything. A purpose changes where its
 // state or its notice becomes another; applying what already holds leaves its time and source
-// as they are. Each Merge that changes something counts the Version up by one. The stores merge
-// by this, or by a script that does the same.
+// as they are. Each Merge that changes something counts the Version up by one.
 func (r Record) Merge(c Change) (Record, bool) {
 	changed := false
 	set := func(e *Entry, s State) {

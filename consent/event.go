@@ -9,18 +9,19 @@ const (
 	Changed     EventKind = "change"
 	RenamedFrom EventKind = "renamed-from" // these records came from another address of this person
 	RenamedTo   EventKind = "renamed-to"   // they went to one
-	Checkpoint  EventKind = "checkpoint"   // events up to here were deleted, since they prove nothing in force
+	Checkpoint  EventKind = "checkpoint"   // the events up to this number were deleted, since they prove nothing in force
+	Missing     EventKind = "missing"      // stands for the events up to this number, which are gone from the end; never stored
 )
 
-// Event is one entry of a person's history. Old and New hold the state, time, source and notice of
-// what the event changed, and the zero Entry for the purposes that it did not.
+// Event is one entry of a person's history. Old and New hold the states of what the event changed,
+// and "" for the purposes that it did not; Old is "" too where nothing was recorded before.
 type Event struct {
-	Number uint64 // in the person's history, from 1, without a hole
+	Number uint64 // in the person's history, from 1, without a hole but for what a Checkpoint stands for
 	Kind   EventKind
 	Time   time.Time // the caller's clock, to the second, UTC; it may go backwards, Number does not
 	Scope  Scope     // "" where Kind is not Changed
-	Source Source
-	Origin string
+	Source Source    // "" where Kind is Checkpoint or Missing
+	Origin string    // of a rename, the Key of the other address
 	Notice string
 	Old    States
 	New    States
@@ -31,4 +32,18 @@ type Event struct {
 // States are the states of the three purposes; "" where one is not meant.
 type States struct {
 	Mail, Open, Click State
+}
+
+// event returns the entry that a history gets when c makes after of r.
+func (r Record) event(after Record, c Change) Event {
+	e := Event{Kind: Changed, Time: c.Time.UTC().Truncate(time.Second), Scope: c.Scope, Source: c.Source, Origin: c.Origin, Notice: c.Notice}
+	note := func(before, after Entry, old, new *State) {
+		if before != after {
+			*old, *new = before.State, after.State
+		}
+	}
+	note(r.Mail, after.Mail, &e.Old.Mail, &e.New.Mail)
+	note(r.Open, after.Open, &e.Old.Open, &e.New.Open)
+	note(r.Click, after.Click, &e.Old.Click, &e.New.Click)
+	return e
 }

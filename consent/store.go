@@ -109,20 +109,23 @@ type Store interface {
 	Key(who Address) Key
 
 	// History yields a person's events, the oldest first, each checked against the one before: an
-	// Event whose Broken is set says that something before or in it was changed or is missing. An
-	// error ends it. Of a person never seen there are none.
+	// Event whose Broken is set says that something before or in it was changed or is missing. What is
+	// missing at the end is said by one more Event, of the kind Missing. An error ends it. Of a person
+	// never seen or erased there are none.
 	History(ctx context.Context, who Address) iter.Seq2[Event, error]
 
 	// Scan yields all people with their records in all scopes, in no order, from a Cursor on; "" is the
 	// beginning. A person who is there all the while is yielded at least once. Each Person has the
-	// Cursor to go on behind it. An error ends it.
+	// Cursor to go on behind it, which may yield some people before it again. An error ends it.
 	Scan(ctx context.Context, from Cursor) iter.Seq2[Person, error]
 
 	// Person returns all that is held of one person; Records is empty for one never seen.
 	Person(ctx context.Context, who Address) (Person, error)
 
 	// Rename gives the records and the history of old to new, whose own records are merged with them:
-	// the later entry of a purpose counts, an opt-out of either stays. Both histories say so.
+	// the later entry of a purpose counts, an opt-out of either stays. Both histories say so. At old stay
+	// its opt-outs, as after Erase. Where old was never seen there is nothing to do, and where its history
+	// does not hold the error wraps ErrBroken, since a new one would hide that.
 	Rename(ctx context.Context, old, new Address, source Source, at time.Time) error
 
 	// Erase removes all that is held of a person, the history too. What stays is, of somebody who
@@ -130,7 +133,8 @@ type Store interface {
 	Erase(ctx context.Context, who Address) error
 
 	// Purge deletes the events of before that prove nothing that is in force any more, and returns how
-	// many; a checkpoint that is part of the chain stands in their place.
+	// many; a checkpoint that is part of the chain stands in their place. Histories that do not hold are
+	// left alone; the error, which wraps ErrBroken, comes when all others are done.
 	Purge(ctx context.Context, before time.Time) (int, error)
 
 	// Watch returns the keys of people whose records are changed, through whatever gateway, until ctx

@@ -180,6 +180,8 @@ func (k *sink) last(t *testing.T) delivered {
 // fixedStore knows some people by the local part of their addresses, the same in all scopes but
 // where the scope is "other", in which nobody ever said anything.
 type fixedStore struct {
+	consent.Store // the rest is not called
+
 	mu      sync.Mutex
 	lookups int
 	err     error         // of every lookup

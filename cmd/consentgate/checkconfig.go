@@ -204,7 +204,7 @@ func checkStore(ctx context.Context, cfg *config.Config, running bool) (string, 
 		}
 		store, err = boltstore.Open(file, ring)
 	} else {
-		store, err = redisstore.Open(cfg.Consent.Store, ring)
+		store, err = redisstore.Open(cfg.Consent.Store, ring, redisstore.Options{})
 	}
 	if err != nil {
 		return "", err

@@ -167,7 +167,7 @@ func TestCheckStoreRedis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := redisstore.Open(cfg.Consent.Store, ring); err == nil {
+	if _, err := redisstore.Open(cfg.Consent.Store, ring, redisstore.Options{}); err == nil {
 		t.Error("another key file opens the store")
 	}
 	if _, err := checkStore(context.Background(), cfg, false); err == nil || !strings.Contains(err.Error(), "another key file") {

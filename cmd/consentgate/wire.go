@@ -28,7 +28,7 @@ func openStore(cfg *config.Config, ring *keyring.Ring) (consent.Store, error) {
 	if file := cfg.StoreFile(); file != "" {
 		return boltstore.Open(file, ring)
 	}
-	return redisstore.Open(cfg.Consent.Store, ring)
+	return redisstore.Open(cfg.Consent.Store, ring, redisstore.Options{WaitReplicas: cfg.Consent.WaitReplicas})
 }
 
 // openSpool returns nil where nothing is kept.

@@ -2,27 +2,36 @@
 // Redis and for the demo. It is not for several gateways: one process holds the file at a time,
 // and the command line speaks to a running gateway over its control socket instead.
 //
-// Layout of the file, version 1:
+// Layout of the file, version 2:
 //
-//	bucket "meta"     "layout" → "1", "lookup" → fingerprint of the lookup key
-//	bucket "records"  HMAC-SHA-256 of the normalised address (32 bytes) | scope → record
+//	bucket "meta"     "layout" → "2", "lookup" → fingerprint of the lookup key
+//	bucket "records"  KEY | scope → record
+//	                  KEY | "@"   → the sealed address, 16 bytes longer than in clear
+//	                  KEY | "#"   → number and proof of the last event
+//	bucket "history"  KEY | 8 bytes, counting up, most significant first → event
 //
-// where a record is the text that consent.RecordText describes. No address stands in the file.
+// where KEY is the HMAC-SHA-256 of the normalised address (32 bytes), a record is the text that
+// consent.RecordText describes, and an event that of consent's eventtext.go. No address stands in
+// the file but sealed by AES-256-GCM. To look, with no gateway running (go.etcd.io/bbolt/cmd/bbolt):
+//
+//	$ bbolt keys consent.db records
 //
 // An Apply is on disk when it returns; Applies that wait at the same time share one commit.
+//
+// What is erased, renamed or deleted by retention is gone from the file when the call returns:
+// bbolt only marks its pages as free, so they are overwritten with zeros (scrub.go). Copies of the
+// file made before still hold it, and so may the disk under it.
 package boltstore
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -33,7 +42,7 @@ import (
 )
 
 const (
-	layout = "1"
+	layout = "2"
 
 	lockWait   = time.Second          // how long Open waits for another process to let go
 	batchDelay = 2 * time.Millisecond // how long an Apply waits for company before it commits
@@ -42,12 +51,19 @@ const (
 var (
 	metaBucket    = []byte("meta")
 	recordsBucket = []byte("records")
+	historyBucket = []byte("history")
 )
 
 // Store is a consent.Store in a file. Use Open.
 type Store struct {
-	db     *bolt.DB
-	lookup []byte // HMAC key for people
+	ledger      *consent.Ledger
+	path        string
+	fingerprint string
+	watchers    watchers
+
+	mu   sync.RWMutex // held to read while db is used, to write while it is scrubbed or exchanged
+	db   *bolt.DB
+	file os.FileInfo // of db, when it was opened
 }
 
 var _ consent.Store = (*Store)(nil)
@@ -55,71 +71,88 @@ var _ consent.Store = (*Store)(nil)
 // Open opens the file at path, or makes it (mode 0600) and its folder (mode 0700). It waits at
 // most a second for the file's lock. A file begun with another key file gives consent.ErrForeign.
 func Open(path string, ring *keyring.Ring) (*Store, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("consent store: %w", err)
-	}
-	var db *bolt.DB
-	err := guard(func() (err error) {
-		db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType})
-		return err
-	})
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("consent store %s is held by another process: a gateway is running; speak to it, or stop it first", path)
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
-		return nil, fmt.Errorf("consent store %s is no store of consentgate, or is damaged: %w", path, err)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("consent store: %w: give the file to the user of the gateway", err)
-	case err != nil:
-		return nil, fmt.Errorf("consent store %s: %w", path, err)
-	}
-	db.MaxBatchDelay = batchDelay
-	s := &Store{db: db, lookup: ring.Lookup()}
-	if err := s.begin(ring.Fingerprint()); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("consent store %s: %w", path, err)
+	s := &Store{ledger: consent.NewLedger(ring), path: path, fingerprint: ring.Fingerprint()}
+	if err := s.open(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
+func (s *Store) open() error {
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+		return fmt.Errorf("consent store: %w", err)
+	}
+	var db *bolt.DB
+	err := guard(func() (err error) {
+		db, err = bolt.Open(s.path, 0o600, &bolt.Options{Timeout: lockWait, FreelistType: bolt.FreelistMapType})
+		return err
+	})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return fmt.Errorf("consent store %s is held by another process: a gateway is running; speak to it, or stop it first", s.path)
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
+		return fmt.Errorf("consent store %s is no store of consentgate, or is damaged: %w", s.path, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("consent store: %w: give the file to the user of the gateway", err)
+	case err != nil:
+		return fmt.Errorf("consent store %s: %w", s.path, err)
+	}
+	db.MaxBatchDelay = batchDelay
+	if err := begin(db, s.fingerprint); err != nil {
+		db.Close()
+		return fmt.Errorf("consent store %s: %w", s.path, err)
+	}
+	info, err := os.Stat(s.path)
+	if err != nil {
+		db.Close()
+		return fmt.Errorf("consent store: %w", err)
+	}
+	s.db, s.file = db, info
+	return nil
+}
+
 // begin checks whose store this is, and marks it as ours where it is new.
-func (s *Store) begin(fingerprint string) error {
+func begin(db *bolt.DB, fingerprint string) error {
 	isNew := false
-	err := s.view(func(tx *bolt.Tx) error {
-		if info, err := os.Stat(s.db.Path()); err != nil {
-			return err
-		} else if info.Size() < tx.Size() {
-			return fmt.Errorf("%w: it has %d bytes of %d", errDamaged, info.Size(), tx.Size())
-		}
-		meta := tx.Bucket(metaBucket)
-		if meta == nil {
-			name, _ := tx.Cursor().First()
-			if isNew = name == nil; !isNew {
-				return errors.New("it is a bbolt file of another program")
+	err := guard(func() error {
+		return db.View(func(tx *bolt.Tx) error {
+			if info, err := os.Stat(db.Path()); err != nil {
+				return err
+			} else if info.Size() < tx.Size() {
+				return fmt.Errorf("%w: it has %d bytes of %d", errDamaged, info.Size(), tx.Size())
+			}
+			meta := tx.Bucket(metaBucket)
+			if meta == nil {
+				name, _ := tx.Cursor().First()
+				if isNew = name == nil; !isNew {
+					return errors.New("it is a bbolt file of another program")
+				}
+				return nil
+			}
+			if l := string(meta.Get([]byte("layout"))); l != layout {
+				return fmt.Errorf("it has layout %q, this program knows %q: use the version that wrote it, or a newer one", l, layout)
+			}
+			if string(meta.Get([]byte("lookup"))) != fingerprint {
+				return consent.ErrForeign
+			}
+			if tx.Bucket(recordsBucket) == nil || tx.Bucket(historyBucket) == nil {
+				return fmt.Errorf("%w: its records are gone", errDamaged)
 			}
 			return nil
-		}
-		if l := string(meta.Get([]byte("layout"))); l != layout {
-			return fmt.Errorf("it has layout %q, this program knows %q: use the version that wrote it, or a newer one", l, layout)
-		}
-		if string(meta.Get([]byte("lookup"))) != fingerprint {
-			return consent.ErrForeign
-		}
-		if tx.Bucket(recordsBucket) == nil {
-			return fmt.Errorf("%w: its records are gone", errDamaged)
-		}
-		return nil
+		})
 	})
 	if err != nil || !isNew {
 		return err
 	}
-	return s.db.Update(func(tx *bolt.Tx) error {
+	return db.Update(func(tx *bolt.Tx) error {
 		meta, err := tx.CreateBucket(metaBucket)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.CreateBucket(recordsBucket); err != nil {
-			return err
+		for _, name := range [][]byte{recordsBucket, historyBucket} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
 		}
 		if err := meta.Put([]byte("layout"), []byte(layout)); err != nil {
 			return err
@@ -128,15 +161,18 @@ func (s *Store) begin(fingerprint string) error {
 	})
 }
 
+// Key returns the person's key.
+func (s *Store) Key(who consent.Address) consent.Key { return s.ledger.Key(who) }
+
 // Lookup reads everybody in one read transaction.
 func (s *Store) Lookup(ctx context.Context, scope consent.Scope, people []consent.Address) ([]consent.Result, error) {
 	results := make([]consent.Result, len(people))
 	err := ctx.Err()
 	if err == nil {
 		err = s.view(func(tx *bolt.Tx) error {
-			r := s.reader(tx)
+			records := tx.Bucket(recordsBucket)
 			for i, who := range people {
-				results[i] = r.result(who, scope)
+				results[i] = s.result(records, who, scope)
 			}
 			return nil
 		})
@@ -144,112 +180,117 @@ func (s *Store) Lookup(ctx context.Context, scope consent.Scope, people []consen
 	return results, fail(results, err)
 }
 
+func (s *Store) result(records *bolt.Bucket, who consent.Address, scope consent.Scope) (r consent.Result) {
+	if who.IsZero() {
+		return consent.Result{Err: consent.ErrAddress}
+	}
+	k := s.Key(who)
+	key := append(k[:], scope...)
+	if r.Scope, r.Err = consent.ParseRecord(scope, string(records.Get(key))); r.Err != nil {
+		return consent.Result{Err: r.Err}
+	}
+	if r.Any = r.Scope; scope == consent.AnyScope {
+		return r
+	}
+	key = append(key[:len(k)], consent.AnyScope...)
+	if r.Any, r.Err = consent.ParseRecord(consent.AnyScope, string(records.Get(key))); r.Err != nil {
+		return consent.Result{Err: r.Err}
+	}
+	return r
+}
+
 // Apply makes the changes in one transaction. Changes that are invalid, or whose person's record
 // cannot be read, get their error in Result.Err and the others are made all the same.
 func (s *Store) Apply(ctx context.Context, changes []consent.Change) ([]consent.Result, error) {
 	results := make([]consent.Result, len(changes))
-	err := ctx.Err()
+	err := s.ready(ctx)
 	if err != nil {
 		return results, fail(results, err)
 	}
 	// What holds already costs no commit: a link that is clicked again and again writes nothing.
-	news := false
+	var changed []consent.Key
 	err = s.view(func(tx *bolt.Tx) (err error) {
-		news, err = s.apply(tx, changes, results)
+		changed, err = s.apply(tx, changes, results)
 		return err
 	})
-	if err == nil && news {
-		err = guard(func() error {
-			return s.db.Batch(func(tx *bolt.Tx) error { // may run more than once
-				_, err := s.apply(tx, changes, results)
-				return err
-			})
+	if err == nil && len(changed) > 0 {
+		err = s.batch(func(tx *bolt.Tx) (err error) { // may run more than once
+			changed, err = s.apply(tx, changes, results)
+			return err
 		})
+		if err == nil {
+			s.watchers.tell(changed)
+		}
 	}
 	return results, fail(results, err)
 }
 
-// apply fills results with the records after the changes and says whether any record becomes
-// another. In a transaction that cannot write it stops at the first that does.
-func (s *Store) apply(tx *bolt.Tx, changes []consent.Change, results []consent.Result) (bool, error) {
-	r := s.reader(tx)
-	news := false
+// apply fills results with the records after the changes and returns whose become others. In a
+// transaction that cannot write it stops at the first.
+func (s *Store) apply(tx *bolt.Tx, changes []consent.Change, results []consent.Result) (changed []consent.Key, err error) {
 	for i, c := range changes {
-		results[i] = consent.Result{}
 		if err := c.Check(); err != nil {
-			results[i].Err = err
+			results[i] = consent.Result{Err: err}
 			continue
 		}
-		res := r.result(c.Who, c.Scope)
-		if res.Err != nil {
-			results[i] = res
+		h := readLast(tx, s.Key(c.Who))
+		made, u := s.ledger.Apply(h, changes[i:i+1])
+		results[i] = made[0]
+		if u.Empty() {
 			continue
 		}
-		merged, changed := res.Scope.Merge(c)
-		if changed {
-			news = true
-			if !tx.Writable() {
-				return true, nil
-			}
-			if err := r.records.Put(r.key(c.Who, c.Scope), []byte(consent.RecordText(merged))); err != nil {
-				return news, err
-			}
+		changed = append(changed, h.Key)
+		if !tx.Writable() {
+			return changed, nil
 		}
-		if res.Scope = merged; c.Scope == consent.AnyScope {
-			res.Any = merged
+		if err := write(tx, h.Key, u); err != nil {
+			return nil, err
 		}
-		results[i] = res
 	}
-	return news, nil
+	return changed, nil
 }
 
-// Ping says whether the file is open.
-func (s *Store) Ping(ctx context.Context) error {
+// Ping says whether the file is open and still the one at its path.
+func (s *Store) Ping(ctx context.Context) error { return fail(nil, s.ready(ctx)) }
+
+// ready says whether what is written now will be found again. Who moved or deleted the file
+// meanwhile would else learn of it by a restart with an empty store.
+func (s *Store) ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return fail(nil, s.view(func(*bolt.Tx) error { return nil }))
+	return s.view(func(*bolt.Tx) error { return s.here() })
+}
+
+// AcceptStore goes on with the file that is at the path now, or with a new one, where it is not
+// the one that was opened.
+func (s *Store) AcceptStore(ctx context.Context) error {
+	err := s.ready(ctx)
+	if !errors.Is(err, consent.ErrLost) {
+		return fail(nil, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.db.Close(); err != nil {
+		return fail(nil, err)
+	}
+	return fail(nil, s.open())
+}
+
+// Watch tells of changes made through this Store; nobody else can make any.
+func (s *Store) Watch(ctx context.Context) (<-chan consent.Key, error) {
+	if err := s.Ping(ctx); err != nil {
+		return nil, err
+	}
+	return s.watchers.add(ctx)
 }
 
 // Close waits for what is under way and lets go of the file. Later calls fail.
-func (s *Store) Close() error { return s.db.Close() }
-
-// reader reads records within one transaction.
-type reader struct {
-	records *bolt.Bucket
-	mac     hash.Hash
-}
-
-func (s *Store) reader(tx *bolt.Tx) *reader {
-	return &reader{records: tx.Bucket(recordsBucket), mac: hmac.New(sha256.New, s.lookup)}
-}
-
-// key returns where the record of who in scope is kept. bbolt holds on to the key of a Put until
-// the commit, so each is a slice of its own.
-func (r *reader) key(who consent.Address, scope consent.Scope) []byte {
-	r.mac.Reset()
-	r.mac.Write([]byte(who.String()))
-	return append(r.mac.Sum(make([]byte, 0, sha256.Size+len(scope))), scope...)
-}
-
-func (r *reader) result(who consent.Address, scope consent.Scope) consent.Result {
-	if who.IsZero() {
-		return consent.Result{Err: consent.ErrAddress}
-	}
-	key := r.key(who, scope)
-	rec, err := consent.ParseRecord(scope, string(r.records.Get(key)))
-	if err != nil {
-		return consent.Result{Err: err}
-	}
-	if scope == consent.AnyScope {
-		return consent.Result{Scope: rec, Any: rec}
-	}
-	key = append(key[:sha256.Size], consent.AnyScope...)
-	any, err := consent.ParseRecord(consent.AnyScope, string(r.records.Get(key)))
-	if err != nil {
-		return consent.Result{Err: err}
-	}
-	return consent.Result{Scope: rec, Any: any}
+func (s *Store) Close() error {
+	s.watchers.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.db.Close()
 }
 
 var errDamaged = errors.New("the file is damaged: bring back a copy")
@@ -267,7 +308,16 @@ func guard(f func() error) (err error) {
 }
 
 func (s *Store) view(f func(*bolt.Tx) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	return guard(func() error { return s.db.View(f) })
+}
+
+// batch runs f, maybe more than once, in a transaction that others may share.
+func (s *Store) batch(f func(*bolt.Tx) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return guard(func() error { return s.db.Batch(f) })
 }
 
 // fail puts err, in the words of package consent, into every result and returns it.

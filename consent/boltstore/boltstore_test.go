@@ -107,18 +107,18 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	foreign := filepath.Join(dir, "foreign")
 	update(t, foreign, func(tx *bolt.Tx) error { _, err := tx.CreateBucket([]byte("other")); return err })
-	future := filepath.Join(dir, "future")
-	update(t, future, func(tx *bolt.Tx) error {
+	older := filepath.Join(dir, "older")
+	update(t, older, func(tx *bolt.Tx) error {
 		b, err := tx.CreateBucket(metaBucket)
 		if err != nil {
 			return err
 		}
-		return b.Put([]byte("layout"), []byte("2"))
+		return b.Put([]byte("layout"), []byte("1"))
 	})
 	for path, want := range map[string]string{
 		write("text", strings.Repeat("no database\n", 1000)): "no store of consentgate",
 		foreign:                         "another program",
-		future:                          `layout "2"`,
+		older:                           `layout "1"`,
 		dir:                             "is a directory",
 		filepath.Join(dir, "text", "x"): "not a directory",
 	} {
@@ -155,7 +155,8 @@ func TestGarbageIsThatPersonsError(t *testing.T) {
 	for _, scope := range []consent.Scope{"news", consent.AnyScope} {
 		for _, text := range []string{"garbage", "1\tx1o\t\t", "\x00"} {
 			if err := s.db.Update(func(tx *bolt.Tx) error {
-				return tx.Bucket(recordsBucket).Put(s.reader(tx).key(a, scope), []byte(text))
+				k := s.Key(a)
+				return tx.Bucket(recordsBucket).Put(append(k[:], scope...), []byte(text))
 			}); err != nil {
 				t.Fatal(err)
 			}

@@ -37,7 +37,10 @@ const (
 const (
 	infoLookup      = "consentgate lookup v1"
 	infoFingerprint = "consentgate lookup fingerprint v1"
+	infoHistory     = "consentgate history v1"
 	infoToken       = "consentgate token v1"
+	infoSeal        = "consentgate seal v1"
+	infoWebhook     = "consentgate webhook v1"
 )
 
 // Ring is what was read from a key file. It is never changed, so it is safe for concurrent use.
@@ -62,11 +65,24 @@ func (r *Ring) Fingerprint() string {
 	return base64.RawURLEncoding.EncodeToString(derive(r.lookup, infoFingerprint, 16))
 }
 
+// History returns the 32-byte HMAC key under which the entries of a person's history are chained.
+// It comes from the lookup key, since a chain must hold for the life of the store.
+func (r *Ring) History() []byte { return derive(r.lookup, infoHistory, keySize) }
+
 // Token returns the 32-byte keys for tokens in links, the current one first.
-func (r *Ring) Token() [][]byte {
+func (r *Ring) Token() [][]byte { return r.rotating(infoToken) }
+
+// Seal returns the 32-byte keys for values that hold an address, the current one first.
+func (r *Ring) Seal() [][]byte { return r.rotating(infoSeal) }
+
+// Webhook returns the 32-byte HMAC keys that sign webhooks, the current one first.
+func (r *Ring) Webhook() [][]byte { return r.rotating(infoWebhook) }
+
+// rotating derives a key from each secret, the current one first.
+func (r *Ring) rotating(info string) [][]byte {
 	keys := make([][]byte, len(r.secrets))
 	for i, s := range r.secrets {
-		keys[i] = derive(s, infoToken, keySize)
+		keys[i] = derive(s, info, keySize)
 	}
 	return keys
 }

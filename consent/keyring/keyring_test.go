@@ -18,13 +18,14 @@ func TestDerivedKeysAreFixedAndApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tokens := ring.Token()
-	if len(tokens) != 2 {
-		t.Fatalf("%d token keys for two secrets", len(tokens))
+	tokens, seals, webhooks := ring.Token(), ring.Seal(), ring.Webhook()
+	if len(tokens) != 2 || len(seals) != 2 || len(webhooks) != 2 {
+		t.Fatalf("%d, %d and %d keys for two secrets", len(tokens), len(seals), len(webhooks))
 	}
 	seen := map[string]string{}
 	for name, key := range map[string][]byte{
-		"lookup": ring.Lookup(), "token 0": tokens[0], "token 1": tokens[1],
+		"lookup": ring.Lookup(), "history": ring.History(), "token 0": tokens[0], "token 1": tokens[1],
+		"seal 0": seals[0], "seal 1": seals[1], "webhook 0": webhooks[0], "webhook 1": webhooks[1],
 		"raw lookup": ring.lookup, "raw secret 0": ring.secrets[0], "raw secret 1": ring.secrets[1],
 	} {
 		if len(key) != 32 {
@@ -41,7 +42,11 @@ func TestDerivedKeysAreFixedAndApart(t *testing.T) {
 	for _, c := range []struct{ name, got, want string }{
 		{"lookup", enc(ring.Lookup()), "PzWfDQR96XtFrOqlBSxREu6mxhFICGnUDUZdj7qOsCM"},
 		{"fingerprint", ring.Fingerprint(), "ADwyt6sAeSHZQm6DuZn0sA"},
+		{"history", enc(ring.History()), "aAQbWJ-jLZ9iHbMfzzI-S4Nm_fHvXmxelfddyfLxE5w"},
 		{"token", enc(tokens[0]), "XX3GngxGRxv9NhqG-n2dVQUwDb_BUQV-CFJHHKLOa34"},
+		{"seal", enc(seals[0]), "KcwZJLO5IT-eRwMKaGlsDz-Cb4UCZdp6uAvWjsc5Trk"},
+		{"older seal", enc(seals[1]), "DFPnj3EjdRPayuibzWmVz_1AZDz-32S4LiW9E5QLsq4"},
+		{"webhook", enc(webhooks[0]), "5i9juNbyLVDNSUAhTY8-nL7Uj7LVN-rhhF3DksXr5Y0"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s = %s, want %s", c.name, c.got, c.want)

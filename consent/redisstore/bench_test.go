@@ -22,7 +22,7 @@ func BenchmarkLookup(b *testing.B) {
 	var changes []consent.Change
 	for i := range 100 {
 		people = append(people, person(b, i))
-		keys = append(keys, s.keys().person(people[i]))
+		keys = append(keys, hashKey(s.Key(people[i])))
 		changes = append(changes, consent.Change{Who: people[i], Scope: "newsletter", Open: consent.Granted, Source: consent.FromAPI, Time: noon})
 	}
 	if _, err := s.Apply(ctx, changes); err != nil {

@@ -1,46 +1,62 @@
-// Package redisstore keeps consent in one Redis server (7.0 or newer), for any number of
-// gateways. Sentinel and Cluster are not supported yet.
+// Package redisstore keeps consent in Redis (7.0 or newer): one server, a master that Sentinels
+// watch, or a Cluster, for any number of gateways.
 //
-// Layout of the keys, version 1:
+// Layout of the keys, version 2:
 //
-//	consentgate           string: "1 FINGERPRINT", the layout's version and the fingerprint of the lookup key
-//	consent:{TAG}         hash: one field a scope ("newsletter", "*"), its value the record of
-//	                      that person in that scope, as the text that consent.RecordText describes
+//	consentgate              string: "2 FINGERPRINT EPOCH [EPOCH]", the layout's version, the fingerprint of the lookup key, a
+//	                         random name for this data, and the name of data whose loss was accepted
+//	consent:{KEY}            hash: one field a scope ("newsletter", "*"), its value the record of that person in that
+//	                         scope, as the text that consent.RecordText describes;
+//	                         "@" the sealed address; "#" the number and the proof of the last event
+//	consent:{KEY}:history    list: the events, oldest first, as the text that consent's eventtext.go describes
+//	consentgate:{0} …        in a Cluster only, 32 strings "2 FINGERPRINT", so that the loss of a part shows
+//	consentgate:FINGERPRINT  channel: the KEY of each person whose record changes, and beats (watch.go)
 //
-// TAG is the HMAC-SHA-256 of the normalised address under the lookup key, in base64url; it stands
-// in braces so that all keys of a person lie in one slot of a cluster. No address stands in Redis.
-// To look:
+// KEY is the HMAC-SHA-256 of the normalised address under the lookup key, in base64url; it stands
+// in braces so that all keys of a person lie in one slot of a cluster. No address stands in Redis but
+// sealed by AES-256-GCM. To look:
 //
 //	$ redis-cli GET consentgate
-//	"1 ADwyt6sAeSHZQm6DuZn0sA"
-//	$ redis-cli --scan --pattern 'consent:*' | head -1
+//	"2 ADwyt6sAeSHZQm6DuZn0sA QWXM2KJ5S3TZB7NCEY4UGVHD6R"
+//	$ redis-cli --scan --pattern 'consent:{*}' | head -1
 //	consent:{mE9x…}
 //	$ redis-cli HGETALL 'consent:{mE9x…}'
 //	1) "newsletter"
 //	2) "3\tu1763900000o\tg1763800000p2026-03\t"
+//	3) "@"
+//	4) "\x8f\x01…"
+//	5) "#"
+//	6) "3 b0vX…"
+//	$ redis-cli LRANGE 'consent:{mE9x…}:history' 0 -1
 //
 // which is the third state of a record: unsubscribed by one click, opens granted on the page under
 // notice 2026-03, nothing recorded for clicks.
 //
-// Lookup is one round trip: the marker and one HMGET a person in one pipeline. Apply checks the
-// marker and then runs one script a change in one pipeline, so that gateways that write at the
-// same time lose nothing. Every way in checks the marker: a store of another key file is refused
-// with consent.ErrForeign, and one whose marker went away while this process used it has lost
-// its data and counts as unreachable, since otherwise everybody would count as subscribed.
+// Lookup is one round trip: the marker and one HMGET a person in one pipeline. A change is worked
+// out here from what was read, since Redis cannot make an HMAC, and written by one script that
+// does so only if the person is still as read; so an Apply is two round trips for up to
+// maxPipeline changes, and gateways that write at the same time lose nothing.
 //
-// How durable an Apply is when it returns is for the server's configuration to say (appendfsync).
+// Every way in checks the marker: a store of another key file is refused with consent.ErrForeign,
+// and one that lost its data, or may drop it, with consent.ErrLost (safety.go).
+//
+// How durable an Apply is when it returns is for the server's configuration to say (appendfsync),
+// and for Options.WaitReplicas. What is erased is gone from Redis at once, and from its files with the next
+// snapshot and the next rewrite of the append-only file: BGSAVE and BGREWRITEAOF hasten that. Backups
+// still hold it.
+//
+// An ACL user needs: ~consentgate* ~consent:* &consentgate:* +@read +@write +@pubsub +@connection
+// +@scripting +info +wait (and +cluster|slots +cluster|shards in a Cluster).
 package redisstore
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"hash"
-	"strings"
+	"log/slog"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
@@ -51,40 +67,99 @@ import (
 
 const (
 	marker = "consentgate"
-	layout = "1"
+	layout = "2"
 
-	// maxPipeline bounds how many changes go in one round trip, so that a large import neither
-	// keeps other gateways waiting nor runs into the read timeout.
+	// maxPipeline bounds how many people's changes go in one round trip, so that a large import
+	// neither keeps other gateways waiting nor runs into the read timeout.
 	maxPipeline = 100
 )
 
 // Store is a consent.Store in Redis. Use Open.
 type Store struct {
-	rdb    *redis.Client
-	lookup []byte // HMAC key for people
-	mark   string // what the marker must hold
-	seen   atomic.Bool
+	rdb     redis.UniversalClient
+	writer  redis.UniversalClient // rdb, or one that waits for replicas
+	cluster bool
+	ledger  *consent.Ledger
+	print   string // fingerprint of the lookup key
+	wait    int
+	log     *slog.Logger
+	known   known
+	danger  atomic.Pointer[error] // why what is there may not be all, nil where it is
+	mute    sync.Once             // a warning is given once
+
+	life  context.Context // ends with Close
+	end   context.CancelFunc
+	mu    sync.Mutex // held to begin a task, and to end life, so that no task is begun after it
+	tasks sync.WaitGroup
 }
 
 var _ consent.Store = (*Store)(nil)
 
-// Open returns the store at url: redis://[user:password@]host:port/db, rediss:// for TLS, or
-// redis+unix:///path?db=0. It does not fail where Redis does not answer now, since a gateway
-// starts all the same and says so by Ping; it does where Redis answers and holds the records of
-// another key file (consent.ErrForeign) or of another layout.
-func Open(url string, ring *keyring.Ring) (*Store, error) {
-	opts, err := options(url)
+// Open returns the store at url:
+//
+//	redis://[user:password@]host:port/db            rediss:// for TLS
+//	redis+unix:///path?db=0
+//	redis+sentinel://[user:password@]host:port[,host:port]/MASTER?db=0[&sentinel_username=…&sentinel_password=…]
+//	redis+cluster://[user:password@]host:port[,host:port]
+//
+// and rediss+… for TLS; ?tls_ca=FILE names a PEM file of authorities other than the system's. It does
+// not fail where Redis does not answer now or has lost its data, since a gateway starts all the same and
+// says so by Ping; it does where Redis answers and holds the records of another key file
+// (consent.ErrForeign) or of another layout.
+func Open(url string, ring *keyring.Ring, opts Options) (*Store, error) {
+	rdb, err := client(url, 0)
 	if err != nil {
 		return nil, err
 	}
 	logging.Disable() // go-redis writes to standard error what it also returns
-	s := &Store{rdb: redis.NewClient(opts), lookup: ring.Lookup(), mark: layout + " " + ring.Fingerprint()}
-	if err := s.Ping(context.Background()); err != nil && !errors.Is(err, consent.ErrUnreachable) {
-		s.rdb.Close()
+	s := &Store{rdb: rdb, writer: rdb, ledger: consent.NewLedger(ring), print: ring.Fingerprint(), wait: opts.WaitReplicas, log: opts.Log}
+	_, s.cluster = rdb.(*redis.ClusterClient)
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	if s.wait > 0 {
+		if s.writer, err = client(url, waitTime); err != nil {
+			rdb.Close()
+			return nil, err
+		}
+	}
+	s.life, s.end = context.WithCancel(context.Background())
+	s.guard(s.rdb)
+	if s.writer != s.rdb {
+		s.guard(s.writer)
+	}
+	if err = s.known.load(opts.Known, s.print); err == nil {
+		if err = s.Ping(s.life); errors.Is(err, consent.ErrUnreachable) {
+			err = nil
+		}
+	}
+	if err != nil {
+		s.Close()
 		return nil, err
 	}
+	s.tasks.Go(s.keepLooking)
 	return s, nil
 }
+
+// Close closes the connections. Later calls fail.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	s.end()
+	s.mu.Unlock()
+	err := s.rdb.Close()
+	if s.writer != s.rdb {
+		err = errors.Join(err, s.writer.Close())
+	}
+	s.tasks.Wait()
+	return err
+}
+
+// Key returns the person's key.
+func (s *Store) Key(who consent.Address) consent.Key { return s.ledger.Key(who) }
+
+// hashKey and listKey name a person's two keys in Redis.
+func hashKey(k consent.Key) string { return "consent:{" + k.String() + "}" }
+func listKey(k consent.Key) string { return hashKey(k) + ":history" }
 
 // Lookup asks for everybody in one pipeline.
 func (s *Store) Lookup(ctx context.Context, scope consent.Scope, people []consent.Address) ([]consent.Result, error) {
@@ -92,21 +167,27 @@ func (s *Store) Lookup(ctx context.Context, scope consent.Scope, people []consen
 	pipe := s.rdb.Pipeline()
 	mark := pipe.Get(ctx, marker)
 	replies := make([]*redis.SliceCmd, len(people))
-	k := s.keys()
 	for i, who := range people {
 		if who.IsZero() {
 			results[i].Err = consent.ErrAddress
 			continue
 		}
 		if scope == consent.AnyScope {
-			replies[i] = pipe.HMGet(ctx, k.person(who), string(consent.AnyScope))
+			replies[i] = pipe.HMGet(ctx, hashKey(s.Key(who)), string(consent.AnyScope))
 		} else {
-			replies[i] = pipe.HMGet(ctx, k.person(who), string(scope), string(consent.AnyScope))
+			replies[i] = pipe.HMGet(ctx, hashKey(s.Key(who)), string(scope), string(consent.AnyScope))
 		}
 	}
 	pipe.Exec(ctx) // each reply has its own error
-	if err := s.checkMarker(ctx, mark); err != nil {
-		return fail(results, err)
+	if err := s.judge(ctx, mark); err != nil {
+		// In a cluster the marker's node may be down and others not; whoever could be read, was.
+		answered := false
+		for _, reply := range replies {
+			answered = answered || reply != nil && reply.Err() == nil
+		}
+		if !answered || !s.cluster || !s.known.yes() || errors.Is(err, consent.ErrLost) || errors.Is(err, consent.ErrForeign) {
+			return fail(results, err)
+		}
 	}
 	for i, reply := range replies {
 		if reply == nil {
@@ -122,7 +203,7 @@ func (s *Store) Lookup(ctx context.Context, scope consent.Scope, people []consen
 	return results, nil
 }
 
-// result reads the two values of a reply, nil or "" for a record that is not there.
+// result reads the two values of a reply, nil for a record that is not there.
 func result(scope consent.Scope, own, any any) consent.Result {
 	text := func(v interface{}) string { s, _ := v.(string); return s }
 	var r consent.Result
@@ -133,62 +214,6 @@ func result(scope consent.Scope, own, any any) consent.Result {
 		return consent.Result{Err: r.Err}
 	}
 	return r
-}
-
-// Ping says whether Redis answers and belongs to this gateway's key; it marks an empty store as
-// this gateway's.
-func (s *Store) Ping(ctx context.Context) error {
-	return s.checkMarker(ctx, s.rdb.Get(ctx, marker))
-}
-
-// Close closes the connections. Later calls fail.
-func (s *Store) Close() error { return s.rdb.Close() }
-
-// checkMarker judges the reply to a GET of the marker. Where there is none yet, it sets it.
-func (s *Store) checkMarker(ctx context.Context, reply *redis.StringCmd) error {
-	got, err := reply.Result()
-	if errors.Is(err, redis.Nil) {
-		if s.seen.Load() {
-			return fmt.Errorf("%w: its marker (key %q) is gone, so it has lost its data or was exchanged; bring the data back, or start the gateway again to begin anew", consent.ErrUnreachable, marker)
-		}
-		pipe := s.rdb.Pipeline()
-		pipe.SetNX(ctx, marker, s.mark, 0)
-		reply = pipe.Get(ctx, marker) // another gateway may have been faster
-		pipe.Exec(ctx)
-		got, err = reply.Result()
-	}
-	if err != nil {
-		return wrap(err)
-	}
-	if got != s.mark {
-		if l, _, _ := strings.Cut(got, " "); l != layout {
-			return fmt.Errorf("the consent store has layout %q, this program knows %q: use the version that wrote it, or a newer one", l, layout)
-		}
-		return consent.ErrForeign
-	}
-	s.seen.Store(true)
-	return nil
-}
-
-// keys makes the keys of people.
-type keys struct {
-	mac hash.Hash
-	sum []byte
-	buf []byte
-}
-
-func (s *Store) keys() *keys {
-	return &keys{mac: hmac.New(sha256.New, s.lookup), sum: make([]byte, 0, sha256.Size), buf: make([]byte, 0, 64)}
-}
-
-func (k *keys) person(who consent.Address) string {
-	k.mac.Reset()
-	k.mac.Write([]byte(who.String()))
-	k.sum = k.mac.Sum(k.sum[:0])
-	k.buf = append(k.buf[:0], "consent:{"...)
-	k.buf = base64.RawURLEncoding.AppendEncode(k.buf, k.sum)
-	k.buf = append(k.buf, '}')
-	return string(k.buf)
 }
 
 // fail puts err into every result that has none.
@@ -206,10 +231,24 @@ func fail(results []consent.Result, err error) ([]consent.Result, error) {
 // (no connection, a timeout, LOADING, READONLY, NOAUTH …) means that the store does not answer.
 func wrap(err error) error {
 	switch {
-	case errors.Is(err, context.Canceled):
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, consent.ErrUnreachable):
 		return err
-	case redis.HasErrorPrefix(err, "WRONGTYPE"), redis.HasErrorPrefix(err, garbage):
+	case redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return fmt.Errorf("the consent store holds a record that cannot be read: %w", err)
 	}
 	return fmt.Errorf("%w: %w", consent.ErrUnreachable, err)
+}
+
+// pause waits, unless ctx or the store ends before.
+func (s *Store) pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.life.Done():
+		return wrap(redis.ErrClosed)
+	}
 }

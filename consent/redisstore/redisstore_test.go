@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/consentgate/consentgate/consent"
@@ -21,21 +22,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func TestStoreOnMiniredis(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Open {
-		// miniredis compiles a script anew for each call, which takes its time under -race.
-		url := "redis://" + miniredis.RunT(t).Addr() + "?read_timeout=10s"
-		return func(ring *keyring.Ring) (consent.Store, error) { return orNil(Open(url, ring)) }
-	})
-}
-
 func TestStoreOnRedis(t *testing.T) {
 	addr, _ := server(t, "--databases", "100")
 	db := 0
 	storetest.Run(t, func(t *testing.T) storetest.Open {
 		url := fmt.Sprintf("redis://%s/%d", addr, db)
 		db++
-		return func(ring *keyring.Ring) (consent.Store, error) { return orNil(Open(url, ring)) }
+		return func(ring *keyring.Ring) (consent.Store, error) { return orNil(Open(url, ring, Options{})) }
 	})
 }
 
@@ -48,7 +41,7 @@ func orNil(s *Store, err error) (consent.Store, error) {
 
 func open(t testing.TB, url string, ring *keyring.Ring) *Store {
 	t.Helper()
-	s, err := Open(url, ring)
+	s, err := Open(url, ring, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,14 +71,14 @@ func TestKeyLayout(t *testing.T) {
 	if _, err := s.Apply(t.Context(), changes); err != nil {
 		t.Fatal(err)
 	}
-	key := s.keys().person(person(t, 1))
+	key := hashKey(s.Key(person(t, 1)))
 	if !strings.HasPrefix(key, "consent:{") || len(key) != len("consent:{}")+43 || !strings.HasSuffix(key, "}") {
 		t.Errorf("key %q", key)
 	}
-	if got := strings.Join(m.Keys(), " "); got != "consentgate "+key && got != key+" consentgate" {
+	if got := strings.Join(m.Keys(), " "); got != key+" "+key+":history consentgate" {
 		t.Errorf("keys %s", got)
 	}
-	if got, _ := m.Get(marker); got != "1 "+ring.Fingerprint() {
+	if got, _ := m.Get(marker); !strings.HasPrefix(got, "2 "+ring.Fingerprint()+" ") || len(got) != len("2  ")+22+26 {
 		t.Errorf("marker %q", got)
 	}
 	if got := m.HGet(key, "newsletter"); got != "1\tu1772366400o\t\t" {
@@ -107,8 +100,8 @@ func TestMemoryOfOnePerson(t *testing.T) {
 	if _, err := s.Apply(t.Context(), []consent.Change{c}); err != nil {
 		t.Fatal(err)
 	}
-	rdb := client(t, addr)
-	key := s.keys().person(person(t, 1))
+	rdb := bare(t, addr)
+	key := hashKey(s.Key(person(t, 1)))
 	bytes, err := rdb.MemoryUsage(t.Context(), key).Result()
 	if err != nil {
 		t.Fatal(err)
@@ -139,17 +132,20 @@ func TestUnixSocketAndPassword(t *testing.T) {
 
 func TestURLs(t *testing.T) {
 	for url, want := range map[string]string{
-		"redis+sentinel://a:26379/x":             "not supported yet",
-		"redis+cluster://a:7000":                 "not supported yet",
-		"file:/var/lib/consent.db":               `kind "file"`,
-		"":                                       `kind ""`,
+		"redis://a:1,b:2/0":                      "several hosts",
+		"redis+sentinel://a:26379":               "no master",
+		"redis+sentinel://a:26379/x/y":           "no master",
+		"redis+cluster://a:7000/1":               "one database",
+		"file:/var/lib/consent.db":               "no URL",
+		"":                                       "no URL",
+		"http://127.0.0.1":                       `kind "http"`,
 		"127.0.0.1:6379":                         "no URL",
 		"redis://:se%cret@127.0.0.1":             "no URL",
 		"redis://:se^cret@127.0.0.1:port":        "no URL",
 		"redis://:secret@127.0.0.1/zero":         "database",
 		"redis://:secret@127.0.0.1/0?nonsense=1": "nonsense",
 	} {
-		s, err := Open(url, keyring.Ephemeral())
+		s, err := Open(url, keyring.Ephemeral(), Options{})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", url, err, want)
 		}
@@ -159,9 +155,29 @@ func TestURLs(t *testing.T) {
 			t.Errorf("%s: the error shows the password: %v", url, err)
 		}
 	}
-	opts, err := options("rediss://u:p@redis.example:6380/2?read_timeout=2s")
-	if err != nil || opts.TLSConfig == nil || opts.ReadTimeout != 2*time.Second || opts.DialTimeout != dialTimeout || opts.DB != 2 {
-		t.Errorf("%+v, %v", opts, err)
+	c, err := client("rediss://u:p@redis.example:6380/2?read_timeout=2s", time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if o := c.(*redis.Client).Options(); o.TLSConfig == nil || o.ReadTimeout != 3*time.Second || o.DialTimeout != dialTimeout || o.DB != 2 {
+		t.Errorf("%+v", o)
+	}
+}
+
+// soon waits until f succeeds, which it must within a second.
+func soon(t *testing.T, what string, f func() error) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for begin := time.Now(); ; <-tick.C {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Since(begin) > time.Second {
+			t.Fatalf("%s: %v", what, err)
+		}
 	}
 }
 
@@ -201,9 +217,7 @@ func TestDownAtStartThenUp(t *testing.T) {
 		t.Skip("the port was taken meanwhile: ", err)
 	}
 	defer m.Close()
-	if err := s.Ping(t.Context()); err != nil {
-		t.Errorf("after Redis came up: %v", err)
-	}
+	soon(t, "after Redis came up", func() error { return s.Ping(t.Context()) })
 	if rs, err := s.Apply(t.Context(), unsubscribe(person(t, 1))); err != nil || rs[0].Err != nil {
 		t.Errorf("after Redis came up: %+v, %v", rs, err)
 	}
@@ -292,8 +306,8 @@ func TestLostDataIsNotAnEmptyStore(t *testing.T) {
 
 func TestOtherLayout(t *testing.T) {
 	m := miniredis.RunT(t)
-	m.Set(marker, "2 whatever")
-	if s, err := Open("redis://"+m.Addr(), keyring.Ephemeral()); err == nil || !strings.Contains(err.Error(), `layout "2"`) {
+	m.Set(marker, "1 whatever")
+	if s, err := Open("redis://"+m.Addr(), keyring.Ephemeral(), Options{}); err == nil || !strings.Contains(err.Error(), `layout "1"`) {
 		t.Error(err)
 		if err == nil {
 			s.Close()
@@ -310,7 +324,7 @@ func TestScriptIsLoadedAgain(t *testing.T) {
 		changes[i] = consent.Change{Who: who, Scope: "newsletter", Open: consent.Granted, Source: consent.FromAPI, Notice: fmt.Sprint(i), Time: noon}
 	}
 	for range 2 {
-		if err := s.rdb.ScriptFlush(t.Context()).Err(); err != nil {
+		if err := s.rdb.(*redis.Client).ScriptFlush(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
 		rs, err := s.Apply(t.Context(), changes)
@@ -328,9 +342,9 @@ func TestScriptIsLoadedAgain(t *testing.T) {
 func TestGarbageIsThatPersonsError(t *testing.T) {
 	addr, _ := server(t)
 	s := open(t, "redis://"+addr, keyring.Ephemeral())
-	rdb := client(t, addr)
+	rdb := bare(t, addr)
 	bad, good := person(t, 1), person(t, 2)
-	key := s.keys().person(bad)
+	key := hashKey(s.Key(bad))
 	check := func(what string) {
 		t.Helper()
 		rs, err := s.Lookup(t.Context(), "newsletter", []consent.Address{bad, good})
@@ -375,7 +389,7 @@ func TestReadOnlyReplicaNeverConfirms(t *testing.T) {
 	ring := keyring.Ephemeral()
 	s := open(t, "redis://"+addr, ring)
 	// A replica of a server that is not there any more still answers what it has, and takes no writes.
-	rdb := client(t, addr)
+	rdb := bare(t, addr)
 	if err := rdb.ConfigSet(t.Context(), "min-replicas-to-write", "1").Err(); err != nil {
 		t.Fatal(err)
 	}

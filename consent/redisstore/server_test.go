@@ -56,8 +56,8 @@ func server(t testing.TB, more ...string) (addr, socket string) {
 	}
 }
 
-// client is a bare client, to look behind the store's back.
-func client(t testing.TB, addr string) *redis.Client {
+// bare is a bare client, to look behind the store's back.
+func bare(t testing.TB, addr string) *redis.Client {
 	t.Helper()
 	rdb := redis.NewClient(&redis.Options{Addr: addr})
 	t.Cleanup(func() { rdb.Close() })

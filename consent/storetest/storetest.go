@@ -48,6 +48,7 @@ func Run(t *testing.T, place func(t *testing.T) Open) {
 	t.Run("closed", func(t *testing.T) { testClosed(t, fresh(t)) })
 	t.Run("reopen", func(t *testing.T) { testReopen(t, place(t)) })
 	t.Run("foreign key", func(t *testing.T) { testForeign(t, place(t)) })
+	runRights(t, place)
 	t.Run("like the model", func(t *testing.T) { testModel(t, fresh(t)) })
 }
 
@@ -97,9 +98,9 @@ func apply(t testing.TB, s consent.Store, changes ...consent.Change) []consent.R
 	return rs
 }
 
-func same(t testing.TB, what string, got, want any) {
+func same(t testing.TB, what string, got, want any, opts ...cmp.Option) {
 	t.Helper()
-	if d := cmp.Diff(want, got); d != "" {
+	if d := cmp.Diff(want, got, append(opts, cmp.AllowUnexported(consent.Address{}))...); d != "" {
 		t.Errorf("%s (-want +got):\n%s", what, d)
 	}
 }
@@ -304,8 +305,11 @@ func testInvalidChanges(t *testing.T, s consent.Store) {
 		"notice not ASCII": func(c *consent.Change) {
 			c.Notice = "März"
 		},
-		"no time":   func(c *consent.Change) { c.Time = time.Time{} },
-		"year 9999": func(c *consent.Change) { c.Time = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"long origin":    func(c *consent.Change) { c.Origin = strings.Repeat("x", 65) },
+		"address":        func(c *consent.Change) { c.Origin = "anna@example.org" },
+		"origin newline": func(c *consent.Change) { c.Origin = "a\nb" },
+		"no time":        func(c *consent.Change) { c.Time = time.Time{} },
+		"year 9999":      func(c *consent.Change) { c.Time = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
 	}
 	for name, spoil := range bad {
 		c := good

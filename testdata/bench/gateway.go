@@ -150,7 +150,7 @@ var consents = [4]struct{ open, click consent.State }{
 
 // fill records what people agreed to in the scope of the message. Every fourth has no record.
 func (s *site) fill(ctx context.Context, people int, scope consent.Scope) error {
-	store, err := redisstore.Open(s.redisURL, s.ring)
+	store, err := redisstore.Open(s.redisURL, s.ring, redisstore.Options{})
 	if err != nil {
 		return err
 	}

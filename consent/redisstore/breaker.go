@@ -1,0 +1,109 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/consentgate/consentgate/consent"
+)
+
+// probeEvery is how often a server that did not answer is asked whether it is back, and probeTime
+// how long it has to say so.
+const (
+	probeEvery = 150 * time.Millisecond
+	probeTime  = 300 * time.Millisecond
+)
+
+// breaker lets no call wait for a server that is known not to answer. It opens with the first call
+// that finds no connection or no answer; from then on calls fail at once, and one probe at a time finds
+// out when the server is back. Where it was but one slow command, that is with the first probe.
+//
+// It is a go-redis hook, one for each server, so that a Cluster's other nodes are not concerned.
+type breaker struct {
+	store  *Store
+	client *redis.Client
+	down   atomic.Pointer[error] // nil while calls go through
+}
+
+type probeKey struct{} // in the context of a probe, which goes through all the same
+
+// guard gives every server behind a client its breaker.
+func (s *Store) guard(client redis.UniversalClient) {
+	switch c := client.(type) {
+	case *redis.ClusterClient:
+		c.OnNewNode(func(node *redis.Client) { node.AddHook(&breaker{store: s, client: node}) })
+	case *redis.Client:
+		c.AddHook(&breaker{store: s, client: c})
+	}
+}
+
+// DialHook is not used.
+func (b *breaker) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook guards single commands.
+func (b *breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if down := b.down.Load(); down != nil && ctx.Value(probeKey{}) == nil {
+			cmd.SetErr(*down)
+			return *down
+		}
+		err := next(ctx, cmd)
+		b.note(ctx, err)
+		return err
+	}
+}
+
+// ProcessPipelineHook guards pipelines.
+func (b *breaker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if down := b.down.Load(); down != nil && ctx.Value(probeKey{}) == nil {
+			for _, cmd := range cmds {
+				cmd.SetErr(*down)
+			}
+			return *down
+		}
+		err := next(ctx, cmds)
+		b.note(ctx, err)
+		return err
+	}
+}
+
+// note opens the breaker where err is the lack of an answer that no caller is to blame for.
+func (b *breaker) note(ctx context.Context, err error) {
+	if err == nil || isReply(err) || ctx.Err() != nil || errors.Is(err, redis.ErrClosed) || errors.Is(err, redis.ErrPoolTimeout) {
+		return
+	}
+	down := fmt.Errorf("%w: %w", consent.ErrUnreachable, errors.New(err.Error())) // as text: go-redis would try a network error again
+	if b.down.CompareAndSwap(nil, &down) {
+		b.store.mu.Lock()
+		defer b.store.mu.Unlock()
+		if b.store.life.Err() == nil {
+			b.store.tasks.Go(b.probe)
+		}
+	}
+}
+
+// probe closes the breaker as soon as the server answers.
+func (b *breaker) probe() {
+	s := b.store
+	for {
+		ctx, cancel := context.WithTimeout(context.WithValue(s.life, probeKey{}, true), probeTime)
+		err := b.client.Ping(ctx).Err()
+		cancel()
+		if err == nil || isReply(err) || errors.Is(err, redis.ErrClosed) {
+			b.down.Store(nil)
+			return
+		}
+		if c, ok := s.rdb.(*redis.ClusterClient); ok {
+			c.ReloadState(s.life) // another may have taken its place
+		}
+		if s.pause(s.life, probeEvery) != nil {
+			return
+		}
+	}
+}
