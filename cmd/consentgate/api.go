@@ -135,14 +135,21 @@ func (a *api) send(ctx context.Context, limit time.Duration, method, path string
 	if resp.StatusCode/100 == 2 {
 		return answer, resp.Header, nil
 	}
-	var problem struct{ Detail, Field string }
-	if err := json.Unmarshal(answer, &problem); err != nil || problem.Detail == "" {
+	var p problem
+	if err := json.Unmarshal(answer, &p); err != nil || p.Detail == "" {
 		return nil, nil, fmt.Errorf("the gateway answers %s: %s", resp.Status, strings.TrimSpace(string(answer)))
 	}
-	if problem.Field != "" {
-		return nil, nil, fmt.Errorf("%s: %s", problem.Field, problem.Detail)
+	return nil, nil, p
+}
+
+// problem is what the API says where it is no success (RFC 9457).
+type problem struct{ Detail, Field string }
+
+func (p problem) Error() string {
+	if p.Field != "" {
+		return p.Field + ": " + p.Detail
 	}
-	return nil, nil, errors.New(problem.Detail)
+	return p.Detail
 }
 
 // inProcess answers requests by a handler, without a connection. It keeps the whole answer: the

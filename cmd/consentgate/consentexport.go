@@ -180,7 +180,9 @@ func (e *exporting) toFile(ctx context.Context, std streams, name string) error 
 	}
 	for {
 		page, next, err := e.page(ctx, state.Cursor)
-		if err != nil {
+		if p := (problem{}); errors.As(err, &p) && p.Field == "cursor" {
+			return fmt.Errorf("%w: remove %s", err, statePath)
+		} else if err != nil {
 			return fmt.Errorf("%w; the same command again goes on", err)
 		}
 		if _, err := file.Write(page); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -87,6 +88,24 @@ func TestKilledImportGoesOn(t *testing.T) {
 	if killed := killWhen(t, verb(t, dir, args...), part); killed {
 		if out, err := verb(t, dir, append(args, "--format", "csv")...).CombinedOutput(); err == nil || !strings.Contains(string(out), "use the same") {
 			t.Errorf("%v: %s", err, out)
+		}
+		text, err := os.ReadFile(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var state map[string]any
+		if err := json.Unmarshal(text, &state); err != nil {
+			t.Fatal(err)
+		}
+		state["cursor"] = "nowhere"
+		if err := writeState(part, state); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := verb(t, dir, args...).CombinedOutput(); err == nil || !strings.Contains(string(out), "all.ndjson.resume") {
+			t.Errorf("%v: %s", err, out)
+		}
+		if err := os.WriteFile(part, text, 0o600); err != nil {
+			t.Fatal(err)
 		}
 		if out, err = verb(t, dir, args...).CombinedOutput(); err != nil || !strings.Contains(string(out), "going on behind ") {
 			t.Fatalf("%v: %s", err, out)

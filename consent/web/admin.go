@@ -202,6 +202,12 @@ func publicCause(err error) string {
 	return "the consent store cannot be used; the log says why"
 }
 
+// unanswering reports whether an error says that the store as a whole gives no answers.
+func unanswering(err error) bool {
+	return errors.Is(err, consent.ErrUnreachable) || errors.Is(err, consent.ErrForeign) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
 // fail answers with a problem: the request's own, or that of the store.
 func (a *admin) fail(w http.ResponseWriter, err error) {
 	var p problem
@@ -212,7 +218,7 @@ func (a *admin) fail(w http.ResponseWriter, err error) {
 	case errors.Is(err, consent.ErrBroken):
 		a.Log.Error("a history does not hold", "err", err)
 		p = problem{Status: http.StatusConflict, Detail: "the person's history does not hold, and this would hide it: see consentgate consent history"}
-	case errors.Is(err, consent.ErrUnreachable), errors.Is(err, consent.ErrForeign), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case unanswering(err):
 		a.Log.Error("the consent store failed the API", "err", err)
 		w.Header().Set("Retry-After", "10")
 		p = problem{Status: http.StatusServiceUnavailable, Detail: publicCause(err)}

@@ -98,7 +98,7 @@ func (a *admin) exportAll(w http.ResponseWriter, r *http.Request) error {
 	n, behind, full := 0, from, false
 	for person, err := range a.Store.Scan(r.Context(), from) {
 		if err != nil {
-			return err
+			return a.scanError(err, from, n)
 		}
 		if full { // and there is one more
 			q.Set("cursor", string(behind))
@@ -123,13 +123,15 @@ func (a *admin) exportStream(w http.ResponseWriter, r *http.Request, from consen
 	out := &patient{w: w}
 	lines := transfer.NewWriter(out, format, addresses, from != "")
 	err := func() error {
+		n := 0
 		for person, err := range a.Store.Scan(r.Context(), from) {
 			if err != nil {
-				return err
+				return a.scanError(err, from, n)
 			}
 			if err := lines.Write(person); err != nil {
 				return err
 			}
+			n++
 		}
 		return lines.Flush()
 	}()
@@ -138,6 +140,16 @@ func (a *admin) exportStream(w http.ResponseWriter, r *http.Request, from consen
 		panic(http.ErrAbortHandler) // so that nobody takes what went out for all
 	}
 	return err
+}
+
+// scanError is the error of a Scan that yielded n people from a cursor on. A store does not say
+// what is wrong with a cursor otherwise than by an error that is none of the store as a whole.
+func (a *admin) scanError(err error, from consent.Cursor, n int) error {
+	if from == "" || n > 0 || unanswering(err) {
+		return err
+	}
+	a.Log.Error("an export cannot go on", "err", err)
+	return bad("cursor", "the store cannot go on from there, since it is another, was restarted or is damaged: begin anew without it")
 }
 
 // accepted is the format that the client likes best of those that there are.

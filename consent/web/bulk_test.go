@@ -81,6 +81,8 @@ func TestWrongBulkRequests(t *testing.T) {
 		{"GET", "/v1/consent?limit=", "", "X: x", "400 limit"},
 		{"GET", "/v1/consent?with_addresses=1", "", "X: x", "400 with_addresses"},
 		{"GET", "/v1/consent?addresses=true", "", "X: x", "400 addresses"},
+		{"GET", "/v1/consent?cursor=nowhere", "", "X: x", "400 cursor"},
+		{"GET", "/v1/consent?cursor=nowhere&limit=10", "", "X: x", "400 cursor"},
 		{"GET", "/v1/consent", "", "Accept: text/html", "406 Accept"},
 	} {
 		w := d.ask(c.method, c.path, c.body, c.header)
