@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/web"
+	"github.com/consentgate/consentgate/relay"
 )
 
 // api speaks to the operators' API: that of the running gateway over its control socket, or,
@@ -36,7 +39,7 @@ func connect(ctx context.Context, cfg *config.Config, open func(context.Context,
 		transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialControl(ctx, path)
 		}}
-		return &api{client: &http.Client{Transport: transport, Timeout: 30 * time.Second}, close: transport.CloseIdleConnections}, nil
+		return &api{client: &http.Client{Transport: transport}, close: transport.CloseIdleConnections}, nil
 	}
 	if !errors.Is(err, errNobody) {
 		return nil, err
@@ -58,55 +61,99 @@ func openConsents(ctx context.Context, cfg *config.Config) (http.Handler, func()
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := store.Ping(ctx); err != nil { // the API says that it does not answer, but not why
+	// The API says that the store does not answer, but not why; and one that lost its records is to
+	// be accepted over the API.
+	if err := store.Ping(ctx); err != nil && !errors.Is(err, consent.ErrLost) {
 		store.Close()
 		return nil, nil, err
 	}
-	h := web.NewAdmin(web.AdminConfig{Store: store, Source: consent.FromCLI, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	h := web.NewAdmin(web.AdminConfig{
+		Store: store, Source: consent.FromCLI, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		Forget: func(who consent.Address) error { return forgetWaiting(cfg, who) },
+	})
 	return h, func() { store.Close() }, nil
 }
 
-// do sends one request and returns the body of the answer. What is not a success is an error
-// with the API's own words.
+// forgetWaiting takes somebody out of the spool of a gateway that does not run.
+func forgetWaiting(cfg *config.Config, who consent.Address) error {
+	if _, err := os.Stat(cfg.Delivery.SpoolDir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	waiting, err := openSpool(cfg, slog.New(slog.DiscardHandler))
+	if err != nil || waiting == nil {
+		return err
+	}
+	return errors.Join(relay.Forget(waiting, who), waiting.Close())
+}
+
+// answerTime is how long the gateway may take for an answer, longTime where it has much to do.
+const (
+	answerTime = 30 * time.Second
+	longTime   = 10 * time.Minute
+)
+
+// do sends one request with a body of JSON, or none, and returns the body of the answer.
 func (a *api) do(ctx context.Context, method, path string, body any) ([]byte, error) {
-	var send io.Reader
+	var text []byte
 	if body != nil {
-		text, err := json.Marshal(body)
-		if err != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
 			return nil, err
 		}
-		send = bytes.NewReader(text)
+	}
+	limit := answerTime
+	if method != "GET" {
+		limit = longTime
+	}
+	answer, _, err := a.send(ctx, limit, method, path, http.Header{"Content-Type": {"application/json"}}, text)
+	return answer, err
+}
+
+// send sends one request and returns the answer, which is no longer than a page of an export. What
+// is not a success is an error with the API's own words.
+func (a *api) send(ctx context.Context, limit time.Duration, method, path string, header http.Header, body []byte) ([]byte, http.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var send io.Reader
+	if body != nil {
+		send = bytes.NewReader(body)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, send)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
+	req.Header = header
 	resp, err := a.client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("control socket: %w", err)
+		return nil, nil, fmt.Errorf("control socket: %w", err)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, fmt.Errorf("control socket: %w", err)
+		return nil, nil, fmt.Errorf("control socket: %w", err)
 	}
 	if resp.StatusCode/100 == 2 {
-		return answer, nil
+		return answer, resp.Header, nil
 	}
-	var problem struct{ Detail, Field string }
-	if err := json.Unmarshal(answer, &problem); err != nil || problem.Detail == "" {
-		return nil, fmt.Errorf("the gateway answers %s: %s", resp.Status, strings.TrimSpace(string(answer)))
+	var p problem
+	if err := json.Unmarshal(answer, &p); err != nil || p.Detail == "" {
+		return nil, nil, fmt.Errorf("the gateway answers %s: %s", resp.Status, strings.TrimSpace(string(answer)))
 	}
-	if problem.Field != "" {
-		return nil, fmt.Errorf("%s: %s", problem.Field, problem.Detail)
-	}
-	return nil, errors.New(problem.Detail)
+	return nil, nil, p
 }
 
-// inProcess answers requests by a handler, without a connection.
+// problem is what the API says where it is no success (RFC 9457).
+type problem struct{ Detail, Field string }
+
+func (p problem) Error() string {
+	if p.Field != "" {
+		return p.Field + ": " + p.Detail
+	}
+	return p.Detail
+}
+
+// inProcess answers requests by a handler, without a connection. It keeps the whole answer: the
+// verbs ask for everybody's records a page at a time.
 type inProcess struct{ http.Handler }
 
 func (h inProcess) RoundTrip(r *http.Request) (*http.Response, error) {

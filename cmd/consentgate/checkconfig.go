@@ -96,6 +96,9 @@ func notes(cfg *config.Config) []string {
 	if end, soon := certificateEnd(cfg, time.Now()); soon {
 		n = append(n, fmt.Sprintf("the certificate in smtp.tls_cert ends on %s: put a new one there; it is read without a restart", end.Format(time.DateOnly)))
 	}
+	if host, _, _ := net.SplitHostPort(cfg.Admin.Listen); !config.IsLoopback(host) {
+		n = append(n, "admin.listen is not a loopback address: the API is plain HTTP, so tokens and addresses cross that network in clear; let only a proxy with TLS reach it")
+	}
 	if cfg.Log.Addresses == "full" {
 		n = append(n, "log.addresses is \"full\": the log holds mail addresses in clear")
 	}

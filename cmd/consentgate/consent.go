@@ -12,8 +12,14 @@ import (
 )
 
 type consentCmd struct {
-	Get consentGetCmd `cmd:"" help:"Print what is recorded for a person."`
-	Set consentSetCmd `cmd:"" help:"Change what is recorded for a person, and print it."`
+	Get         consentGetCmd         `cmd:"" help:"Print what is recorded for a person."`
+	Set         consentSetCmd         `cmd:"" help:"Change what is recorded for a person, and print it."`
+	History     consentHistoryCmd     `cmd:"" help:"Print every change of a person's records, and whether the chain holds."`
+	Rename      consentRenameCmd      `cmd:"" help:"Give a person's records and history to the corrected address."`
+	Erase       consentEraseCmd       `cmd:"" help:"Remove all that is held of a person."`
+	Export      consentExportCmd      `cmd:"" help:"Print all that is held of a person, or everybody's records."`
+	Import      consentImportCmd      `cmd:"" help:"Read records from a file."`
+	AcceptStore consentAcceptStoreCmd `cmd:"" help:"Work with a store that has lost its records, as it is."`
 }
 
 func (consentCmd) Help() string {

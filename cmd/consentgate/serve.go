@@ -166,7 +166,17 @@ func (g *gateway) open(ring *keyring.Ring) error {
 			}
 		})
 	}
-	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromAPI, Log: g.log, Now: time.Now, Ready: ready})
+	var forget func(consent.Address) error
+	if waiting != nil {
+		forget = func(who consent.Address) error { return relay.Forget(waiting, who) }
+	}
+	var tokens *web.Tokens
+	if cfg.Admin.TokenFile != "" {
+		if tokens, err = web.LoadTokens(cfg.Admin.TokenFile, g.log); err != nil {
+			return usageError{err}
+		}
+	}
+	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromAPI, Log: g.log, Now: time.Now, Ready: ready, Forget: forget, Tokens: tokens})
 	if err := g.listen("admin", cfg.Admin.Listen, admin); err != nil {
 		return err
 	}
@@ -193,7 +203,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		return bindError(smtpKey(cfg, err), err)
 	}
 	control := http.NewServeMux()
-	control.Handle("/", web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromCLI, Log: g.log, Now: time.Now}))
+	control.Handle("/", web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromCLI, Log: g.log, Now: time.Now, Forget: forget}))
 	control.Handle("/v1/queue", g.relay.QueueAPI())
 	control.Handle("/v1/queue/", g.relay.QueueAPI())
 	for _, s := range g.servers {

@@ -3,9 +3,9 @@ package web
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -27,6 +27,13 @@ type AdminConfig struct {
 	// /readyz: it names what is not ready ("spool: the disk is full"), without internals.
 	Ready []func(context.Context) error
 
+	// Forget takes somebody who is erased out of what waits outside of the store, where something does.
+	Forget func(consent.Address) error
+
+	// Tokens are asked for, but not by /healthz and /readyz; nil lets everybody who can connect do
+	// everything, which is for loopback and unix sockets.
+	Tokens *Tokens
+
 	// AllowedHosts are names that a Host field may hold beside localhost and loopback
 	// addresses, in lower case and without a port: those of a proxy in front.
 	AllowedHosts []string
@@ -42,28 +49,25 @@ const readyTimeout = 3 * time.Second
 //
 //	GET /healthz                      200 while the process runs
 //	GET /readyz                       200, or 503 with a line for each thing that is not ready
-//	GET /v1/consent/SCOPE/ADDRESS     the record; a person never seen is subscribed and unset
-//	PUT /v1/consent/SCOPE/ADDRESS     changes what the body names, answers with the record
+//	/v1/...                           the API, as GET /v1/openapi.json describes it
 //
-// ADDRESS is percent-encoded. Errors are problem details (RFC 9457).
+// An ADDRESS in a path is percent-encoded. Errors are problem details (RFC 9457).
 //
 // On a loopback listener it refuses a Host that is neither loopback nor in AllowedHosts, so that
-// no web page can reach it by a name that it points at 127.0.0.1. It asks for no password: it is
-// for loopback and unix sockets.
+// no web page can reach it by a name that it points at 127.0.0.1; and it refuses what a browser
+// sends on behalf of another site.
 func NewAdmin(c AdminConfig) http.Handler {
 	a := &admin{c}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.readyz)
-	mux.HandleFunc("GET /v1/consent/{scope}/{address}", a.get)
-	mux.HandleFunc("PUT /v1/consent/{scope}/{address}", a.put)
-	mux.HandleFunc("/v1/consent/{scope}/{address}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Allow", "GET, HEAD, PUT")
-		problem{Status: http.StatusMethodNotAllowed, Detail: "a record is read with GET and changed with PUT"}.write(w)
-	})
+	for path, calls := range a.paths() {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { a.call(w, r, calls) })
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		problem{Status: http.StatusNotFound, Detail: "there is /healthz, /readyz and /v1/consent/SCOPE/ADDRESS, the address percent-encoded"}.write(w)
+		problem{Status: http.StatusNotFound, Detail: "there is /healthz, /readyz and what /v1/openapi.json describes, such as /v1/consent/SCOPE/ADDRESS, the address percent-encoded"}.write(w)
 	})
+	var otherSites http.CrossOriginProtection
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -71,8 +75,70 @@ func NewAdmin(c AdminConfig) http.Handler {
 			problem{Status: http.StatusForbidden, Field: "Host", Detail: "this listener is asked as localhost or by a loopback address"}.write(w)
 			return
 		}
+		if otherSites.Check(r) != nil {
+			problem{Status: http.StatusForbidden, Field: "Origin", Detail: "a page of another site may not ask this"}.write(w)
+			return
+		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// calls are what a path takes, by method.
+type calls map[string]struct {
+	role   role
+	handle func(http.ResponseWriter, *http.Request) error
+}
+
+// paths are the calls that there are.
+func (a *admin) paths() map[string]calls {
+	return map[string]calls{
+		"/v1/consent":                   {"GET": {reads, a.exportAll}, "POST": {writes, a.importAll}},
+		"/v1/consent/lookup":            {"POST": {reads, a.lookup}},
+		"/v1/consent/{address}":         {"DELETE": {writes, a.erase}},
+		"/v1/consent/{scope}/{address}": {"GET": {reads, a.get}, "PUT": {writes, a.put}},
+		"/v1/history/{address}":         {"GET": {reads, a.history}},
+		"/v1/export/{address}":          {"GET": {reads, a.export}},
+		"/v1/rename":                    {"POST": {writes, a.rename}},
+		"/v1/accept-store":              {"POST": {writes, a.acceptStore}},
+		"/v1/openapi.json":              {"GET": {reads, openAPI}},
+	}
+}
+
+// call finds the method, and whether who asks may.
+func (a *admin) call(w http.ResponseWriter, r *http.Request, calls calls) {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	c, ok := calls[method]
+	if !ok {
+		allowed := slices.Sorted(maps.Keys(calls))
+		if slices.Contains(allowed, http.MethodGet) {
+			allowed = append(allowed, http.MethodHead)
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		problem{Status: http.StatusMethodNotAllowed, Detail: "this path does not take " + method, Allowed: allowed}.write(w)
+		return
+	}
+	if a.Tokens != nil {
+		who, err := a.Tokens.check(w, r, c.role)
+		if err != nil {
+			a.fail(w, err)
+			return
+		}
+		r = r.WithContext(context.WithValue(r.Context(), originKey{}, who))
+	}
+	if err := c.handle(w, r); err != nil {
+		a.fail(w, err)
+	}
+}
+
+type originKey struct{}
+
+// origin is what history says of who asks: the comment of the token.
+func origin(r *http.Request) string {
+	who, _ := r.Context().Value(originKey{}).(string)
+	return who
 }
 
 // hostAllowed keeps out DNS rebinding: only there is a Host a stranger's choice where a browser
@@ -126,99 +192,20 @@ func publicCause(err error) string {
 	switch {
 	case errors.Is(err, consent.ErrForeign):
 		return consent.ErrForeign.Error()
-	case errors.Is(err, consent.ErrUnreachable), errors.Is(err, context.Canceled):
+	case errors.Is(err, consent.ErrLost):
+		return consent.ErrLost.Error() + "; where that is as it should be: consentgate consent accept-store"
+	case errors.Is(err, consent.ErrNotDurable):
+		return consent.ErrNotDurable.Error()
+	case errors.Is(err, consent.ErrUnreachable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return consent.ErrUnreachable.Error()
 	}
 	return "the consent store cannot be used; the log says why"
 }
 
-// key reads whose record in which scope the path names.
-func key(r *http.Request) (consent.Address, consent.Scope, error) {
-	scope, err := consent.ParseScope(r.PathValue("scope"))
-	if err != nil {
-		return consent.Address{}, "", problem{Status: http.StatusBadRequest, Field: "scope", Detail: err.Error()}
-	}
-	who, err := consent.ParseAddress(r.PathValue("address"))
-	if err != nil {
-		return consent.Address{}, "", problem{Status: http.StatusBadRequest, Field: "address", Detail: err.Error()}
-	}
-	return who, scope, nil
-}
-
-func (a *admin) get(w http.ResponseWriter, r *http.Request) {
-	who, scope, err := key(r)
-	if err != nil {
-		a.fail(w, err)
-		return
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
-	defer cancel()
-	rs, err := a.Store.Lookup(ctx, scope, []consent.Address{who})
-	a.answer(w, who, rs, err)
-}
-
-func (a *admin) put(w http.ResponseWriter, r *http.Request) {
-	who, scope, err := key(r)
-	if err != nil {
-		a.fail(w, err)
-		return
-	}
-	change, err := readChange(w, r)
-	if err != nil {
-		a.fail(w, err)
-		return
-	}
-	change.Who, change.Scope, change.Source, change.Time = who, scope, a.Source, a.Now()
-	// What arrived is carried out, even if who sent it has gone meanwhile.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeTimeout)
-	defer cancel()
-	rs, err := a.Store.Apply(ctx, []consent.Change{change})
-	a.answer(w, who, rs, err)
-}
-
-// record is the answer to GET and PUT.
-type record struct {
-	Scope   consent.Scope                     `json:"scope"`
-	Address string                            `json:"address"` // as it is compared, in its normal form
-	Mail    consent.State                     `json:"mail"`
-	Open    consent.State                     `json:"open"`
-	Click   consent.State                     `json:"click"`
-	Version uint64                            `json:"version"` // changes so far; 0 = never seen
-	Detail  map[consent.Purpose]consentDetail `json:"detail"`  // of the purposes that were ever recorded
-}
-
-type consentDetail struct {
-	Time   time.Time      `json:"time"` // UTC, RFC 3339
-	Source consent.Source `json:"source"`
-	Notice string         `json:"notice"`
-}
-
-// answer writes the one record that the store returned, or why it did not.
-func (a *admin) answer(w http.ResponseWriter, who consent.Address, rs []consent.Result, err error) {
-	if err == nil {
-		err = rs[0].Err
-	}
-	if err != nil {
-		a.fail(w, err)
-		return
-	}
-	rec := rs[0].Scope
-	out := record{
-		Scope: rec.Scope, Address: who.String(), Version: rec.Version,
-		Mail: consent.Subscribed, Open: consent.Unset, Click: consent.Unset,
-		Detail: map[consent.Purpose]consentDetail{},
-	}
-	for _, p := range []struct {
-		purpose consent.Purpose
-		entry   consent.Entry
-		state   *consent.State
-	}{{consent.Mail, rec.Mail, &out.Mail}, {consent.Open, rec.Open, &out.Open}, {consent.Click, rec.Click, &out.Click}} {
-		if p.entry.State != "" {
-			*p.state = p.entry.State
-			out.Detail[p.purpose] = consentDetail{p.entry.Time, p.entry.Source, p.entry.Notice}
-		}
-	}
-	writeJSON(w, http.StatusOK, "application/json", out)
+// unanswering reports whether an error says that the store as a whole gives no answers.
+func unanswering(err error) bool {
+	return errors.Is(err, consent.ErrUnreachable) || errors.Is(err, consent.ErrForeign) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // fail answers with a problem: the request's own, or that of the store.
@@ -226,13 +213,18 @@ func (a *admin) fail(w http.ResponseWriter, err error) {
 	var p problem
 	switch {
 	case errors.As(err, &p):
-	case errors.Is(err, consent.ErrUnreachable), errors.Is(err, consent.ErrForeign), errors.Is(err, context.Canceled):
+	case errors.Is(err, consent.ErrConflict):
+		p = problem{Status: http.StatusPreconditionFailed, Field: "If-Match", Detail: "the record was changed meanwhile: read it again"}
+	case errors.Is(err, consent.ErrBroken):
+		a.Log.Error("a history does not hold", "err", err)
+		p = problem{Status: http.StatusConflict, Detail: "the person's history does not hold, and this would hide it: see consentgate consent history"}
+	case unanswering(err):
 		a.Log.Error("the consent store failed the API", "err", err)
 		w.Header().Set("Retry-After", "10")
 		p = problem{Status: http.StatusServiceUnavailable, Detail: publicCause(err)}
 	default:
 		a.Log.Error("the consent store failed the API", "err", err)
-		p = problem{Status: http.StatusInternalServerError, Detail: fmt.Sprintf("%s; nothing is known of this person", publicCause(err))}
+		p = problem{Status: http.StatusInternalServerError, Detail: publicCause(err)}
 	}
 	p.write(w)
 }

@@ -53,6 +53,7 @@ func (d *desk) do(method, path, contentType, body string) *httptest.ResponseReco
 	}
 	w := httptest.NewRecorder()
 	d.h.ServeHTTP(w, r)
+	keepsContract(d.t, r, w)
 	if w.Header().Get("Cache-Control") != "no-store" {
 		d.t.Errorf("%s %s: Cache-Control %q", method, path, w.Header().Get("Cache-Control"))
 	}
@@ -166,9 +167,10 @@ func TestWrongRequests(t *testing.T) {
 		{"long notice", "PUT", path, "application/json", `{"open":"granted","notice":"` + strings.Repeat("x", 65) + `"}`, 400, "notice", ""},
 		{"notice with line end", "PUT", path, "application/json", `{"open":"granted","notice":"a\nb"}`, 400, "notice", ""},
 		{"too large", "PUT", path, "application/json", `{"notice":"` + strings.Repeat("x", maxChange) + `"}`, 413, "", ""},
-		{"POST", "POST", path, "application/json", `{"open":"granted"}`, 405, "", ""},
-		{"DELETE", "DELETE", path, "", "", 405, "", ""},
-		{"elsewhere", "GET", "/v1/consent/news", "", "", 404, "", ""},
+		{"POST", "POST", path, "application/json", `{"open":"granted"}`, 405, "", "GET PUT HEAD"},
+		{"DELETE", "DELETE", path, "", "", 405, "", "GET PUT HEAD"},
+		{"a person in no scope", "GET", "/v1/consent/news", "", "", 405, "", "DELETE"},
+		{"elsewhere", "GET", "/v1/consents", "", "", 404, "", ""},
 		{"root", "GET", "/", "", "", 404, "", ""},
 		{"slash not encoded", "GET", "/v1/consent/news/a/b@example.org", "", "", 404, "", ""},
 	} {
@@ -307,7 +309,7 @@ func FuzzReadObject(f *testing.F) {
 	f.Add([]byte(`{"open":{"a":[1,2]}}`))
 	f.Add([]byte(`{"a":"b","a":"c"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got, err := readObject(body)
+		got, err := readObject(body, "{}")
 		var want map[string]string
 		if err != nil {
 			if !errors.As(err, new(problem)) {

@@ -1,8 +1,6 @@
 package web
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/transfer"
 )
 
 // maxChange is the largest body of a PUT, in bytes.
@@ -21,22 +20,31 @@ func bad(field, detail string, allowed ...string) error {
 	return problem{Status: http.StatusBadRequest, Field: field, Detail: detail, Allowed: allowed}
 }
 
+// readBody reads a body of JSON of at most limit bytes.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return nil, problem{Status: http.StatusUnsupportedMediaType, Field: "Content-Type",
+			Detail: "the body must be JSON, and the request say so", Allowed: []string{"application/json"}}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, problem{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body has over %d bytes", limit)}
+	} else if err != nil {
+		return nil, bad("", "the body could not be read to its end")
+	}
+	return body, nil
+}
+
 // readChange reads the body of a PUT: one JSON object whose members are mail, open, click and
 // notice, each a string and at most once. What is wrong comes back as a problem that names the
 // member.
 func readChange(w http.ResponseWriter, r *http.Request) (consent.Change, error) {
 	var none consent.Change
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return none, problem{Status: http.StatusUnsupportedMediaType, Field: "Content-Type",
-			Detail: "the body must be JSON, and the request say so", Allowed: []string{"application/json"}}
+	body, err := readBody(w, r, maxChange)
+	if err != nil {
+		return none, err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxChange))
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return none, problem{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body has over %d bytes", maxChange)}
-	} else if err != nil {
-		return none, bad("", "the body could not be read to its end")
-	}
-	members, err := readObject(body)
+	members, err := readObject(body, `{"open":"granted","notice":"2026-03"}`)
 	if err != nil {
 		return none, err
 	}
@@ -74,35 +82,16 @@ func readChange(w http.ResponseWriter, r *http.Request) (consent.Change, error) 
 	return c, nil
 }
 
-// readObject reads a JSON object of strings and nothing behind it. Unlike json.Unmarshal it
-// refuses a name that comes twice.
-func readObject(body []byte) (map[string]string, error) {
-	if !json.Valid(body) {
-		return nil, bad("", `the body is not JSON, such as {"open":"granted","notice":"2026-03"}`)
-	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, bad("", `the body is not a JSON object, such as {"open":"granted","notice":"2026-03"}`)
-	}
-	members := map[string]string{}
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return nil, bad("", "the body is not JSON")
-		}
-		name := t.(string) // valid JSON has nothing else here
-		if _, twice := members[name]; twice {
-			return nil, bad(name, "the member comes twice")
-		}
-		var value any
-		if err := dec.Decode(&value); err != nil {
-			return nil, bad(name, "the body is not JSON")
-		}
-		s, ok := value.(string)
-		if !ok {
-			return nil, bad(name, "the member must be a string")
-		}
-		members[name] = s
+// readObject reads a JSON object of strings, each at most once, and nothing behind it. What is
+// wrong is a problem, with an example where it is no object.
+func readObject(body []byte, example string) (map[string]string, error) {
+	members, err := transfer.ReadObject(body)
+	var wrong *transfer.MemberError
+	switch {
+	case errors.As(err, &wrong):
+		return nil, bad(wrong.Member, wrong.Wrong)
+	case err != nil:
+		return nil, bad("", "the body is not a JSON object, such as "+example)
 	}
 	return members, nil
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/rewrite/trackers"
@@ -335,7 +337,7 @@ func baseURL(text string) (wrong, right string) {
 		return "has a query or a fragment", "scheme, host and path only, such as " + example
 	case strings.ContainsAny(text, "\"'<>&\\ {}`") || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return "holds a character that does not go into a header field", "plain ASCII, such as " + example
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !IsLoopback(u.Hostname()):
 		return "is http", "https, which RFC 8058 asks for; http only for a loopback host, in a trial"
 	case u.Scheme != "https" && u.Scheme != "http":
 		return "is not https", example
@@ -402,11 +404,20 @@ func (c *Config) checkDKIM(d *decoder) {
 }
 
 func (c *Config) checkAdmin(d *decoder) {
+	if file := c.Admin.TokenFile; file != "" && !d.wrong["admin.token_file"] {
+		if _, err := web.LoadTokens(file, slog.New(slog.DiscardHandler)); err != nil {
+			i := 0
+			for line := range strings.SplitSeq(err.Error(), "\n") { // one mistake a line
+				d.bad(fmt.Sprintf("admin.token_file[%d]", i), line, "")
+				i++
+			}
+		}
+	}
 	if d.wrong["admin.listen"] || !checkHostPort(d, "admin.listen", c.Admin.Listen) {
 		return
 	}
-	if host, _, _ := net.SplitHostPort(c.Admin.Listen); !isLoopback(host) {
-		d.is("admin.listen", "is not a loopback address, which needs token_file, not yet in this version", `"127.0.0.1:8081"`)
+	if host, _, _ := net.SplitHostPort(c.Admin.Listen); !IsLoopback(host) && c.Admin.TokenFile == "" {
+		d.is("admin.listen", "is not a loopback address, and there is no admin.token_file", `"127.0.0.1:8081", or a file of tokens`)
 	}
 }
 
@@ -448,7 +459,8 @@ func isPort(s string) bool {
 	return err == nil
 }
 
-func isLoopback(host string) bool {
+// IsLoopback reports whether a host, as a listener names it, is this machine alone.
+func IsLoopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}

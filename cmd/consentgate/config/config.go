@@ -164,7 +164,7 @@ type DKIMKey struct {
 // Admin is the API, /healthz and /readyz; never the public address.
 type Admin struct {
 	Listen    string `toml:"listen"`
-	TokenFile string `toml:"token_file" later:""`
+	TokenFile string `toml:"token_file"` // as web.Tokens describes it; needed where Listen is no loopback address
 }
 
 // Log says what is logged and how.

@@ -373,10 +373,11 @@ func TestMistakes(t *testing.T) {
 		{"dkim.selector", `"gate"`, `is set but dkim.domain is empty, so nothing would be signed`},
 		{"dkim.key_file", `"/dkim.pem"`, `is set but dkim.domain is empty`},
 
-		{"admin.listen", `"0.0.0.0:8081"`, `"0.0.0.0:8081" is not a loopback address, which needs token_file, not yet in this version`},
+		{"admin.listen", `"0.0.0.0:8081"`, `"0.0.0.0:8081" is not a loopback address, and there is no admin.token_file`},
 		{"admin.listen", `":8081"`, `is not a loopback address`},
 		{"admin.listen", `"127.0.0.1:8080"`, `"127.0.0.1:8080" is the address of unsubscribe.listen too; an address of its own`},
-		{"token_file", `"/tokens"`, `not yet`},
+		{"token_file", `"/nowhere/tokens"`, `no such file`},
+		{"token_file", `"testdata"`, `is no regular file`},
 		{"level", `"trace"`, `one of debug, info, warn, error`},
 		{"format", `"xml"`, `one of text, json`},
 		{"addresses", `"none"`, `one of masked, full`},
@@ -624,6 +625,35 @@ func TestRulesFile(t *testing.T) {
 	}
 	for _, m := range all {
 		if m.Line != line || m.Key != "rewrite.rules_file" || !strings.HasPrefix(m.Wrong, file+": ") {
+			t.Errorf("%v, want it at line %d", m, line)
+		}
+	}
+}
+
+// With tokens the API may be reached from elsewhere; every mistake in their file is told, at the line
+// that names it.
+func TestTokenFile(t *testing.T) {
+	text, env := fixture(t)
+	file := filepath.Join(t.TempDir(), "tokens")
+	changed, line := replace(t, text, "token_file", strconv.Quote(file))
+	changed, _ = replace(t, changed, "admin.listen", `"0.0.0.0:8081"`)
+	good := "write " + strings.Repeat("0a", 32) + " shop\n"
+	if err := os.WriteFile(file, []byte(good), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := load(t, changed, env); err != nil || c.Admin.TokenFile != file {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("read secret\n"+good+"all\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := load(t, changed, env)
+	var all Mistakes
+	if !errors.As(err, &all) || len(all) != 2 {
+		t.Fatalf("%v, want two mistakes", err)
+	}
+	for i, n := range []int{1, 3} {
+		if m := all[i]; m.Line != line || m.Key != "admin.token_file" || !strings.HasPrefix(m.Wrong, fmt.Sprintf("%s: line %d: ", file, n)) || strings.Contains(m.Wrong, "secret") {
 			t.Errorf("%v, want it at line %d", m, line)
 		}
 	}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// progress says how far a long job is: on a terminal in one line that changes, else in a line now
+// and then.
+type progress struct {
+	out      io.Writer
+	terminal bool
+	now      func() time.Time
+	total    int64 // of what at counts, 0 where nobody knows
+
+	start, said time.Time
+	from        int64 // where this run began
+	width       int   // of what stands on the terminal
+}
+
+func newProgress(out io.Writer, now func() time.Time, total, from int64) *progress {
+	file, ok := out.(*os.File)
+	at := now()
+	return &progress{
+		out: out, terminal: ok && term.IsTerminal(int(file.Fd())), now: now,
+		total: total, start: at, said: at, from: from,
+	}
+}
+
+const barWidth = 24
+
+// at says that done of the total is done, and how many lines this run has dealt with; it prints
+// that where it is time to.
+func (p *progress) at(done int64, lines int) {
+	now := p.now()
+	pause := 10 * time.Second
+	if p.terminal {
+		pause = 200 * time.Millisecond
+	}
+	if now.Sub(p.said) < pause {
+		return
+	}
+	p.said = now
+	text := fmt.Sprintf("%d lines, %.0f/s", lines, float64(lines)/now.Sub(p.start).Seconds())
+	if p.total > 0 && done > p.from {
+		share := min(float64(done)/float64(p.total), 1)
+		left := time.Duration(float64(now.Sub(p.start)) * float64(p.total-done) / float64(done-p.from)).Round(time.Second)
+		text = fmt.Sprintf("%3.0f%%, %s, %s left", share*100, text, max(left, 0))
+		if p.terminal {
+			full := int(share * barWidth)
+			text = "[" + strings.Repeat("#", full) + strings.Repeat(".", barWidth-full) + "] " + text
+		}
+	}
+	if !p.terminal {
+		fmt.Fprintln(p.out, text)
+		return
+	}
+	fmt.Fprintf(p.out, "\r%-*s", p.width, text)
+	p.width = len(text)
+}
+
+// clear makes room for something else on the terminal.
+func (p *progress) clear() {
+	if p.width > 0 {
+		fmt.Fprintf(p.out, "\r%*s\r", p.width, "")
+		p.width = 0
+	}
+}
