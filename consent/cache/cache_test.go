@@ -283,9 +283,9 @@ func TestTimeToLive(t *testing.T) {
 		d.inner.after = func() { time.Sleep(time.Second) } // counts
 		d.look(d.anna)
 		d.inner.after = nil
-		time.Sleep(ttl - time.Second - 1)
+		time.Sleep(ttl - time.Second - time.Nanosecond)
 		d.wantAsked("just before", d.anna, false)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		d.wantAsked("just after", d.anna, true)
 	})
 }
@@ -319,6 +319,18 @@ func TestBounded(t *testing.T) {
 				t.Fatalf("%d in the queue, %d entries", queue, entries)
 			}
 		}
+	})
+}
+
+// An answer that was dropped makes room, and does not take the one that followed it along.
+func TestDroppedMakesRoom(t *testing.T) {
+	inBubble(t, Options{TTL: ttl, Max: 2}, func(t *testing.T, d *desk) {
+		d.look(d.anna)
+		d.inner.tell(d.anna)
+		d.look(d.anna)
+		d.look(d.ben)
+		d.wantAsked("anna", d.anna, false)
+		d.wantAsked("ben", d.ben, false)
 	})
 }
 

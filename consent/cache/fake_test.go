@@ -29,6 +29,7 @@ type fake struct {
 
 	mu       sync.Mutex
 	versions map[consent.Address]uint64
+	changes  []changed
 	asked    [][]consent.Address // by Lookup
 	down     error               // of all calls
 	broken   consent.Address     // whose record cannot be read
@@ -38,6 +39,12 @@ type fake struct {
 	keys     chan consent.Key    // of the last subscription, nil once it was cut
 	watching context.Context     // that of the last subscription
 	closed   bool
+}
+
+type changed struct {
+	who     consent.Address
+	version uint64
+	at      time.Time
 }
 
 func newFake() *fake { return &fake{versions: make(map[consent.Address]uint64)} }
@@ -69,13 +76,12 @@ func (f *fake) Lookup(_ context.Context, scope consent.Scope, people []consent.A
 }
 
 func (f *fake) Apply(_ context.Context, changes []consent.Change) ([]consent.Result, error) {
-	for _, c := range changes {
-		f.change(c.Who)
+	rs := make([]consent.Result, len(changes))
+	for i, c := range changes {
+		rs[i].Scope.Version = f.change(c.Who)
 	}
 	call(f.committed)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return make([]consent.Result, len(changes)), f.down
+	return rs, f.down
 }
 
 func (f *fake) Rename(_ context.Context, old, new consent.Address, _ consent.Source, _ time.Time) error {
@@ -107,11 +113,13 @@ func (f *fake) Close() error {
 	return nil
 }
 
-// change is one through another gateway, not yet told.
-func (f *fake) change(who consent.Address) {
+// change is one through another gateway, not yet told. It returns the new version.
+func (f *fake) change(who consent.Address) uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.versions[who]++
+	f.changes = append(f.changes, changed{who, f.versions[who], time.Now()})
+	return f.versions[who]
 }
 
 func (f *fake) version(who consent.Address) uint64 {
