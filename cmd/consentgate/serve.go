@@ -135,7 +135,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		return usageError{err}
 	}
 	g.closers = append(g.closers, func() error { next.Close(); return nil })
-	if g.store, err = openStore(cfg, ring); err != nil {
+	if g.store, err = openCached(cfg, ring, g.log); err != nil {
 		return err
 	}
 	g.closers = append(g.closers, g.store.Close)

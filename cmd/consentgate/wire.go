@@ -10,6 +10,7 @@ import (
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/boltstore"
+	"github.com/consentgate/consentgate/consent/cache"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/redisstore"
 	"github.com/consentgate/consentgate/relay"
@@ -29,6 +30,15 @@ func openStore(cfg *config.Config, ring *keyring.Ring) (consent.Store, error) {
 		return boltstore.Open(file, ring)
 	}
 	return redisstore.Open(cfg.Consent.Store, ring, redisstore.Options{WaitReplicas: cfg.Consent.WaitReplicas})
+}
+
+// openCached opens the store with a memory before it, for whoever looks up more than once.
+func openCached(cfg *config.Config, ring *keyring.Ring, log *slog.Logger) (consent.Store, error) {
+	store, err := openStore(cfg, ring)
+	if err != nil {
+		return nil, err
+	}
+	return cache.New(store, cache.Options{TTL: cfg.Consent.Cache, Log: log}), nil
 }
 
 // openSpool returns nil where nothing is kept.

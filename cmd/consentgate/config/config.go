@@ -94,7 +94,7 @@ type Consent struct {
 	WhenUnset        WhenUnset     `toml:"when_unset" reload:""`
 	WhenUnreachable  string        `toml:"when_unreachable" oneof:"defer untracked" reload:""`
 	WaitReplicas     int           `toml:"wait_replicas" min:"0" max:"100" later:""`
-	Cache            time.Duration `toml:"cache" min:"0s" max:"1h" later:"0s"`
+	Cache            time.Duration `toml:"cache" min:"0s" max:"1h"` // 0 = every message asks the store
 	DefaultScope     consent.Scope `toml:"default_scope" reload:""`
 	HistoryRetention time.Duration `toml:"history_retention" min:"24h" max:"876000h" later:""`
 }
