@@ -123,7 +123,9 @@ func TestSlowCommand(t *testing.T) {
 	addr, _ := server(t)
 	s := open(t, "redis://"+addr, keyring.Ephemeral())
 	works(t, "before", s)
-	go bare(t, addr).Do(t.Context(), "debug", "sleep", "0.7").Err()
+	if err := bare(t, addr).Do(t.Context(), "client", "pause", "700", "all").Err(); err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, "the slow command", func() error {
 		if s.Ping(t.Context()) == nil {
 			return errors.New("it is not slow yet")
