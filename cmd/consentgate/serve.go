@@ -304,12 +304,42 @@ func (g *gateway) run(ctx context.Context) error {
 	for _, s := range g.servers {
 		start(s.run)
 	}
+	wg.Go(func() { g.retain(ctx) })
 	g.log.Info("consentgate is ready")
 	<-ctx.Done()
 	g.log.Info("consentgate stops: what is under way ends first")
 	wg.Wait()
 	g.log.Info("consentgate has stopped")
 	return failed
+}
+
+// retainEvery is how often history that is over its time is looked for.
+const retainEvery = 24 * time.Hour
+
+// retain deletes history that is over consent.history_retention and proves nothing in force, until ctx
+// is done. The first time comes soon, so that a gateway that is often restarted does it too.
+func (g *gateway) retain(ctx context.Context) {
+	timer := time.NewTimer(time.Minute)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		n, err := g.store.Purge(ctx, time.Now().Add(-g.cfg.Consent.HistoryRetention))
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			g.log.Warn("history that is over its time could not be deleted; it is tried again", "deleted", n, "err", err)
+			timer.Reset(time.Hour)
+			continue
+		case n > 0:
+			g.log.Info("history over its time was deleted", "events", n)
+		}
+		timer.Reset(retainEvery)
+	}
 }
 
 // run serves until ctx is done; requests under way then have stopTime to end.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
@@ -24,17 +25,27 @@ import (
 
 // What the configuration says, as the parts of the gateway want it.
 
-// openStore opens the store. It succeeds where a Redis does not answer now.
+// openStore opens the store for a verb that is done soon. It succeeds where a Redis does not answer now.
 func openStore(cfg *config.Config, ring *keyring.Ring) (consent.Store, error) {
+	return storeWith(cfg, ring, redisstore.Options{})
+}
+
+func storeWith(cfg *config.Config, ring *keyring.Ring, opts redisstore.Options) (consent.Store, error) {
 	if file := cfg.StoreFile(); file != "" {
 		return boltstore.Open(file, ring)
 	}
-	return redisstore.Open(cfg.Consent.Store, ring, redisstore.Options{WaitReplicas: cfg.Consent.WaitReplicas})
+	opts.WaitReplicas = cfg.Consent.WaitReplicas
+	return redisstore.Open(cfg.Consent.Store, ring, opts)
 }
 
-// openCached opens the store with a memory before it, for whoever looks up more than once.
+// openCached opens the store for the gateway, with a memory before it. The file beside the spool tells
+// across a restart that Redis has lost its data; a gateway without a disk does without.
 func openCached(cfg *config.Config, ring *keyring.Ring, log *slog.Logger) (consent.Store, error) {
-	store, err := openStore(cfg, ring)
+	opts := redisstore.Options{Log: log}
+	if cfg.Delivery.Mode != "stateless" {
+		opts.Known = filepath.Join(filepath.Dir(controlPath(cfg)), "store.known")
+	}
+	store, err := storeWith(cfg, ring, opts)
 	if err != nil {
 		return nil, err
 	}

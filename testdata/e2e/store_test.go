@@ -85,8 +85,8 @@ func TestRedisComesAndGoes(t *testing.T) {
 	t.Run("goes", away)
 	stop = startRedis(t, address)
 	t.Run("comes back empty", away) // SPEC 8.1: else everybody would count as subscribed
-	g.logged(t, `msg="message refused" .*its marker \(key .*\) is gone, so it has lost its data or was exchanged; bring the data back, or start the gateway again to begin anew`)
-	set := exec.Command(needs(t, "redis-cli"), "-u", "redis://"+address+"/0", "SET", "consentgate", "1 AAAAAAAAAAAAAAAAAAAAAA")
+	g.logged(t, `msg="message refused" .*its marker \(key .*\) is gone, so it was emptied or exchanged; bring the data back, or run: consentgate consent accept-store`)
+	set := exec.Command(needs(t, "redis-cli"), "-u", "redis://"+address+"/0", "SET", "consentgate", "2 AAAAAAAAAAAAAAAAAAAAAA BBBBBBBBBBBBBBBBBBBBBB")
 	if out, err := set.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "OK" {
 		t.Fatalf("redis-cli: %v %s", err, out)
 	}

@@ -93,10 +93,10 @@ type Consent struct {
 	Store            string        `toml:"store" secret:""` // "file:/path", "redis://…", "rediss://…"
 	WhenUnset        WhenUnset     `toml:"when_unset" reload:""`
 	WhenUnreachable  string        `toml:"when_unreachable" oneof:"defer untracked" reload:""`
-	WaitReplicas     int           `toml:"wait_replicas" min:"0" max:"100" later:""`
-	Cache            time.Duration `toml:"cache" min:"0s" max:"1h"` // 0 = every message asks the store
+	WaitReplicas     int           `toml:"wait_replicas" min:"0" max:"100"` // of Redis, that must have a change before it is confirmed
+	Cache            time.Duration `toml:"cache" min:"0s" max:"1h"`         // 0 = every message asks the store
 	DefaultScope     consent.Scope `toml:"default_scope" reload:""`
-	HistoryRetention time.Duration `toml:"history_retention" min:"24h" max:"876000h" later:""`
+	HistoryRetention time.Duration `toml:"history_retention" min:"24h" max:"876000h"` // of history that proves nothing in force any more
 }
 
 // WhenUnset is what `unset` counts as, for each purpose. In the file it is one word for both,
