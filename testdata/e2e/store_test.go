@@ -84,6 +84,11 @@ func TestRedisComesAndGoes(t *testing.T) {
 	stop()
 	t.Run("goes", away)
 	stop = startRedis(t, address)
+	for range every(t, 50*time.Millisecond, 20*time.Second) { // until it is noticed that it answers again
+		if g.await(t, 503); strings.Contains(g.log.text(), "is gone, so it was emptied") {
+			break
+		}
+	}
 	t.Run("comes back empty", away) // SPEC 8.1: else everybody would count as subscribed
 	g.logged(t, `msg="message refused" .*its marker \(key .*\) is gone, so it was emptied or exchanged; bring the data back, or run: consentgate consent accept-store`)
 	set := exec.Command(needs(t, "redis-cli"), "-u", "redis://"+address+"/0", "SET", "consentgate", "2 AAAAAAAAAAAAAAAAAAAAAA BBBBBBBBBBBBBBBBBBBBBB")
