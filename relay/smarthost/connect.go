@@ -1,28 +1,32 @@
 package smarthost
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/textproto"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/emersion/go-sasl"
-	"github.com/emersion/go-smtp"
 )
 
 // kept is a connection that has said EHLO and, if asked to, logged in.
 type kept struct {
-	hop    *hop
-	client *smtp.Client
-	conn   net.Conn // what is closed to abort
-	expire *time.Timer
-	open   bool // a transaction was left unfinished there: a second MAIL would be out of order
+	*wire
+	hop        *hop
+	raw        net.Conn          // what is closed to abort
+	extensions map[string]string // what was offered, with its parameters; the keys in upper case
+	expire     *time.Timer
+	begun      bool // a transaction was left unfinished there: a second MAIL would be out of order
+}
+
+func (k *kept) offers(extension string) bool {
+	_, ok := k.extensions[extension]
+	return ok
 }
 
 // connect opens a connection, up to the point where MAIL may follow.
@@ -34,148 +38,163 @@ func (c *Client) connect(ctx context.Context, h *hop) (*kept, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
-
-	conn := net.Conn(&deadlineConn{Conn: raw, write: c.limit.dataBlock})
-	local := isLoopback(raw.RemoteAddr())
-	encrypted := false
-	fail := func(err error) (*kept, error) {
+	k := &kept{wire: newWire(raw, c.limit), hop: h, raw: raw}
+	if err := c.prepare(ctx, k); err != nil {
 		raw.Close()
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
 		return nil, err
 	}
+	return k, nil
+}
 
-	switch h.security {
-	case implicitTLS:
-		if conn, err = c.handshake(ctx, conn, h, false); err != nil {
-			return fail(err)
+// prepare reads the greeting, says EHLO, goes over to TLS and logs in.
+func (c *Client) prepare(ctx context.Context, k *kept) error {
+	local := isLoopback(k.raw.RemoteAddr())
+	encrypted := k.hop.security == implicitTLS
+	if encrypted {
+		if err := c.handshake(ctx, k, false); err != nil {
+			return err
+		}
+	}
+	greeting, err := k.read(c.limit.greeting)
+	if err == nil && greeting.code != 220 {
+		err = greeting
+	}
+	if err != nil {
+		return fmt.Errorf("greeting: %w", err)
+	}
+	if err := k.hello(c.cfg.Hostname); err != nil {
+		return err
+	}
+	switch offered := k.offers("STARTTLS"); {
+	case encrypted:
+	case !offered && k.hop.security == startTLS:
+		return errors.New("STARTTLS is not offered")
+	case offered:
+		a, err := k.ask(c.limit.command, "STARTTLS")
+		if err == nil && a.code != 220 {
+			err = a
+		}
+		if err != nil {
+			return fmt.Errorf("STARTTLS: %w", err)
+		}
+		// Bytes that were sent ahead in clear must not count as said under TLS, RFC 3207 §4.2.
+		if k.r.Buffered() > 0 {
+			return errors.New("more was said than was asked for")
+		}
+		// What stays on this machine needs no certificate: the usual local MTA has one made
+		// for no name at all. Only smtp://, which would go on in clear as well.
+		if err := c.handshake(ctx, k, local && k.hop.security == opportunistic); err != nil {
+			return err
 		}
 		encrypted = true
-	default:
-		offered, err := c.preamble(conn, h)
-		if err != nil {
-			return fail(err)
-		}
-		if offered {
-			// What stays on this machine needs no certificate: the usual local MTA has one made
-			// for no name at all. Only smtp://, which would go on in clear as well.
-			lax := local && h.security == opportunistic
-			if conn, err = c.handshake(ctx, conn, h, lax); err != nil {
-				return fail(err)
-			}
-			encrypted = true
-		}
-		conn = &greetedConn{Conn: conn}
-	}
-
-	newClient := smtp.NewClient
-	if h.lmtp {
-		newClient = smtp.NewClientLMTP
-	}
-	client := newClient(conn)
-	client.CommandTimeout = c.limit.greeting
-	client.SubmissionTimeout = c.limit.dataEnd
-	if err := client.Hello(c.cfg.Hostname); err != nil {
-		return fail(err)
-	}
-	client.CommandTimeout = c.limit.command
-	if c.cfg.Username != "" {
-		if !encrypted && !local {
-			return fail(errors.New("no TLS: the password is not sent in clear; use smtp+starttls:// or smtps://"))
-		}
-		if err := c.login(client); err != nil {
-			return fail(fmt.Errorf("login: %w", err))
+		if err := k.hello(c.cfg.Hostname); err != nil { // RFC 3207 §4.2: what was said before is forgotten
+			return err
 		}
 	}
-	return &kept{hop: h, client: client, conn: raw}, nil
+	if c.cfg.Username == "" {
+		return nil
+	}
+	if !encrypted && !local {
+		return errors.New("no TLS: the password is not sent in clear; use smtp+starttls:// or smtps://")
+	}
+	if err := k.login(c.cfg.Username, c.cfg.Password); err != nil {
+		return fmt.Errorf("login: %w", err)
+	}
+	return nil
 }
 
-// preamble reads the greeting, says EHLO and, where it is offered, STARTTLS (RFC 3207); true
-// means that the TLS handshake is next.
-//
-// go-smtp's client cannot look before it leaps: it upgrades or it does not, and its first EHLO
-// says localhost. So these three steps are done here, on one connection, and go-smtp begins
-// with a greeting that greetedConn makes up.
-func (c *Client) preamble(conn net.Conn, h *hop) (bool, error) {
-	limited := &io.LimitedReader{R: conn, N: 64 << 10}
-	br := bufio.NewReader(limited)
-	text := textproto.NewReader(br)
-
-	conn.SetReadDeadline(time.Now().Add(c.limit.greeting))
-	if _, _, err := text.ReadResponse(220); err != nil {
-		return false, fmt.Errorf("greeting: %w", err)
+// hello says EHLO, or LHLO, and HELO where that is not known; it takes down what is offered.
+func (k *kept) hello(hostname string) error {
+	verb := "EHLO"
+	if k.hop.lmtp {
+		verb = "LHLO"
 	}
-	ask := func(want int, line string) (string, error) {
-		conn.SetReadDeadline(time.Now().Add(c.limit.command))
-		if _, err := io.WriteString(conn, line+"\r\n"); err != nil {
-			return "", err
-		}
-		_, msg, err := text.ReadResponse(want)
-		return msg, err
+	k.extensions = map[string]string{}
+	a, err := k.ask(k.limit.command, verb+" "+hostname)
+	if err == nil && !k.hop.lmtp && (a.code == 500 || a.code == 502) { // no ESMTP there
+		verb = "HELO"
+		a, err = k.ask(k.limit.command, verb+" "+hostname)
 	}
-	offered := false
-	hello := "EHLO"
-	if h.lmtp {
-		hello = "LHLO"
+	if err == nil && a.code != 250 {
+		err = a
 	}
-	msg, err := ask(250, hello+" "+c.cfg.Hostname)
-	var refused *textproto.Error
-	switch {
-	case !h.lmtp && errors.As(err, &refused) && refused.Code/100 == 5: // no ESMTP there
-	case err != nil:
-		return false, fmt.Errorf("%s: %w", hello, err)
-	default:
-		for i, line := range strings.Split(msg, "\n") {
-			if i > 0 && strings.EqualFold(strings.TrimSpace(line), "STARTTLS") {
-				offered = true
-			}
+	if err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	for i, line := range strings.Split(a.text, "\n") {
+		if i > 0 && verb != "HELO" {
+			keyword, parameters, _ := strings.Cut(strings.TrimSpace(line), " ")
+			k.extensions[strings.ToUpper(keyword)] = parameters
 		}
 	}
-	if !offered && h.security == startTLS {
-		return false, errors.New("STARTTLS is not offered")
-	}
-	if offered {
-		if _, err := ask(220, "STARTTLS"); err != nil {
-			return false, fmt.Errorf("STARTTLS: %w", err)
-		}
-	}
-	// Bytes that were sent ahead in clear must not count as said under TLS, RFC 3207 §4.2.
-	if br.Buffered() > 0 {
-		return false, errors.New("more was said than was asked for")
-	}
-	conn.SetReadDeadline(time.Time{})
-	return offered, nil
+	return nil
 }
 
-func (c *Client) handshake(ctx context.Context, conn net.Conn, h *hop, lax bool) (net.Conn, error) {
+func (c *Client) handshake(ctx context.Context, k *kept, lax bool) error {
 	cfg := &tls.Config{}
 	if c.cfg.TLSConfig != nil {
 		cfg = c.cfg.TLSConfig.Clone()
 	}
 	if cfg.ServerName == "" {
-		cfg.ServerName = h.host
+		cfg.ServerName = k.hop.host
 	}
 	if lax {
 		cfg.InsecureSkipVerify = true
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.ConnectTimeout)
 	defer cancel()
-	secure := tls.Client(conn, cfg)
+	k.raw.SetDeadline(time.Time{}) // those of the lines before; the handshake has its own
+	secure := tls.Client(k.raw, cfg)
 	if err := secure.HandshakeContext(ctx); err != nil {
-		return nil, fmt.Errorf("TLS: %w", err)
+		return fmt.Errorf("TLS: %w", err)
 	}
-	return secure, nil
+	k.wire = newWire(secure, c.limit)
+	return nil
 }
 
-func (c *Client) login(client *smtp.Client) error {
+// login logs in by AUTH, RFC 4954.
+func (k *kept) login(username, password string) error {
+	mechanisms := strings.Fields(strings.ToUpper(k.extensions["AUTH"]))
+	var mechanism sasl.Client
 	switch {
-	case client.SupportsAuth(sasl.Plain):
-		return client.Auth(sasl.NewPlainClient("", c.cfg.Username, c.cfg.Password))
-	case client.SupportsAuth(sasl.Login):
-		return client.Auth(sasl.NewLoginClient(c.cfg.Username, c.cfg.Password))
+	case slices.Contains(mechanisms, sasl.Plain):
+		mechanism = sasl.NewPlainClient("", username, password)
+	case slices.Contains(mechanisms, sasl.Login):
+		mechanism = sasl.NewLoginClient(username, password)
+	default:
+		return errors.New("neither AUTH PLAIN nor LOGIN is offered")
 	}
-	return errors.New("neither AUTH PLAIN nor LOGIN is offered")
+	name, first, err := mechanism.Start()
+	if err != nil {
+		return err
+	}
+	line := "AUTH " + name
+	if first != nil {
+		line += " " + base64.StdEncoding.EncodeToString(first)
+	}
+	for {
+		a, err := k.ask(k.limit.command, line)
+		switch {
+		case err != nil:
+			return err
+		case a.code == 235:
+			return nil
+		case a.code != 334:
+			return a
+		}
+		challenge, err := base64.StdEncoding.DecodeString(a.text)
+		if err != nil {
+			return fmt.Errorf("challenge: %w", err)
+		}
+		next, err := mechanism.Next(challenge)
+		if err != nil {
+			return err
+		}
+		line = base64.StdEncoding.EncodeToString(next)
+	}
 }
 
 // keep puts k back for the next copy, or says goodbye if the client is closed meanwhile.
@@ -207,56 +226,10 @@ func (c *Client) farewell(k *kept) {
 // goodbye needs c.mu, so that Close's Wait never meets an Add.
 func (c *Client) goodbye(k *kept) {
 	c.wg.Go(func() {
-		k.client.CommandTimeout = c.limit.quit
-		k.client.Quit() // nothing is left that could be lost
-		k.conn.Close()
+		k.limit.dataBlock = c.limit.quit
+		k.ask(c.limit.quit, "QUIT") // nothing is left that could be lost
+		k.raw.Close()
 	})
-}
-
-// deadlineConn gives every Write a deadline of its own, since go-smtp sets none while the body
-// is written. Reads have theirs from go-smtp, once for each reply; how much is read for one is
-// bounded here, since go-smtp bounds a reply's lines but not their number.
-type deadlineConn struct {
-	net.Conn
-	write time.Duration
-	read  int // since the last Write
-}
-
-// maxReply is far more than any reply, and than a TLS handshake with a long chain of certificates.
-const maxReply = 256 << 10
-
-func (c *deadlineConn) Read(p []byte) (int, error) {
-	if c.read >= maxReply {
-		return 0, errors.New("the reply has no end")
-	}
-	n, err := c.Conn.Read(p[:min(len(p), maxReply-c.read)])
-	c.read += n
-	return n, err
-}
-
-func (c *deadlineConn) Write(p []byte) (int, error) {
-	c.read = 0
-	if err := c.SetWriteDeadline(time.Now().Add(c.write)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(p)
-}
-
-// greetedConn begins with a greeting, for a connection whose greeting was already read.
-type greetedConn struct {
-	net.Conn
-	said int
-}
-
-const greeting = "220 smarthost\r\n"
-
-func (c *greetedConn) Read(p []byte) (int, error) {
-	if c.said < len(greeting) {
-		n := copy(p, greeting[c.said:])
-		c.said += n
-		return n, nil
-	}
-	return c.Conn.Read(p)
 }
 
 // isLoopback reports whether a is on this machine.

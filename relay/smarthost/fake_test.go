@@ -26,6 +26,7 @@ type fake struct {
 	tls   *tls.Config // for STARTTLS
 	once  bool        // close behind each message
 	deaf  bool        // read nothing behind DATA
+	lax   bool        // take DATA without a recipient
 	reply func(conn int, line string) string
 
 	mu       sync.Mutex
@@ -48,7 +49,7 @@ func agreeable(_ int, line string) string {
 	case "":
 		return "220 sink.example.org ESMTP"
 	case "EHLO", "LHLO":
-		return "250-sink.example.org\r\n250-SIZE 1000000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 DSN"
+		return "250-sink.example.org\r\n250-PIPELINING\r\n250-SIZE 1000000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 DSN"
 	case "DATA":
 		return "354 go on"
 	case ".":
@@ -101,9 +102,17 @@ func serveFake(t *testing.T, l net.Listener, reply func(conn int, line string) s
 }
 
 func (f *fake) serve(n int, c net.Conn) {
-	said := ""
+	said, refused := "", false
 	say := func(line string) bool {
 		said = f.reply(n, line)
+		switch verb, _, _ := strings.Cut(line, " "); {
+		case verb == "EHLO" && !pipelining:
+			said = strings.ReplaceAll(said, "250-PIPELINING\r\n", "")
+		case verb == "MAIL", verb == "RCPT":
+			refused = verb == "RCPT" && refused || said[0] >= '4'
+		case verb == "DATA" && refused && !f.lax:
+			said = "554 5.5.1 no valid recipients"
+		}
 		switch a := said; a {
 		case hangUp:
 			return false

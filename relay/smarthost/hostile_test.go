@@ -75,8 +75,8 @@ func TestLeavesAtAnyStep(t *testing.T) {
 			}
 		})
 	}
-	// Behind a refusal the kept connection begins with RSET and EHLO.
-	for _, step := range []string{"RSET", "EHLO"} {
+	// Behind a refusal the kept connection begins with RSET.
+	for _, step := range []string{"RSET", "MAIL"} {
 		t.Run("later, at "+step, func(t *testing.T) {
 			refuse, leave := true, false
 			f := newFake(t, func(n int, line string) string {

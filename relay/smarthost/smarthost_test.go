@@ -16,7 +16,20 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(both{m}) }
+
+// pipelining says whether the next hops offer it.
+var pipelining bool
+
+// both runs all tests with next hops that take one command after another, and with such that take
+// several at once.
+type both struct{ *testing.M }
+
+func (m both) Run() int {
+	code := m.M.Run()
+	pipelining = true
+	return max(code, m.M.Run())
+}
 
 // text is a message that can be written again and again.
 type text string
