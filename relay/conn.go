@@ -1,12 +1,14 @@
 package relay
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,6 +68,9 @@ type conn struct {
 	phase    phase
 	upgrade  upgrade
 	draining bool
+	ahead    []byte    // was read, and go-smtp does not have it yet
+	whole    bool      // what go-smtp has ends with the line that it got last, so that it has used it up
+	lines    bool      // and then it said 354, so that the message can be read below it
 	poisoned bool      // lostCR has found one: nothing more is read
 	ended    bool      // that was said, a read or a write timed out, or the budget is used up: nothing more is read
 	timedOut bool      // a read did
@@ -110,10 +115,36 @@ func (c *conn) who() string {
 	return "unknown"
 }
 
+// Read gives go-smtp one line at a time, but for the data of a message.
 func (c *conn) Read(p []byte) (int, error) {
 	if over, err := c.upgrading(); over {
 		return 0, err
 	}
+	n, err := c.take(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil || n == 0 {
+		c.whole = false
+		return n, err
+	}
+	if end := bytes.IndexByte(p[:n], '\n') + 1; c.phase != data && end > 0 && end < n {
+		c.ahead = slices.Insert(c.ahead, 0, p[end:n]...)
+		n = end
+	}
+	c.whole = c.phase != data && p[n-1] == '\n'
+	if i := c.lost.find(p[:n]); i >= 0 {
+		c.poisoned = true
+		if i == 0 {
+			c.ended = true
+			return 0, poison
+		}
+		return i, nil // the next Read says so; what came before may belong to other messages
+	}
+	return n, nil
+}
+
+// take reads what was read ahead, or what comes next.
+func (c *conn) take(p []byte) (int, error) {
 	c.mu.Lock()
 	switch {
 	case c.poisoned && !c.ended:
@@ -123,6 +154,14 @@ func (c *conn) Read(p []byte) (int, error) {
 	case c.ended:
 		defer c.mu.Unlock()
 		return 0, c.over()
+	}
+	if len(c.ahead) > 0 {
+		defer c.mu.Unlock()
+		n := copy(p, c.ahead)
+		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+			c.ahead = nil
+		}
+		return n, nil
 	}
 	// Setting a deadline under the lock: drain must not be undone by it.
 	deadline := time.Now().Add(c.idleTimeout)
@@ -143,14 +182,6 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.received += int64(n)
-	if i := c.lost.find(p[:n]); i >= 0 {
-		c.poisoned = true
-		if i == 0 {
-			c.ended = true
-			return 0, poison
-		}
-		return i, nil // the next Read says so; what came before may belong to other messages
-	}
 	if c.limited {
 		if c.budget -= int64(n); c.budget < 0 {
 			c.ended = true
@@ -158,18 +189,20 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 	}
 	switch {
+	case n > 0: // an error comes again
+		return n, nil
 	case err == io.EOF && c.phase != idle:
 		// go-smtp takes EOF within a BDAT chunk for the end of the chunk, so that a connection
 		// that breaks there would have half a message delivered.
-		return n, io.ErrUnexpectedEOF
+		return 0, io.ErrUnexpectedEOF
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.ended, c.timedOut = true, true
 		if c.phase == data {
-			return n, stalled
+			return 0, stalled
 		}
 		c.unsaid = true
 	}
-	return n, err
+	return 0, err
 }
 
 // over is what Read returns once nothing more is read; it needs c.mu. go-smtp takes the piece of a
@@ -200,6 +233,9 @@ func (c *conn) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 	}
+	c.mu.Lock()
+	c.lines = c.whole && bytes.HasPrefix(p, []byte("354 "))
+	c.mu.Unlock()
 	if swallowed, err := c.upgradeSaid(string(p)); swallowed {
 		return len(p), err
 	}
@@ -238,6 +274,7 @@ func (c *conn) Close() error {
 	err := net.ErrClosed
 	c.once.Do(func() {
 		c.linger()
+		c.end() // go-smtp goes on with what was read ahead
 		err = c.Conn.Close()
 		c.pool.remove(c)
 	})

@@ -226,6 +226,10 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 	id = s.server.newID()
 	defer s.server.caught(id, &err)
 
+	if lines := s.conn.dataLines(); lines != nil {
+		defer lines.close()
+		r = io.MultiReader(lines, r)
+	}
 	body, err := receive(r, s.server.cfg.MaxMessageBytes, s.server.tempFile)
 	if err != nil {
 		s.during(env, func() { s.conn.limitRest(s.server.cfg.MaxMessageBytes, errors.Is(err, smtp.ErrTooLongLine)) })

@@ -42,13 +42,17 @@ func (c *conn) upgradeSaid(line string) (swallowed bool, err error) {
 		c.upgrade = waiting
 		return true, nil
 	case waiting:
-		// The answer to a command that came in plain text with STARTTLS. Somebody in the middle
-		// may have put it there, so that it be obeyed as if it had come under TLS.
-		c.upgrade, c.ended = cut, true
-		c.pool.log.Warn("a command stood behind STARTTLS; the connection is cut", "peer", c.who())
-		c.raw.Close()
+		c.cutUpgrade() // the answer to a command that stood behind STARTTLS
 	}
 	return true, net.ErrClosed
+}
+
+// cutUpgrade ends a connection on which something came in plain text with STARTTLS. Somebody in the
+// middle may have put it there, so that it be obeyed as if it had come under TLS. It needs c.mu.
+func (c *conn) cutUpgrade() {
+	c.upgrade, c.ended = cut, true
+	c.pool.log.Warn("a command stood behind STARTTLS; the connection is cut", "peer", c.who())
+	c.raw.Close()
 }
 
 // upgrading is asked before each read and reports whether there is nothing to read here any more.
@@ -59,6 +63,11 @@ func (c *conn) upgrading() (over bool, err error) {
 	case announced:
 		c.upgrade = failed
 	case waiting:
+		if len(c.ahead) > 0 {
+			defer c.mu.Unlock()
+			c.cutUpgrade()
+			return true, net.ErrClosed
+		}
 		c.upgrade = gone
 	}
 	c.mu.Unlock()
