@@ -121,26 +121,74 @@ type strictLines struct {
 
 // check takes the next bytes.
 func (s *strictLines) check(p []byte) error {
-	for _, c := range p {
-		switch {
-		case s.last == '\r' && c != '\n', c == '\n' && s.last != '\r', c == 0:
-			return errLineEnds
-		case c == '\n':
-			if s.newlines++; s.newlines == 2 {
-				s.body = true
-			}
-		case c == '\r':
-			if !s.seen { // an empty line at once: no header
-				s.newlines = 1
-			}
-		default:
-			s.newlines = 0
-			if c >= 0x80 && !s.body {
-				s.header8Bit = true
-			}
+	for i := 0; i < len(p) && !s.body; i++ {
+		if err := s.header(p[i]); err != nil {
+			return err
 		}
-		s.last, s.seen = c, true
+		if s.body {
+			return s.rest(p[i+1:])
+		}
 	}
+	if s.body {
+		return s.rest(p)
+	}
+	return nil
+}
+
+// header takes a byte that stands before the body.
+func (s *strictLines) header(c byte) error {
+	switch {
+	case s.last == '\r' && c != '\n', c == '\n' && s.last != '\r', c == 0:
+		return errLineEnds
+	case c == '\n':
+		if s.newlines++; s.newlines == 2 {
+			s.body = true
+		}
+	case c == '\r':
+		if !s.seen { // an empty line at once: no header
+			s.newlines = 1
+		}
+	default:
+		s.newlines = 0
+		if c >= 0x80 {
+			s.header8Bit = true
+		}
+	}
+	s.last, s.seen = c, true
+	return nil
+}
+
+// rest takes bytes of the body. Each LF stands behind a CR, and there are as many CRs as LFs, but for
+// one at either edge: so each CR stands before an LF.
+func (s *strictLines) rest(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	returns := bytes.Count(p, []byte{'\r'})
+	if s.last == '\r' {
+		returns++
+	}
+	if p[len(p)-1] == '\r' {
+		returns--
+	}
+	for before, rest := s.last, p; ; {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			break
+		}
+		if i > 0 {
+			before = rest[i-1]
+		}
+		if before != '\r' {
+			return errLineEnds
+		}
+		returns--
+		before, rest = '\n', rest[i+1:]
+	}
+	if returns != 0 || bytes.IndexByte(p, 0) >= 0 {
+		return errLineEnds
+	}
+	s.last = p[len(p)-1]
 	return nil
 }
 

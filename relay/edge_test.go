@@ -252,3 +252,33 @@ func TestCleanHelo(t *testing.T) {
 		}
 	}
 }
+
+// What is checked in pieces is checked as byte by byte.
+func FuzzStrictLines(f *testing.F) {
+	for _, end := range falseEnds {
+		f.Add("ä: x\r\n\r\nfirst\r\n\r\nü"+end+"second\r\n", uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, data string, step uint8) {
+		var want error
+		last, body, eightBit := byte(0), strings.HasPrefix(data, "\r\n"), false
+		for i := range len(data) {
+			c := data[i]
+			if last == '\r' && c != '\n' || c == '\n' && last != '\r' || c == 0 {
+				want = errLineEnds
+				break
+			}
+			eightBit = eightBit || c >= 0x80 && !body
+			body = body || strings.HasSuffix(data[:i+1], "\r\n\r\n")
+			last = c
+		}
+		var s strictLines
+		var err error
+		for rest := data; rest != "" && err == nil; {
+			n := min(len(rest), int(step)+1)
+			err, rest = s.check([]byte(rest[:n])), rest[n:]
+		}
+		if err != want || err == nil && (s.header8Bit != eightBit || s.last != last) {
+			t.Fatalf("%.200q in steps of %d: %v, want %v; 8bit %v, want %v", data, int(step)+1, err, want, s.header8Bit, eightBit)
+		}
+	})
+}
