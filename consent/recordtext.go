@@ -57,37 +57,46 @@ func RecordText(r Record) string {
 // ParseRecord reads what RecordText wrote. The empty text is the record of a person never seen.
 // Anything else that RecordText would not write is an error, never a guess.
 func ParseRecord(scope Scope, text string) (Record, error) {
+	var r Record
+	if !r.parse(scope, text) {
+		return Record{}, errRecordText
+	}
+	return r, nil
+}
+
+// Parse makes r the result of a lookup in scope, of the texts of the record there and of that of
+// AnyScope. Where one of them cannot be read, r.Err is set and both records are zero.
+func (r *Result) Parse(scope Scope, own, all string) {
+	*r = Result{}
+	if !r.Scope.parse(scope, own) || !r.Any.parse(AnyScope, all) {
+		*r = Result{Err: errRecordText}
+	}
+}
+
+// parse fills r, which is zero, as ParseRecord does, and reports whether text is a record's.
+func (r *Record) parse(scope Scope, text string) bool {
+	r.Scope = scope
 	if text == "" {
-		return Record{Scope: scope}, nil
+		return true
 	}
 	version, rest, ok1 := strings.Cut(text, "\t")
 	mail, rest, ok2 := strings.Cut(rest, "\t")
 	open, click, ok3 := strings.Cut(rest, "\t")
 	if !ok1 || !ok2 || !ok3 {
-		return Record{}, errRecordText
+		return false
 	}
-	r := Record{Scope: scope}
 	var err error
 	if r.Version, err = strconv.ParseUint(version, 10, 64); err != nil || r.Version == 0 || version[0] == '0' || version[0] == '+' {
-		return Record{}, errRecordText
+		return false
 	}
-	for _, p := range [...]struct {
-		purpose Purpose
-		text    string
-		entry   *Entry
-	}{{Mail, mail, &r.Mail}, {Open, open, &r.Open}, {Click, click, &r.Click}} {
-		if *p.entry, err = parseEntry(p.purpose, p.text); err != nil {
-			return Record{}, err
-		}
-	}
-	return r, nil
+	return r.Mail.parse(Mail, mail) && r.Open.parse(Open, open) && r.Click.parse(Click, click)
 }
 
-func parseEntry(p Purpose, text string) (Entry, error) {
+// parse fills e, which is zero, and reports whether text is an entry's.
+func (e *Entry) parse(p Purpose, text string) bool {
 	if text == "" {
-		return Entry{}, nil
+		return true
 	}
-	var e Entry
 	switch {
 	case text[0] == 's' && p == Mail:
 		e.State = Subscribed
@@ -100,7 +109,7 @@ func parseEntry(p Purpose, text string) (Entry, error) {
 	case text[0] == 'n' && p != Mail:
 		e.State = Unset
 	default:
-		return Entry{}, errRecordText
+		return false
 	}
 	n := 1
 	for n < len(text) && '0' <= text[n] && text[n] <= '9' {
@@ -108,7 +117,7 @@ func parseEntry(p Purpose, text string) (Entry, error) {
 	}
 	seconds, err := strconv.ParseInt(text[1:n], 10, 64)
 	if err != nil || text[1] == '0' || seconds > maxTime || n == len(text) {
-		return Entry{}, errRecordText
+		return false
 	}
 	e.Time = time.Unix(seconds, 0).UTC()
 	switch text[n] {
@@ -125,11 +134,8 @@ func parseEntry(p Purpose, text string) (Entry, error) {
 	case 'c':
 		e.Source = FromCLI
 	default:
-		return Entry{}, errRecordText
+		return false
 	}
 	e.Notice = text[n+1:]
-	if CheckNotice(e.Notice) != nil {
-		return Entry{}, errRecordText
-	}
-	return e, nil
+	return len(e.Notice) <= MaxNotice && printable(e.Notice)
 }
