@@ -64,10 +64,9 @@ func ParseRecord(scope Scope, text string) (Record, error) {
 	return r, nil
 }
 
-// Parse makes r the result of a lookup in scope, of the texts of the record there and of that of
-// AnyScope. Where one of them cannot be read, r.Err is set and both records are zero.
+// Parse makes r, which is zero, the result of a lookup in scope, of the texts of the record there and
+// of that of AnyScope. Where one of them cannot be read, r.Err is set and both records are zero.
 func (r *Result) Parse(scope Scope, own, all string) {
-	*r = Result{}
 	if !r.Scope.parse(scope, own) || !r.Any.parse(AnyScope, all) {
 		*r = Result{Err: errRecordText}
 	}
