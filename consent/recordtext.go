@@ -10,17 +10,19 @@ import (
 // The text that both stores keep for one record, short and readable with the store's own tools:
 //
 //	record = version TAB mail TAB open TAB click
-//	entry  = "" | state seconds source notice
+//	entry  = "" | state seconds source notice | state "="
 //	state  = "s" subscribed, "u" unsubscribed | "g" granted, "d" denied, "n" unset
 //	source = "i" import, "a" api, "p" page, "o" one-click, "m" mailto, "c" cli
 //
 // where seconds are those since 1970 in UTC, and a notice runs to the end of the entry: it is
-// printable ASCII and so holds no TAB. For example
+// printable ASCII and so holds no TAB. "=" stands for the time, source and notice of the entry before it:
+// who fills in a form decides all at once, and a value of over 64 bytes makes Redis keep the person in
+// another way that takes twice the memory. An entry in full is read there as well. For example
 //
-//	3 TAB u1763900000o TAB g1763800000p2026-03 TAB
+//	3 TAB u1763900000o TAB g1763800000p2026-03 TAB d=
 //
-// is the third state of a record: unsubscribed by one click, opens granted on the page under
-// notice 2026-03, nothing recorded for clicks.
+// is the third state of a record: unsubscribed by one click, opens granted and clicks denied at an
+// earlier time on the page under notice 2026-03.
 
 var (
 	stateCodes  = map[State]byte{Subscribed: 's', Unsubscribed: 'u', Granted: 'g', Denied: 'd', Unset: 'n'}
@@ -29,28 +31,33 @@ var (
 
 var errRecordText = errors.New("the consent store holds a record that cannot be read")
 
-// appendText appends the text that a store keeps for e: nothing for the zero Entry.
-func (e Entry) appendText(b []byte) []byte {
+// appendText appends the text that a store keeps for e behind the entry before: nothing for the zero
+// Entry.
+func (e Entry) appendText(b []byte, before Entry) []byte {
 	if e.State == "" {
 		return b
 	}
 	b = append(b, stateCodes[e.State])
+	if before.State = e.State; before == e {
+		return append(b, '=')
+	}
 	b = strconv.AppendInt(b, e.Time.Unix(), 10)
 	b = append(b, sourceCodes[e.Source])
 	return append(b, e.Notice...)
 }
-
-// EntryText returns the text that a store keeps for e: "" for the zero Entry.
-func EntryText(e Entry) string { return string(e.appendText(nil)) }
 
 // RecordText returns the text that a store keeps for r, without the scope, which is part of the
 // key. The entries must have passed Change.Check.
 func RecordText(r Record) string {
 	b := make([]byte, 0, 64)
 	b = strconv.AppendUint(b, r.Version, 10)
-	b = r.Mail.appendText(append(b, '\t'))
-	b = r.Open.appendText(append(b, '\t'))
-	b = r.Click.appendText(append(b, '\t'))
+	var before Entry
+	for _, e := range [...]Entry{r.Mail, r.Open, r.Click} {
+		b = e.appendText(append(b, '\t'), before)
+		if e.State != "" {
+			before = e
+		}
+	}
 	return string(b)
 }
 
@@ -88,11 +95,15 @@ func (r *Record) parse(scope Scope, text string) bool {
 	if r.Version, err = strconv.ParseUint(version, 10, 64); err != nil || r.Version == 0 || version[0] == '0' || version[0] == '+' {
 		return false
 	}
-	return r.Mail.parse(Mail, mail) && r.Open.parse(Open, open) && r.Click.parse(Click, click)
+	before := &r.Open
+	if open == "" {
+		before = &r.Mail
+	}
+	return r.Mail.parse(Mail, mail, &Entry{}) && r.Open.parse(Open, open, &r.Mail) && r.Click.parse(Click, click, before)
 }
 
-// parse fills e, which is zero, and reports whether text is an entry's.
-func (e *Entry) parse(p Purpose, text string) bool {
+// parse fills e, which is zero, and reports whether text is an entry's, behind the entry before.
+func (e *Entry) parse(p Purpose, text string, before *Entry) bool {
 	if text == "" {
 		return true
 	}
@@ -109,6 +120,10 @@ func (e *Entry) parse(p Purpose, text string) bool {
 		e.State = Unset
 	default:
 		return false
+	}
+	if text[1:] == "=" {
+		e.Time, e.Source, e.Notice = before.Time, before.Source, before.Notice
+		return before.State != ""
 	}
 	n := 1
 	for n < len(text) && '0' <= text[n] && text[n] <= '9' {

@@ -22,15 +22,15 @@
 //	consent:{mE9x…}
 //	$ redis-cli HGETALL 'consent:{mE9x…}'
 //	1) "newsletter"
-//	2) "3\tu1763900000o\tg1763800000p2026-03\t"
+//	2) "3\tu1763900000o\tg1763800000p2026-03\td="
 //	3) "@"
 //	4) "\x8f\x01…"
 //	5) "#"
 //	6) "3 b0vX…"
 //	$ redis-cli LRANGE 'consent:{mE9x…}:history' 0 -1
 //
-// which is the third state of a record: unsubscribed by one click, opens granted on the page under
-// notice 2026-03, nothing recorded for clicks.
+// which is the third state of a record: unsubscribed by one click; before that, on the page under notice
+// 2026-03, opens granted and clicks denied.
 //
 // Lookup is one round trip: the marker and one HMGET a person in one pipeline. A change is worked
 // out here from what was read, since Redis cannot make an HMAC, and written by one script that
