@@ -47,8 +47,11 @@ func (e Entry) appendText(b []byte, before Entry) []byte {
 }
 
 // RecordText returns the text that a store keeps for r, without the scope, which is part of the
-// key. The entries must have passed Change.Check.
+// key; "" for the record of a person never seen. The entries must have passed Change.Check.
 func RecordText(r Record) string {
+	if r.Version == 0 {
+		return ""
+	}
 	b := make([]byte, 0, 64)
 	b = strconv.AppendUint(b, r.Version, 10)
 	var before Entry
