@@ -128,12 +128,11 @@ func (e *Entry) parse(p Purpose, text string, before *Entry) bool {
 		e.Time, e.Source, e.Notice = before.Time, before.Source, before.Notice
 		return before.State != ""
 	}
-	n := 1
-	for n < len(text) && '0' <= text[n] && text[n] <= '9' {
-		n++
+	n, seconds := 1, int64(0)
+	for ; n < len(text) && '0' <= text[n] && text[n] <= '9' && seconds <= maxTime; n++ {
+		seconds = 10*seconds + int64(text[n]-'0')
 	}
-	seconds, err := strconv.ParseInt(text[1:n], 10, 64)
-	if err != nil || text[1] == '0' || seconds > maxTime || n == len(text) {
+	if n == 1 || n == len(text) || text[1] == '0' || seconds > maxTime {
 		return false
 	}
 	e.Time = time.Unix(seconds, 0).UTC()
