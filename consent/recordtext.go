@@ -65,7 +65,7 @@ func RecordText(r Record) string {
 }
 
 // ParseRecord reads what RecordText wrote. The empty text is the record of a person never seen.
-// Anything else that RecordText would not write is an error, never a guess.
+// Anything else that RecordText would not write, but an entry in full, is an error, never a guess.
 func ParseRecord(scope Scope, text string) (Record, error) {
 	var r Record
 	if !r.parse(scope, text) {
