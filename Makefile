@@ -52,9 +52,10 @@ fuzz: ## every fuzz target for FUZZTIME in turn
 faults: need ## the gateway killed, its smarthost misbehaving, its disk full; what was answered 250 is looked for. About FAULTTIME
 	$(GO) run ./testdata/faults -time $(FAULTTIME) -results testdata/faults/RESULTS.md
 
-bench: need ## Parse, Render, Lookup, Sign, and messages/s through serve; PEER=1: beside Postfix with opendkim
+bench: need ## Parse, Render, Lookup, Sign, the consent stores, and messages/s through serve; PEER=1: beside Postfix with opendkim
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime 1s -timeout 5m ./rewrite/... ./consent/... ./relay/... ./cmd/...
 	$(GO) test -timeout 1m ./testdata/bench
+	$(GO) run ./testdata/bench -stores -results testdata/bench/STORES.md
 	$(GO) run ./testdata/bench -peer=$(if $(PEER),true,false) -results testdata/bench/RESULTS.md
 
 load: need ## 1,000 idle and 200 sending connections, and 50 MiB on 20 at once, with the memory they take; under three minutes

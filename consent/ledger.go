@@ -22,14 +22,14 @@ import (
 type Ledger struct {
 	history []byte
 	seals   []cipher.AEAD // current first
-	macs    sync.Pool     // of HMACs under the lookup key
+	macs    sync.Pool     // of *lookupMAC
 }
 
 // NewLedger returns the ledger of a key file.
 func NewLedger(ring *keyring.Ring) *Ledger {
 	lookup := ring.Lookup()
 	l := &Ledger{history: ring.History()}
-	l.macs.New = func() any { return hmac.New(sha256.New, lookup) }
+	l.macs.New = func() any { return &lookupMAC{Hash: hmac.New(sha256.New, lookup)} }
 	for _, key := range ring.Seal() {
 		block, err := aes.NewCipher(key)
 		if err != nil {
@@ -84,16 +84,27 @@ func (h *Held) Update(u Update) {
 
 // Key returns the key of a person: the HMAC-SHA-256 of the normalised address.
 func (l *Ledger) Key(who Address) (k Key) {
-	h := l.macs.Get().(hash.Hash)
+	h := l.macs.Get().(*lookupMAC)
 	h.Reset()
-	h.Write([]byte(who.mailbox))
-	h.Sum(k[:0])
+	h.in = append(h.in[:0], who.mailbox...)
+	h.Write(h.in)
+	h.out = h.Sum(h.out[:0])
+	copy(k[:], h.out)
 	l.macs.Put(h)
 	return k
 }
 
+// lookupMAC is an HMAC under the lookup key with what goes in and comes out, to be used again.
+type lookupMAC struct {
+	hash.Hash
+	in, out []byte
+}
+
 // String returns the key in base64url, 43 characters.
-func (k Key) String() string { return base64.RawURLEncoding.EncodeToString(k[:]) }
+func (k Key) String() string { return string(k.AppendText(nil)) }
+
+// AppendText appends what String returns.
+func (k Key) AppendText(b []byte) []byte { return base64.RawURLEncoding.AppendEncode(b, k[:]) }
 
 // ParseKey reads what Key.String wrote.
 func ParseKey(text string) (k Key, err error) {
@@ -124,12 +135,7 @@ func (l *Ledger) open(k Key, sealed string) (Address, error) {
 
 // result returns the records of scope and of AnyScope.
 func (h *Held) result(scope Scope) (r Result) {
-	if r.Scope, r.Err = ParseRecord(scope, h.Fields[string(scope)]); r.Err != nil {
-		return Result{Err: r.Err}
-	}
-	if r.Any, r.Err = ParseRecord(AnyScope, h.Fields[string(AnyScope)]); r.Err != nil {
-		return Result{Err: r.Err}
-	}
+	r.Parse(scope, h.Fields[string(scope)], h.Fields[string(AnyScope)])
 	return r
 }
 

@@ -185,17 +185,12 @@ func (s *Store) result(records *bolt.Bucket, who consent.Address, scope consent.
 		return consent.Result{Err: consent.ErrAddress}
 	}
 	k := s.Key(who)
-	key := append(k[:], scope...)
-	if r.Scope, r.Err = consent.ParseRecord(scope, string(records.Get(key))); r.Err != nil {
-		return consent.Result{Err: r.Err}
+	own := records.Get(append(k[:], scope...))
+	all := own
+	if scope != consent.AnyScope {
+		all = records.Get(append(k[:], consent.AnyScope...))
 	}
-	if r.Any = r.Scope; scope == consent.AnyScope {
-		return r
-	}
-	key = append(key[:len(k)], consent.AnyScope...)
-	if r.Any, r.Err = consent.ParseRecord(consent.AnyScope, string(records.Get(key))); r.Err != nil {
-		return consent.Result{Err: r.Err}
-	}
+	r.Parse(scope, string(own), string(all))
 	return r
 }
 

@@ -31,7 +31,7 @@ const DefaultMax = 100_000
 type Options struct {
 	// TTL is how long an answer may be reused, from when it was asked for. 0 = the cache is off.
 	TTL time.Duration
-	// Max bounds the answers kept, one a person and scope, of 0.6 KB each; beyond it the oldest goes. 0 = DefaultMax.
+	// Max bounds the answers kept, one a person and scope, of 0.2 KB each; beyond it the oldest goes. 0 = DefaultMax.
 	Max int
 	// Now must go by a clock that does not jump, as time.Now does; nil = time.Now. An answer that
 	// it says is from the future is not used.

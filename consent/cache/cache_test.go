@@ -392,6 +392,27 @@ func TestOff(t *testing.T) {
 	})
 }
 
+// What is kept as text is the answer as it was, down to the last entry.
+func TestMemoryKeepsAnswersWhole(t *testing.T) {
+	m := newMemory(time.Minute, 10)
+	at := time.Date(2026, 3, 1, 9, 30, 0, 0, time.UTC)
+	all := people{who(t, "a@example.org"), who(t, "never-seen@example.org")}
+	answers := []consent.Result{{
+		Scope: consent.Record{Scope: "news", Version: 3,
+			Mail:  consent.Entry{State: consent.Subscribed, Time: at, Source: consent.FromPage, Notice: "2026-03"},
+			Open:  consent.Entry{State: consent.Granted, Time: at, Source: consent.FromPage, Notice: "2026-03"},
+			Click: consent.Entry{State: consent.Denied, Time: at.Add(time.Hour), Source: consent.FromAPI}},
+		Any: consent.Record{Scope: consent.AnyScope, Version: 1, Mail: consent.Entry{State: consent.Unsubscribed, Time: at, Source: consent.FromOneClick}},
+	}, {
+		Scope: consent.Record{Scope: "news"}, Any: consent.Record{Scope: consent.AnyScope},
+	}}
+	m.keep(0, "news", all, answers, make([]mark, len(all)))
+	got, missing := m.find(time.Second, "news", all)
+	if diff := cmp.Diff(answers, got); diff != "" || len(missing) > 0 {
+		t.Errorf("missing %v\n%s", missing, diff)
+	}
+}
+
 func BenchmarkLookup(b *testing.B) {
 	inner := newFake()
 	s := New(inner, Options{TTL: time.Hour})

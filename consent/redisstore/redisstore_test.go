@@ -398,3 +398,22 @@ func TestReadOnlyReplicaNeverConfirms(t *testing.T) {
 		t.Errorf("Apply: %+v, %v", rs, err)
 	}
 }
+
+// Redis takes twice the memory for a hash with a value of over 64 bytes.
+func TestPersonIsSmall(t *testing.T) {
+	addr, _ := server(t)
+	s := open(t, "redis://"+addr, keyring.Ephemeral())
+	who := person(t, 1)
+	c := consent.Change{Who: who, Scope: "newsletter", Mail: consent.Subscribed, Open: consent.Granted, Click: consent.Granted,
+		Source: consent.FromPage, Notice: "privacy-policy-2026-03-01", Time: noon}
+	if rs, err := s.Apply(t.Context(), []consent.Change{c}); err != nil || rs[0].Err != nil {
+		t.Fatal(rs, err)
+	}
+	rdb, key := bare(t, addr), hashKey(s.Key(who))
+	if got := rdb.ObjectEncoding(t.Context(), key).Val(); got != "listpack" {
+		t.Errorf("the person is kept as %s", got)
+	}
+	if got := rdb.MemoryUsage(t.Context(), key, 0).Val(); got == 0 || got >= 300 {
+		t.Errorf("the person takes %d bytes", got)
+	}
+}

@@ -7,9 +7,14 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/consentgate/consentgate/consent/boltstore"
+	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/transfer"
 )
 
 const newsletter = "From: News <news@shop.example.org>\nMessage-ID:\n <old@shop.example.org>\nSubject: dots\n\nhello\n.\n.two\n\n.end\n"
@@ -260,5 +265,23 @@ func TestHeld(t *testing.T) {
 	s.close()
 	if _, err := sendAtOnce(t.Context(), s.addr, "shop.example.org", text, 3); err == nil {
 		t.Error("messages to nobody were answered")
+	}
+}
+
+// The lines that are imported are all of people who were not there, in both formats.
+func TestPeopleAreImported(t *testing.T) {
+	store, err := boltstore.Open(filepath.Join(t.TempDir(), "consent.db"), keyring.Ephemeral())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for i, format := range []transfer.Format{transfer.NDJSON, transfer.CSV} {
+		text := people(format, 10*i, 10)
+		if err := importText(t.Context(), store, format, text, 10); err != nil {
+			t.Errorf("%s: %v", format, err)
+		}
+		if err := importText(t.Context(), store, format, text, 10); err == nil {
+			t.Errorf("%s: the same people once more changed as many", format)
+		}
 	}
 }

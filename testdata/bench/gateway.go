@@ -31,7 +31,7 @@ type site struct {
 	dkimKey             *rsa.PrivateKey
 	ring                *keyring.Ring
 	redis               *process
-	redisURL            string
+	redisAddr, redisURL string
 }
 
 // configuration is that of an operator who set what is needed and left the rest.
@@ -115,7 +115,7 @@ func (s *site) startRedis(ctx context.Context) error {
 		return err
 	}
 	addr := net.JoinHostPort("127.0.0.1", port)
-	s.redisURL = "redis://" + addr + "/0"
+	s.redisAddr, s.redisURL = addr, "redis://"+addr+"/0"
 	s.redis, err = start(filepath.Join(s.dir, "redis.log"), server,
 		"--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", s.dir)
 	if err != nil {
@@ -133,13 +133,9 @@ func (s *site) versions(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	theirs, err := output(ctx, s.redis.cmd.Path, "--version")
+	theirs, err := s.redisVersion(ctx)
 	if err != nil {
 		return "", err
-	}
-	number := regexp.MustCompile(`v=(\S+)`).FindStringSubmatch(theirs)
-	if number == nil {
-		return "", fmt.Errorf("redis-server --version says %q", theirs)
 	}
 	own = strings.ReplaceAll(own, "\n", ", ")
 	if strings.HasPrefix(s.binary, s.dir) { // built here: a build need not know its commit
@@ -147,7 +143,19 @@ func (s *site) versions(ctx context.Context) (string, error) {
 			own = strings.Replace(own, ", commit unknown", "", 1) + ", built from " + commit
 		}
 	}
-	return own + "; Redis " + number[1], nil
+	return own + "; Redis " + theirs, nil
+}
+
+func (s *site) redisVersion(ctx context.Context) (string, error) {
+	text, err := output(ctx, s.redis.cmd.Path, "--version")
+	if err != nil {
+		return "", err
+	}
+	number := regexp.MustCompile(`v=(\S+)`).FindStringSubmatch(text)
+	if number == nil {
+		return "", fmt.Errorf("redis-server --version says %q", text)
+	}
+	return number[1], nil
 }
 
 func (s *site) close() error { return s.redis.stop() }

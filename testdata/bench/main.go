@@ -8,7 +8,8 @@
 // with -peer Postfix with opendkim, which signs and does nothing else. Runs of the gateway and of
 // the peer take turns, so that a machine that gets slower does so for both.
 //
-// With -held it looks at memory instead (make load): see held.go.
+// With -held it looks at memory instead (make load): see held.go. With -stores it measures the
+// consent stores: see stores.go.
 //
 // It is not for judging copies (testdata/e2e does), beyond making sure before it measures that
 // the gateway does its work at all.
@@ -41,6 +42,7 @@ type options struct {
 	results string
 	peer    bool
 	held    bool
+	stores  bool
 	conns   []int
 	rcpts   int
 	people  int
@@ -57,6 +59,7 @@ func main() {
 	flag.StringVar(&o.results, "results", "", "also write the report to this file")
 	flag.BoolVar(&o.peer, "peer", false, "also measure Postfix with opendkim (both installed, as root)")
 	flag.BoolVar(&o.held, "held", false, "do not measure speed, but what many connections and large messages take of memory")
+	flag.BoolVar(&o.stores, "stores", false, "do not measure messages, but what the consent stores do")
 	flag.IntVar(&o.rcpts, "rcpts", 1, "recipients a message; delivery mode stateless takes one")
 	flag.IntVar(&o.people, "people", 10_000, "people in the store")
 	flag.IntVar(&o.runs, "runs", 3, "runs, of which the median is given")
@@ -75,7 +78,11 @@ func main() {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if err := run(ctx, o); err != nil {
+	what := run
+	if o.stores {
+		what = stores
+	}
+	if err := what(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
