@@ -89,7 +89,7 @@ func (g *gateway) reload(path string) {
 		fail(err)
 		return
 	}
-	set, err := settings(cfg)
+	set, err := settings(cfg, g.log)
 	if err == nil {
 		err = g.relay.Reload(set)
 	}
@@ -126,7 +126,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if err := g.openControl(); err != nil {
 		return err
 	}
-	set, err := settings(cfg)
+	set, err := settings(cfg, g.log)
 	if err != nil {
 		return err
 	}

@@ -381,26 +381,59 @@ func (c *Config) checkDKIM(d *decoder) {
 				d.bad(key, "is set but dkim.domain is empty, so nothing would be signed", `domain = "example.org"`)
 			}
 		}
-		return
+	} else {
+		if k.Selector == "" && !d.wrong["dkim.selector"] {
+			d.bad("dkim.selector", "is missing beside dkim.domain", `selector = "gate", for gate._domainkey.`+k.Domain)
+		}
+		if k.KeyFile == "" && !d.wrong["dkim.key_file"] {
+			d.bad("dkim.key_file", "is missing beside dkim.domain", "the PEM file of the private key")
+		}
+		checkDKIMKey(d, "dkim", DKIMKey{k.Domain, k.Selector, k.KeyFile})
 	}
-	if !isHost(k.Domain) || !strings.Contains(k.Domain, ".") {
-		d.is("dkim.domain", "is not a domain", `"example.org", without a selector`)
+	names := map[string]bool{}
+	if k.Domain != "" {
+		names[strings.ToLower(k.Selector+" "+k.Domain)] = true
 	}
-	switch {
-	case d.wrong["dkim.selector"]:
-	case k.Selector == "":
-		d.bad("dkim.selector", "is missing beside dkim.domain", `selector = "gate", for gate._domainkey.`+k.Domain)
-	case !isHost(k.Selector):
-		d.is("dkim.selector", "is not a selector", `a DNS label, such as "gate"`)
+	for i, key := range k.Key {
+		path := fmt.Sprintf("dkim.key[%d]", i)
+		checkDKIMKey(d, path, key)
+		name := strings.ToLower(key.Selector + " " + key.Domain)
+		if names[name] && key.Selector != "" && key.Domain != "" {
+			d.is(path+".selector", "is that of another key of this domain", "a selector of its own: one name in the DNS holds one key")
+		}
+		names[name] = true
 	}
-	if k.KeyFile == "" && !d.wrong["dkim.key_file"] {
-		d.bad("dkim.key_file", "is missing beside dkim.domain", "the PEM file of the private key")
-	}
-	if k.KeyFile != "" && !d.wrong["dkim.domain"] && !d.wrong["dkim.selector"] && !d.wrong["dkim.key_file"] {
-		if _, err := sign.Load(k.KeyFile, k.Domain, k.Selector); err != nil {
-			d.bad("dkim.key_file", err.Error(), "")
+	for i, name := range k.LeaveOut {
+		path := fmt.Sprintf("dkim.leave_out[%d]", i)
+		switch {
+		case d.wrong[path]:
+		case !isFieldName(name):
+			d.is(path, "is not the name of a header field", `such as "Message-ID"`)
+		case slices.ContainsFunc([]string{"From", "List-Unsubscribe", "List-Unsubscribe-Post"}, func(must string) bool { return strings.EqualFold(must, name) }):
+			d.is(path, "has to be signed", "RFC 6376 asks for From, and mailboxes for the List fields before they offer one-click unsubscribe")
 		}
 	}
+}
+
+// checkDKIMKey checks what is there of one key; path is the table that it stands in.
+func checkDKIMKey(d *decoder, path string, k DKIMKey) {
+	domain, selector, file := path+".domain", path+".selector", path+".key_file"
+	if k.Domain != "" && !d.wrong[domain] && (!isHost(k.Domain) || !strings.Contains(k.Domain, ".")) {
+		d.is(domain, "is not a domain", `"example.org", without a selector`)
+	}
+	if k.Selector != "" && !d.wrong[selector] && !isHost(k.Selector) {
+		d.is(selector, "is not a selector", `a DNS label, such as "gate"`)
+	}
+	if k.Domain != "" && k.Selector != "" && k.KeyFile != "" && !d.wrong[domain] && !d.wrong[selector] && !d.wrong[file] {
+		if _, err := sign.LoadKey(k.KeyFile, k.Domain, k.Selector); err != nil {
+			d.bad(file, err.Error(), "")
+		}
+	}
+}
+
+// isFieldName reports whether s is the name of a header field, RFC 5322 §2.2.
+func isFieldName(s string) bool {
+	return s != "" && len(s) <= 76 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' })
 }
 
 func (c *Config) checkAdmin(d *decoder) {

@@ -146,12 +146,21 @@ type Tracking struct {
 	ForwardAddress string `toml:"forward_address" oneof:"none truncated full" later:""`
 }
 
-// DKIM is the key that copies are signed with. An empty Domain: not signed here.
+// DKIM is the key that copies are signed with, or several. No key at all: not signed here.
 type DKIM struct {
 	Domain   string    `toml:"domain"`
 	Selector string    `toml:"selector"`
-	KeyFile  string    `toml:"key_file"` // PEM
-	Key      []DKIMKey `toml:"key" later:""`
+	KeyFile  string    `toml:"key_file"`  // PEM
+	LeaveOut []string  `toml:"leave_out"` // fields that are not signed, since the smarthost rewrites them
+	Key      []DKIMKey `toml:"key"`
+}
+
+// Keys are all keys, that of [dkim] itself first.
+func (k *DKIM) Keys() []DKIMKey {
+	if k.Domain == "" {
+		return k.Key
+	}
+	return append([]DKIMKey{{k.Domain, k.Selector, k.KeyFile}}, k.Key...)
 }
 
 // DKIMKey is one key of several, chosen by the From domain.
