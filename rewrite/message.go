@@ -122,21 +122,22 @@ type Finding struct {
 
 // Message is a parsed message. It is safe for concurrent use.
 type Message struct {
-	src      io.ReaderAt
-	size     int64
-	rules    *trackers.Rules
-	opts     Options
-	root     *part
-	texts    []*text
-	fields   []fieldEdit
-	removals []removal
-	findings []Finding
-	own      []OwnLink
-	footer   int // index of the finding for the footer
-	list     int // and for the List fields
-	lang     string
-	eightBit bool
-	depth    int // of messages in place of a body
+	src        io.ReaderAt
+	size       int64
+	rules      *trackers.Rules
+	opts       Options
+	root       *part
+	texts      []*text
+	fields     []fieldEdit
+	removals   []removal
+	signatures []signature
+	findings   []Finding
+	own        []OwnLink
+	footer     int // index of the finding for the footer
+	list       int // and for the List fields
+	lang       string
+	eightBit   bool
+	depth      int // of messages in place of a body
 
 	unreadable string   // why a body cannot be searched, "" if all can
 	cutShort   bool     // the last field has no line end
@@ -221,6 +222,7 @@ func (m *Message) header() {
 		}
 		m.fields = append(m.fields, e)
 	}
+	m.readSignatures()
 	m.list = len(m.findings)
 	m.findings = append(m.findings, Finding{Kind: Unsubscribe, Vector: "List-Unsubscribe", Why: "one-click unsubscribe (RFC 8058)"})
 	m.footer = len(m.findings)

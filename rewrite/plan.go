@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"slices"
 	"sort"
 	"strings"
 )
@@ -221,27 +220,11 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 			s.literal('\r', '\n')
 		}
 	}})
-	if m.cutShort && !slices.ContainsFunc(raw, func(e rawEdit) bool { return e.start < e.end && e.end == top.end }) {
-		raw = slices.Insert(raw, 0, rawEdit{span{top.end, top.end}, func(s *segments) { s.literal('\r', '\n') }})
+	list, err := m.assemble(append(raw, bodies...))
+	if err != nil {
+		return nil, err
 	}
-	raw = append(raw, bodies...)
-	sort.SliceStable(raw, func(i, j int) bool { return raw[i].start < raw[j].start })
-	var s segments
-	at := int64(0)
-	for _, e := range raw {
-		if e.start < at { // inside of what went as a whole
-			continue
-		}
-		s.source(at, e.start)
-		if e.write != nil {
-			e.write(&s)
-		}
-		at = e.end
-	}
-	s.source(at, m.size)
-	s.flush()
-	var err error
-	if p.segs, err = m.pack(s.list); err != nil {
+	if p.segs, err = m.pack(list); err != nil {
 		return nil, err
 	}
 	for _, sg := range p.segs {

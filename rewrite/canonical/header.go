@@ -66,6 +66,9 @@ func (s *Splitter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// InBody reports whether the header has ended.
+func (s *Splitter) InBody() bool { return s.done }
+
 // headerEnd returns where the empty line begins and where it ends. What is before from was looked at.
 func headerEnd(b []byte, from int) (end, body int) {
 	if from == 0 {
