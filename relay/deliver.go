@@ -192,7 +192,7 @@ func (s *Server) owners(m *message) []token.Claims {
 
 // variant says what is r's own in m.
 func (s *Server) variant(m *message, r rcpt, owners []token.Claims, d consent.Decision) rewrite.Variant {
-	v := rewrite.Variant{Open: d.Open, Click: d.Click, Language: m.language, Linked: make([]bool, len(owners))}
+	v := rewrite.Variant{To: r.to, Open: d.Open, Click: d.Click, Language: m.language, Linked: make([]bool, len(owners))}
 	for i, c := range owners {
 		v.Linked[i] = c.Who == r.who && c.Scope == m.scope
 	}

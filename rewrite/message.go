@@ -29,6 +29,7 @@ type Options struct {
 	Signed      Signed      // signed bodies, which nobody can edit; "" is SignedKeep
 	Footers     Footers     // nil: the built-in ones
 	Position    Position    // where a footer stands; "" is PositionAuto
+	Lock        Lock        // the provider behind the next hop
 	// Everything notes every address that a reader may fetch or follow as a finding, the
 	// ordinary ones with an empty Rule; for reports, copies are the same.
 	Everything bool

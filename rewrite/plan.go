@@ -30,6 +30,9 @@ type Variant struct {
 	// SevenBit converts every body part that has bytes over 127, for a next hop without 8BITMIME
 	// (RFC 6152 §3). Such bytes in header fields stay.
 	SevenBit bool
+	// To is the recipient's address. It is only held against the recipients that a field for the
+	// provider may name, see ErrRecipients.
+	To string
 	// Linked says of the links in Message.OwnLinks (by index) which are this very person's for
 	// this very scope: the text part that holds one gets no footer.
 	Linked []bool
@@ -64,6 +67,9 @@ func (m *Message) Render(v Variant) (*Copy, error) {
 	}
 	if m.unreadable != "" && !(v.Open && v.Click) {
 		return nil, fmt.Errorf("%w: %s", ErrUnreadable, m.unreadable)
+	}
+	if to, err := m.soleRecipient(); err != nil || to != "" && !strings.EqualFold(to, v.To) {
+		return nil, ErrRecipients
 	}
 	for _, l := range []string{v.Link, v.OneClick, v.MailTo} {
 		if !fitsMessage(l) {
@@ -127,6 +133,15 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 	for _, f := range m.fields {
 		if f.when&key.bit != 0 && (!f.list || (key.link || key.list) && !key.bare) {
 			cut(f.span, f.finding)
+		}
+	}
+	var locked switches
+	if !key.bare {
+		locked = m.switchesFor(key.bit&withoutOpen == 0, key.bit&withoutClick == 0)
+	}
+	for _, f := range m.root.fields {
+		if locked.cut[strings.ToLower(f.name)] {
+			cut(f.span, -1)
 		}
 	}
 	var bodies []rawEdit // behind the fields, where both are at one place
@@ -207,6 +222,9 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 	raw = append(raw, rawEdit{span{top.end, top.end}, func(s *segments) {
 		if wrap {
 			m.writeWrapFields(s)
+		}
+		for _, f := range locked.set {
+			s.literal([]byte(f[0] + ": " + f[1] + "\r\n")...)
 		}
 		switch {
 		case key.list:

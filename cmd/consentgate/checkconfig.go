@@ -101,6 +101,7 @@ func notes(cfg *config.Config) []string {
 	if len(cfg.DKIM.Keys()) == 0 {
 		n = append(n, "COPIES ARE NOT SIGNED: dkim has no key. Unless the smarthost signs them, List-Unsubscribe fields included, no mailbox offers one-click unsubscribe")
 	}
+	n = append(n, lockNotes(cfg)...)
 	if cfg.Consent.WhenUnreachable == "untracked" {
 		n = append(n, "consent.when_unreachable is \"untracked\": while the store does not answer, mail may reach people who unsubscribed")
 	}

@@ -186,6 +186,12 @@ func rewriteOptions(cfg *config.Config) (rewrite.Options, error) {
 		Signed:      rewrite.Signed(cfg.Rewrite.Signed),
 		Footers:     f,
 		Position:    rewrite.Position(cfg.Unsubscribe.FooterPosition),
+		Lock: rewrite.Lock{
+			Provider:            rewrite.Provider(cfg.Smarthost.Provider),
+			SESConfigurationSet: cfg.Smarthost.SESUntrackedConfigurationSet,
+			WithoutOpen:         cfg.Smarthost.HeadersWithoutOpen,
+			WithoutClick:        cfg.Smarthost.HeadersWithoutClick,
+		},
 	}, nil
 }
 

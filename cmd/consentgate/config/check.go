@@ -176,6 +176,51 @@ func (c *Config) checkSmarthost(d *decoder) {
 	if c.Smarthost.Password != "" && c.Smarthost.Username == "" && !d.wrong["smarthost.username"] {
 		d.bad("smarthost.username", "is missing beside smarthost.password", "both, or neither")
 	}
+	c.checkLock(d)
+}
+
+// checkLock checks what tells the provider behind the smarthost not to track.
+func (c *Config) checkLock(d *decoder) {
+	s := c.Smarthost
+	const set = "smarthost.ses_untracked_configuration_set"
+	switch {
+	case d.wrong[set] || d.wrong["smarthost.provider"]:
+	case s.Provider == "ses" && s.SESUntrackedConfigurationSet == "":
+		d.is("smarthost.provider", "needs ses_untracked_configuration_set", "there, the name of a configuration set that has neither open nor click tracking")
+	case s.Provider != "ses" && s.SESUntrackedConfigurationSet != "":
+		d.bad(set, "is set but smarthost.provider is not \"ses\"", `provider = "ses"`)
+	case !isFieldName("x" + s.SESUntrackedConfigurationSet): // its letters are fewer still
+		d.is(set, "is not the name of a configuration set", "letters, digits, hyphens and underscores")
+	}
+	for key, fields := range map[string]map[string]string{"smarthost.headers_without_open": s.HeadersWithoutOpen, "smarthost.headers_without_click": s.HeadersWithoutClick} {
+		for name, body := range fields {
+			path := key + "." + name
+			switch {
+			case d.wrong[key] || d.wrong[path]:
+			case !isFieldName(name):
+				d.bad(path, "is not the name of a header field", `such as "X-Track-Opens"`)
+			case isOwnField(name):
+				d.bad(path, "is a field that the message cannot do without, or that the gateway writes", "the provider's own field")
+			case len(body) > 900 || strings.ContainsFunc(body, func(r rune) bool { return r < ' ' || r > '~' }):
+				d.bad(path, "is not what a header field can hold", "one line of at most 900 ASCII characters")
+			}
+		}
+	}
+	for name, body := range s.HeadersWithoutOpen {
+		for other, said := range s.HeadersWithoutClick {
+			if strings.EqualFold(name, other) && body != said {
+				d.bad("smarthost.headers_without_click."+other, "is another value than in headers_without_open, and a copy may lack both consents", "the same value, one that turns both off")
+			}
+		}
+	}
+}
+
+// isOwnField reports whether a field decides what a message is, or is the gateway's to write.
+func isOwnField(name string) bool {
+	name = strings.ToLower(name)
+	return strings.HasPrefix(name, "content-") || strings.HasPrefix(name, "resent-") || strings.HasPrefix(name, "x-consent-") ||
+		slices.Contains([]string{"from", "sender", "reply-to", "to", "cc", "bcc", "subject", "date", "message-id", "mime-version", "received", "return-path",
+			"dkim-signature", "list-unsubscribe", "list-unsubscribe-post"}, name)
 }
 
 // smarthostURL says what is wrong with the address of a next hop, and what would be right. It

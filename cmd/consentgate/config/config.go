@@ -67,16 +67,18 @@ type Login struct {
 
 // Smarthost is the next hop.
 type Smarthost struct {
-	URLs                         []string          `toml:"urls" needed:"urls = [\"smtp://127.0.0.1:25\"]" secret:""` // in order of preference
-	Username                     string            `toml:"username"`
-	Password                     string            `toml:"password" secret:""`
-	MaxConnections               int               `toml:"max_connections" min:"1" max:"10000"`
-	MaxPerSecond                 int               `toml:"max_per_second" min:"0" max:"1000000"` // 0 = no limit
-	ConnectTimeout               time.Duration     `toml:"connect_timeout" min:"1s" max:"10m"`
-	Provider                     string            `toml:"provider" oneof:"mailjet mailgun sendgrid mandrill postmark ses sparkpost" later:""`
-	HeadersWithoutOpen           map[string]string `toml:"headers_without_open" later:""`
-	HeadersWithoutClick          map[string]string `toml:"headers_without_click" later:""`
-	SESUntrackedConfigurationSet string            `toml:"ses_untracked_configuration_set" later:""`
+	URLs           []string      `toml:"urls" needed:"urls = [\"smtp://127.0.0.1:25\"]" secret:""` // in order of preference
+	Username       string        `toml:"username"`
+	Password       string        `toml:"password" secret:""`
+	MaxConnections int           `toml:"max_connections" min:"1" max:"10000"`
+	MaxPerSecond   int           `toml:"max_per_second" min:"0" max:"1000000"` // 0 = no limit
+	ConnectTimeout time.Duration `toml:"connect_timeout" min:"1s" max:"10m"`
+	// The provider behind it, which is told not to add its own tracking to copies without consent, and
+	// fields that say so to others.
+	Provider                     string            `toml:"provider" oneof:"mailjet mailgun sendgrid mandrill postmark ses sparkpost" reload:""`
+	HeadersWithoutOpen           map[string]string `toml:"headers_without_open" reload:""`
+	HeadersWithoutClick          map[string]string `toml:"headers_without_click" reload:""`
+	SESUntrackedConfigurationSet string            `toml:"ses_untracked_configuration_set" reload:""`
 }
 
 // Delivery says when the sender gets its answer.

@@ -298,12 +298,14 @@ func TestMistakes(t *testing.T) {
 		{"smarthost.max_connections", `0`, `out of range`},
 		{"max_per_second", `-5`, `out of range`},
 		{"connect_timeout", `"1h"`, `"1h" is out of range; 1s to 10m`},
-		{"provider", `"sendgrid"`, `not yet`},
+		{"provider", `"ses"`, `"ses" needs ses_untracked_configuration_set`},
 		{"provider", `"sendgird"`, `"sendgird" is not a value of this key; one of mailjet, mailgun, sendgrid, mandrill, postmark, ses, sparkpost; did you mean "sendgrid"?`},
-		{"headers_without_open", `{ X-Track = "no" }`, `not yet`},
+		{"headers_without_open", `{ "X Track" = "no" }`, `is not the name of a header field`},
+		{"headers_without_open", `{ List-Unsubscribe = "no" }`, `or that the gateway writes`},
+		{"headers_without_open", `{ X-Track = "no\nno" }`, `is not what a header field can hold`},
 		{"headers_without_open", `"X-Track"`, `is text; write a table`},
 		{"headers_without_click", `{ X-Track = 0 }`, `is a whole number`},
-		{"ses_untracked_configuration_set", `"none"`, `not yet`},
+		{"ses_untracked_configuration_set", `"none"`, `is not "ses"`},
 
 		{"delivery.mode", `"stateles"`, `did you mean "stateless"?`},
 		{"spool_dir", `""`, `is empty`},
@@ -401,7 +403,7 @@ func TestMistakes(t *testing.T) {
 			if m.Line != line {
 				t.Errorf("line %d, want %d: %v", m.Line, line, m)
 			}
-			if _, last, _ := cutLast(m.Key); last != tt.key && m.Key != tt.key && !strings.HasPrefix(m.Key, "smarthost.headers_without_click") {
+			if _, last, _ := cutLast(m.Key); last != tt.key && m.Key != tt.key && !strings.HasPrefix(m.Key, "smarthost.headers_without_") {
 				t.Errorf("key %s, want %s", m.Key, tt.key)
 			}
 			if said := m.Wrong + "; " + m.Right; !strings.Contains(said, tt.want) {
