@@ -271,3 +271,26 @@ func (m *Message) sameFields(sg *signature, header map[string][][]byte) bool {
 	}
 	return true
 }
+
+// Signature is a DKIM-Signature field of the message, as far as it can be told without its key.
+type Signature struct {
+	Domain, Selector, Algorithm string   // d=, s=, a=
+	Fields                      []string // h=, lower-case
+	BodyHolds                   bool     // the body still has the hash that was signed
+}
+
+// Signatures returns the signatures of the message, the topmost first, without those that cannot be read.
+// The error is one of reading the source.
+func (m *Message) Signatures() ([]Signature, error) {
+	sums, err := m.bodySums([]segment{{span: span{0, m.size}}})
+	if err != nil {
+		return nil, err
+	}
+	var all []Signature
+	for i, s := range m.signatures {
+		if s.bodyHash != nil {
+			all = append(all, Signature{s.domain, s.selector, s.algorithm, s.names, bytes.Equal(s.bodyHash, sums[i])})
+		}
+	}
+	return all, nil
+}
