@@ -274,6 +274,11 @@ func (s *Server) offer(ctx context.Context, m *message, r rcpt, copy *rewrite.Co
 	case !o.reply.Accepted():
 		return &Error{Code: o.reply.Code, Enhanced: o.reply.Enhanced, Text: o.reply.Text}
 	}
+	if s.copies.who == r.who {
+		if err := s.copies.keep(m.id, o.at, copy); err != nil {
+			s.log.Warn("a copy could not be kept for verify-delivery", "id", m.id, "err", err)
+		}
+	}
 	return nil
 }
 

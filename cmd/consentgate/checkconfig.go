@@ -117,6 +117,9 @@ func notes(cfg *config.Config) []string {
 	if host, _, _ := net.SplitHostPort(cfg.Admin.Listen); !config.IsLoopback(host) {
 		n = append(n, "admin.listen is not a loopback address: the API is plain HTTP, so tokens and addresses cross that network in clear; let only a proxy with TLS reach it")
 	}
+	if cfg.Delivery.KeepCopiesFor != "" {
+		n = append(n, fmt.Sprintf("delivery.keep_copies_for: the last copies for that address are kept in clear in %s", copiesDir(cfg)))
+	}
 	if cfg.Log.Addresses == "full" {
 		n = append(n, "log.addresses is \"full\": the log holds mail addresses in clear")
 	}

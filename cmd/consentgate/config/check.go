@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/net/idna"
 
+	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay/login"
@@ -268,6 +269,11 @@ func (c *Config) checkDelivery(d *decoder) {
 	}
 	if info, err := os.Stat(c.Delivery.SpoolDir); err == nil && !info.IsDir() && !d.wrong["delivery.spool_dir"] {
 		d.is("delivery.spool_dir", "is no folder", "a folder, or a name that is free")
+	}
+	if who := c.Delivery.KeepCopiesFor; who != "" && !d.wrong["delivery.keep_copies_for"] {
+		if _, err := consent.ParseAddress(who); err != nil {
+			d.is("delivery.keep_copies_for", "is no mail address", `a mailbox of your own, such as "seed@example.org"`)
+		}
 	}
 }
 

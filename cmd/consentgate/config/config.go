@@ -88,6 +88,7 @@ type Delivery struct {
 	RetryFor              time.Duration `toml:"retry_for" min:"1m" max:"720h" reload:""`
 	FirstRetry            time.Duration `toml:"first_retry" min:"1s" max:"4h" reload:""`
 	RetryForTransactional time.Duration `toml:"retry_for_transactional" min:"1m" max:"720h" reload:""`
+	KeepCopiesFor         string        `toml:"keep_copies_for"` // a test address whose copies are kept for verify-delivery; "" = none
 }
 
 // Consent says where the consents are kept and what counts where nothing is known.

@@ -299,6 +299,7 @@ func TestMistakes(t *testing.T) {
 		{"max_per_second", `-5`, `out of range`},
 		{"connect_timeout", `"1h"`, `"1h" is out of range; 1s to 10m`},
 		{"provider", `"ses"`, `"ses" needs ses_untracked_configuration_set`},
+		{"keep_copies_for", `"seed"`, `is no mail address`},
 		{"provider", `"sendgird"`, `"sendgird" is not a value of this key; one of mailjet, mailgun, sendgrid, mandrill, postmark, ses, sparkpost; did you mean "sendgrid"?`},
 		{"headers_without_open", `{ "X Track" = "no" }`, `is not the name of a header field`},
 		{"headers_without_open", `{ List-Unsubscribe = "no" }`, `or that the gateway writes`},
