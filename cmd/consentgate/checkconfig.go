@@ -24,7 +24,8 @@ import (
 
 type checkConfigCmd struct {
 	configFlag
-	DNS bool `name:"dns" help:"Also ask the DNS whether the DKIM records are there and are of these keys."`
+	DNS    bool      `name:"dns" help:"Also ask the DNS whether the DKIM records are there and are of these keys."`
+	lookup lookupTXT // nil: the system's resolver
 }
 
 func (checkConfigCmd) Help() string {
@@ -71,8 +72,12 @@ func (c checkConfigCmd) Run(ctx context.Context, std streams) error {
 		say("smarthost "+u, good, err)
 	}
 	if c.DNS {
+		lookup := c.lookup
+		if lookup == nil {
+			lookup = net.DefaultResolver.LookupTXT
+		}
 		for _, k := range keys {
-			good, err := checkPublished(ctx, net.DefaultResolver.LookupTXT, k)
+			good, err := checkPublished(ctx, lookup, k)
 			say("record "+k.Name(), good, err)
 		}
 	}

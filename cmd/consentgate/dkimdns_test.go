@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"net"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -124,6 +127,62 @@ func TestCheckPublished(t *testing.T) {
 		good, err := checkPublished(context.Background(), serveDNS(t, zone), k)
 		if tt.bad == "" && (err != nil || good == "") || tt.bad != "" && (err == nil || !strings.Contains(err.Error(), tt.bad)) {
 			t.Errorf("%s: %q, %v, want %q", name, good, err, tt.bad)
+		}
+	}
+}
+
+// check-config prints the record of each key, and with --dns says of each whether it is there.
+func TestCheckConfigRecords(t *testing.T) {
+	table, public := dkimKey(t)
+	second, _ := dkimKey(t)
+	extra := table + strings.NewReplacer("[dkim]", "[[dkim.key]]", "example.org", "shop.example").Replace(second)
+	g := start(t, newSink(t).address, "file:DIR/consent.db", extra)
+	lookup := serveDNS(t, map[string][][]string{"gate._domainkey.example.org.": {{public[:200], public[200:]}}})
+	var out bytes.Buffer
+	cmd := checkConfigCmd{configFlag: configFlag{g.config}, DNS: true, lookup: lookup}
+	if err := cmd.Run(t.Context(), streams{out: &out}); !errors.Is(err, errReported) {
+		t.Errorf("%v, though a record is missing", err)
+	}
+	for _, want := range []string{
+		"record: gate._domainkey.example.org. IN TXT ( \"v=DKIM1; k=rsa; p=",
+		"record: gate._domainkey.shop.example. IN TXT ( \"v=DKIM1; k=rsa; p=",
+		"record gate._domainkey.example.org: is in the DNS and is this key\n",
+		"record gate._domainkey.shop.example: FAILED: there is no TXT record; publish the one above\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("does not say %q:\n%s", want, out.String())
+		}
+	}
+}
+
+// SIGHUP takes over another key, and a broken one leaves the one before.
+func TestReloadDKIM(t *testing.T) {
+	table, _ := dkimKey(t)
+	smarthost := newSink(t)
+	g := start(t, smarthost.address, "file:DIR/consent.db", table)
+	selector := func() string {
+		t.Helper()
+		if err := g.send(t, "marketing"); err != nil {
+			t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(string(<-smarthost.mails), " s=")
+		s, _, _ := strings.Cut(after, ";")
+		return s
+	}
+	if got := selector(); got != "gate" {
+		t.Errorf("signed with %q", got)
+	}
+	text, err := os.ReadFile(g.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []string{"selector = \"new\"", "selector = \"a b\""} {
+		if err := os.WriteFile(g.config, bytes.Replace(text, []byte("selector = \"gate\""), []byte(change), 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g.reload()
+		if got := selector(); got != "new" {
+			t.Errorf("with %s signed with %q", change, got)
 		}
 	}
 }

@@ -46,25 +46,28 @@ type Splitter struct {
 
 // Write implements io.Writer. The error is Body's.
 func (s *Splitter) Write(p []byte) (int, error) {
-	if s.done {
-		return s.Body.Write(p)
+	all := len(p)
+	for !s.done && len(p) > 0 {
+		n := min(len(p), headerStep) // so that a body behind a short header is not copied
+		from := max(0, len(s.Header)-2)
+		s.Header = append(s.Header, p[:n]...)
+		if end, body := headerEnd(s.Header, from); end >= 0 {
+			s.done = true
+			n -= len(s.Header) - body
+			s.Header = s.Header[:end:end]
+		}
+		p = p[n:]
 	}
-	from := max(0, len(s.Header)-2)
-	s.Header = append(s.Header, p...)
-	end, body := headerEnd(s.Header, from)
-	if end < 0 {
-		return len(p), nil
-	}
-	s.done = true
-	rest := s.Header[body:]
-	s.Header = s.Header[:end:end]
-	if len(rest) > 0 {
-		if _, err := s.Body.Write(rest); err != nil {
+	if len(p) > 0 {
+		if _, err := s.Body.Write(p); err != nil {
 			return 0, err
 		}
 	}
-	return len(p), nil
+	return all, nil
 }
+
+// headerStep is how much of what is written is looked at for the end of the header at a time.
+const headerStep = 2 << 10
 
 // InBody reports whether the header has ended.
 func (s *Splitter) InBody() bool { return s.done }
