@@ -68,7 +68,7 @@ func (m *Message) Render(v Variant) (*Copy, error) {
 	if m.unreadable != "" && !(v.Open && v.Click) {
 		return nil, fmt.Errorf("%w: %s", ErrUnreadable, m.unreadable)
 	}
-	if to, err := m.soleRecipient(); err != nil || to != "" && !strings.EqualFold(to, v.To) {
+	if to, err := m.soleRecipient(); !v.Bare && (err != nil || to != "" && !strings.EqualFold(to, v.To)) {
 		return nil, ErrRecipients
 	}
 	for _, l := range []string{v.Link, v.OneClick, v.MailTo} {
