@@ -192,7 +192,7 @@ func (s *Server) owners(m *message) []token.Claims {
 
 // variant says what is r's own in m.
 func (s *Server) variant(m *message, r rcpt, owners []token.Claims, d consent.Decision) rewrite.Variant {
-	v := rewrite.Variant{Open: d.Open, Click: d.Click, Language: m.language, Linked: make([]bool, len(owners))}
+	v := rewrite.Variant{To: r.to, Open: d.Open, Click: d.Click, Language: m.language, Linked: make([]bool, len(owners))}
 	for i, c := range owners {
 		v.Linked[i] = c.Who == r.who && c.Scope == m.scope
 	}
@@ -273,6 +273,11 @@ func (s *Server) offer(ctx context.Context, m *message, r rcpt, copy *rewrite.Co
 		return sendError(err)
 	case !o.reply.Accepted():
 		return &Error{Code: o.reply.Code, Enhanced: o.reply.Enhanced, Text: o.reply.Text}
+	}
+	if s.copies.who == r.who {
+		if err := s.copies.keep(m.id, o.at, copy); err != nil {
+			s.log.Warn("a copy could not be kept for verify-delivery", "id", m.id, "err", err)
+		}
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/consentgate/consentgate/relay/sign"
 )
 
-func newKey(t *testing.T) (*sign.Signer, string) {
+func newSigner(t *testing.T) (*sign.Signer, string) {
 	t.Helper()
 	pub, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -34,16 +34,16 @@ func newKey(t *testing.T) (*sign.Signer, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := sign.New(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), "example.org", "gate1")
+	k, err := sign.ParseKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), "example.org", "gate1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, "v=DKIM1; k=ed25519; p=" + base64.StdEncoding.EncodeToString(pub)
+	return sign.New([]*sign.Key{k}, sign.Options{}), "v=DKIM1; k=ed25519; p=" + base64.StdEncoding.EncodeToString(pub)
 }
 
 func TestSigned(t *testing.T) {
 	var record string
-	b := start(t, func(c *Config, b *testbed) { c.Signer, record = newKey(b.t) })
+	b := start(t, func(c *Config, b *testbed) { c.Signer, record = newSigner(b.t) })
 	c := b.hello()
 	large := newsletter + "\r\n" + strings.Repeat("<p>a line of the large message of this test, of which there are many.</p>\r\n", 20_000)
 	for _, msg := range []string{newsletter, large} {
@@ -229,7 +229,7 @@ func TestOldSmarthost(t *testing.T) {
 
 // The path behind Data takes any number of recipients: one lookup for all, a copy for each.
 func TestSeveralRecipients(t *testing.T) {
-	b := prepare(t, func(c *Config, b *testbed) { c.Signer, _ = newKey(b.t) })
+	b := prepare(t, func(c *Config, b *testbed) { c.Signer, _ = newSigner(b.t) })
 	defer b.closeListeners()
 	env := &envelope{from: "news@example.org"}
 	for _, to := range []string{"both@example.com", "joe@example.com", "gone@example.com", "shard@example.com", "nobody@example.com"} {

@@ -51,7 +51,7 @@ func rewriteError(err error) error {
 	switch {
 	case errors.Is(err, rewrite.ErrHeader), errors.Is(err, rewrite.ErrUnreadable):
 		return refuse(554, "5.6.0", err.Error(), err)
-	case errors.Is(err, rewrite.ErrOpaque), errors.Is(err, rewrite.ErrSigned):
+	case errors.Is(err, rewrite.ErrOpaque), errors.Is(err, rewrite.ErrSigned), errors.Is(err, rewrite.ErrRecipients):
 		return refuse(550, "5.7.1", err.Error(), err)
 	}
 	return internal(err)

@@ -51,6 +51,11 @@ type Config struct {
 	BaseURL       string // https://mail.example.org: the links are BaseURL + "/u/" + token
 	MailTo        string // an address for List-Unsubscribe, without "mailto:"; "" = none
 
+	// KeepCopiesFor is a recipient whose copies are kept in CopiesDir as they left, the last twenty, to be
+	// held against what reaches the mailbox; the zero Address: nobody's.
+	KeepCopiesFor consent.Address
+	CopiesDir     string
+
 	FullAddresses bool   // logs hold addresses in clear
 	TempDir       string // for messages over 1 MiB while they pass; the system's
 	Log           *slog.Logger

@@ -42,6 +42,7 @@ type Server struct {
 	sequence   atomic.Uint32
 	stats      counters
 	observed   observation
+	copies     copies
 
 	// sending ends when what is under way is given up, at the end of the draining time.
 	sending context.Context
@@ -90,6 +91,7 @@ func New(cfg Config, store consent.Store, links *token.Sealer, next *smarthost.C
 		log:        journal{cfg.Log, cfg.FullAddresses},
 		drainTime:  drainTime,
 		settleTime: settleTime,
+		copies:     copies{who: cfg.KeepCopiesFor, dir: cfg.CopiesDir},
 		tempFile:   func() (*os.File, error) { return unlinkedTemp(cfg.TempDir) },
 	}
 	s.pool = &pool{

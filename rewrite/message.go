@@ -29,6 +29,7 @@ type Options struct {
 	Signed      Signed      // signed bodies, which nobody can edit; "" is SignedKeep
 	Footers     Footers     // nil: the built-in ones
 	Position    Position    // where a footer stands; "" is PositionAuto
+	Lock        Lock        // the provider behind the next hop
 	// Everything notes every address that a reader may fetch or follow as a finding, the
 	// ordinary ones with an empty Rule; for reports, copies are the same.
 	Everything bool
@@ -122,21 +123,22 @@ type Finding struct {
 
 // Message is a parsed message. It is safe for concurrent use.
 type Message struct {
-	src      io.ReaderAt
-	size     int64
-	rules    *trackers.Rules
-	opts     Options
-	root     *part
-	texts    []*text
-	fields   []fieldEdit
-	removals []removal
-	findings []Finding
-	own      []OwnLink
-	footer   int // index of the finding for the footer
-	list     int // and for the List fields
-	lang     string
-	eightBit bool
-	depth    int // of messages in place of a body
+	src        io.ReaderAt
+	size       int64
+	rules      *trackers.Rules
+	opts       Options
+	root       *part
+	texts      []*text
+	fields     []fieldEdit
+	removals   []removal
+	signatures []signature
+	findings   []Finding
+	own        []OwnLink
+	footer     int // index of the finding for the footer
+	list       int // and for the List fields
+	lang       string
+	eightBit   bool
+	depth      int // of messages in place of a body
 
 	unreadable string   // why a body cannot be searched, "" if all can
 	cutShort   bool     // the last field has no line end
@@ -221,6 +223,7 @@ func (m *Message) header() {
 		}
 		m.fields = append(m.fields, e)
 	}
+	m.readSignatures()
 	m.list = len(m.findings)
 	m.findings = append(m.findings, Finding{Kind: Unsubscribe, Vector: "List-Unsubscribe", Why: "one-click unsubscribe (RFC 8058)"})
 	m.footer = len(m.findings)

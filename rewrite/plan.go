@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"slices"
 	"sort"
 	"strings"
 )
@@ -31,6 +30,9 @@ type Variant struct {
 	// SevenBit converts every body part that has bytes over 127, for a next hop without 8BITMIME
 	// (RFC 6152 §3). Such bytes in header fields stay.
 	SevenBit bool
+	// To is the recipient's address. It is only held against the recipients that a field for the
+	// provider may name, see ErrRecipients.
+	To string
 	// Linked says of the links in Message.OwnLinks (by index) which are this very person's for
 	// this very scope: the text part that holds one gets no footer.
 	Linked []bool
@@ -65,6 +67,9 @@ func (m *Message) Render(v Variant) (*Copy, error) {
 	}
 	if m.unreadable != "" && !(v.Open && v.Click) {
 		return nil, fmt.Errorf("%w: %s", ErrUnreadable, m.unreadable)
+	}
+	if to, err := m.soleRecipient(); !v.Bare && (err != nil || to != "" && !strings.EqualFold(to, v.To)) {
+		return nil, ErrRecipients
 	}
 	for _, l := range []string{v.Link, v.OneClick, v.MailTo} {
 		if !fitsMessage(l) {
@@ -128,6 +133,15 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 	for _, f := range m.fields {
 		if f.when&key.bit != 0 && (!f.list || (key.link || key.list) && !key.bare) {
 			cut(f.span, f.finding)
+		}
+	}
+	var locked switches
+	if !key.bare {
+		locked = m.switchesFor(key.bit&withoutOpen == 0, key.bit&withoutClick == 0)
+	}
+	for _, f := range m.root.fields {
+		if locked.cut[strings.ToLower(f.name)] {
+			cut(f.span, -1)
 		}
 	}
 	var bodies []rawEdit // behind the fields, where both are at one place
@@ -209,6 +223,9 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 		if wrap {
 			m.writeWrapFields(s)
 		}
+		for _, f := range locked.set {
+			s.literal([]byte(f[0] + ": " + f[1] + "\r\n")...)
+		}
 		switch {
 		case key.list:
 			writeListFields(s, key.mailto)
@@ -221,27 +238,11 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 			s.literal('\r', '\n')
 		}
 	}})
-	if m.cutShort && !slices.ContainsFunc(raw, func(e rawEdit) bool { return e.start < e.end && e.end == top.end }) {
-		raw = slices.Insert(raw, 0, rawEdit{span{top.end, top.end}, func(s *segments) { s.literal('\r', '\n') }})
+	list, err := m.assemble(append(raw, bodies...))
+	if err != nil {
+		return nil, err
 	}
-	raw = append(raw, bodies...)
-	sort.SliceStable(raw, func(i, j int) bool { return raw[i].start < raw[j].start })
-	var s segments
-	at := int64(0)
-	for _, e := range raw {
-		if e.start < at { // inside of what went as a whole
-			continue
-		}
-		s.source(at, e.start)
-		if e.write != nil {
-			e.write(&s)
-		}
-		at = e.end
-	}
-	s.source(at, m.size)
-	s.flush()
-	var err error
-	if p.segs, err = m.pack(s.list); err != nil {
+	if p.segs, err = m.pack(list); err != nil {
 		return nil, err
 	}
 	for _, sg := range p.segs {

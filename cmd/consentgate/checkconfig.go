@@ -22,10 +22,14 @@ import (
 	"github.com/consentgate/consentgate/consent/redisstore"
 )
 
-type checkConfigCmd struct{ configFlag }
+type checkConfigCmd struct {
+	configFlag
+	DNS    bool      `name:"dns" help:"Also ask the DNS whether the DKIM records are there and are of these keys."`
+	lookup lookupTXT // nil: the system's resolver
+}
 
 func (checkConfigCmd) Help() string {
-	return `Says every mistake in the file, a line for each (exit status 2). Where there is none, says what can be reached: the smarthosts, the store, and whether the ports are free (exit status 1 if something is wrong). It sends no mail and changes nothing.
+	return `Says every mistake in the file, a line for each (exit status 2). Where there is none, says what can be reached: the smarthosts, the store, and whether the ports are free (exit status 1 if something is wrong), and prints the DNS record to publish for each DKIM key. It sends no mail and changes nothing.
 
 Example:
 
@@ -46,6 +50,14 @@ func (c checkConfigCmd) Run(ctx context.Context, std streams) error {
 		fmt.Fprintf(std.out, "note: %s\n", note)
 	}
 
+	keys, err := dkimKeys(cfg)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		fmt.Fprintf(std.out, "record: %s\n", zoneRecord(k))
+	}
+
 	ok := true
 	say := func(what string, good string, err error) {
 		if err != nil {
@@ -58,6 +70,16 @@ func (c checkConfigCmd) Run(ctx context.Context, std streams) error {
 	for _, u := range cfg.Smarthost.URLs {
 		good, err := checkSmarthost(ctx, cfg, u)
 		say("smarthost "+u, good, err)
+	}
+	if c.DNS {
+		lookup := c.lookup
+		if lookup == nil {
+			lookup = net.DefaultResolver.LookupTXT
+		}
+		for _, k := range keys {
+			good, err := checkPublished(ctx, lookup, k)
+			say("record "+k.Name(), good, err)
+		}
 	}
 	running, err := dialControl(ctx, controlPath(cfg))
 	if err == nil {
@@ -81,9 +103,10 @@ func (c checkConfigCmd) Run(ctx context.Context, std streams) error {
 // notes are no mistakes, but an operator should know them. serve logs them at its start.
 func notes(cfg *config.Config) []string {
 	var n []string
-	if cfg.DKIM.Domain == "" {
-		n = append(n, "COPIES ARE NOT SIGNED: dkim.domain is empty. Unless the smarthost signs them, List-Unsubscribe fields included, no mailbox offers one-click unsubscribe")
+	if len(cfg.DKIM.Keys()) == 0 {
+		n = append(n, "COPIES ARE NOT SIGNED: dkim has no key. Unless the smarthost signs them, List-Unsubscribe fields included, no mailbox offers one-click unsubscribe")
 	}
+	n = append(n, lockNotes(cfg)...)
 	if cfg.Consent.WhenUnreachable == "untracked" {
 		n = append(n, "consent.when_unreachable is \"untracked\": while the store does not answer, mail may reach people who unsubscribed")
 	}
@@ -98,6 +121,9 @@ func notes(cfg *config.Config) []string {
 	}
 	if host, _, _ := net.SplitHostPort(cfg.Admin.Listen); !config.IsLoopback(host) {
 		n = append(n, "admin.listen is not a loopback address: the API is plain HTTP, so tokens and addresses cross that network in clear; let only a proxy with TLS reach it")
+	}
+	if cfg.Delivery.KeepCopiesFor != "" {
+		n = append(n, fmt.Sprintf("delivery.keep_copies_for: the last copies for that address are kept in clear in %s", copiesDir(cfg)))
 	}
 	if cfg.Log.Addresses == "full" {
 		n = append(n, "log.addresses is \"full\": the log holds mail addresses in clear")

@@ -24,6 +24,11 @@ func controlPath(cfg *config.Config) string {
 	return filepath.Join(filepath.Dir(filepath.Clean(cfg.Delivery.SpoolDir)), "control.sock")
 }
 
+// copiesDir is where the copies for delivery.keep_copies_for are.
+func copiesDir(cfg *config.Config) string {
+	return filepath.Join(filepath.Dir(filepath.Clean(cfg.Delivery.SpoolDir)), "copies")
+}
+
 // listenControl binds the control socket. It makes the folder (mode 0700) where there is none,
 // and removes a socket that nobody answers on. It sets the process's umask for a moment, so it
 // must run before anything else makes files.

@@ -105,6 +105,7 @@ func (c rewriteCmd) variant(m *rewrite.Message, cfg *config.Config, links *token
 		language = m.Language()
 	}
 	v := rewrite.Variant{
+		To:       who.String(),
 		Open:     c.Open == string(consent.Granted),
 		Click:    c.Click == string(consent.Granted),
 		Link:     cfg.Unsubscribe.BaseURL + "/u/" + links.Seal(token.Claims{Who: who, Scope: scope, Language: language}),

@@ -89,7 +89,7 @@ func (g *gateway) reload(path string) {
 		fail(err)
 		return
 	}
-	set, err := settings(cfg)
+	set, err := settings(cfg, g.log)
 	if err == nil {
 		err = g.relay.Reload(set)
 	}
@@ -126,7 +126,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if err := g.openControl(); err != nil {
 		return err
 	}
-	set, err := settings(cfg)
+	set, err := settings(cfg, g.log)
 	if err != nil {
 		return err
 	}
@@ -180,6 +180,12 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if err := g.listen("admin", cfg.Admin.Listen, admin); err != nil {
 		return err
 	}
+	var seed consent.Address
+	if text := cfg.Delivery.KeepCopiesFor; text != "" {
+		if seed, err = consent.ParseAddress(text); err != nil {
+			return usageError{err}
+		}
+	}
 	if g.relay, err = relay.New(relay.Config{
 		Hostname:        cfg.Hostname,
 		Listen:          cfg.SMTP.Listen,
@@ -193,6 +199,8 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		MaxConnections:  cfg.SMTP.MaxConnections,
 		IdleTimeout:     cfg.SMTP.IdleTimeout,
 		BaseURL:         cfg.Unsubscribe.BaseURL,
+		KeepCopiesFor:   seed,
+		CopiesDir:       copiesDir(cfg),
 		FullAddresses:   cfg.Log.Addresses == "full",
 		Log:             g.log,
 		Now:             time.Now,

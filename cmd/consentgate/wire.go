@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
 	"github.com/consentgate/consentgate/consent"
@@ -60,21 +61,31 @@ func openSpool(cfg *config.Config, log *slog.Logger) (*spool.Spool, error) {
 	return spool.Open(cfg.Delivery.SpoolDir, spool.Options{Log: log})
 }
 
+// dkimKeys reads the keys that copies are signed with.
+func dkimKeys(cfg *config.Config) ([]*sign.Key, error) {
+	var keys []*sign.Key
+	for _, k := range cfg.DKIM.Keys() {
+		key, err := sign.LoadKey(k.KeyFile, k.Domain, k.Selector)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
 // openSigner returns nil where copies are not signed here.
-func openSigner(cfg *config.Config) (*sign.Signer, error) {
-	if cfg.DKIM.Domain == "" {
-		return nil, nil
+func openSigner(cfg *config.Config, log *slog.Logger) (*sign.Signer, error) {
+	keys, err := dkimKeys(cfg)
+	if err != nil || len(keys) == 0 {
+		return nil, err
 	}
-	signer, err := sign.Load(cfg.DKIM.KeyFile, cfg.DKIM.Domain, cfg.DKIM.Selector)
-	if err != nil {
-		return nil, usageError{err}
-	}
-	return signer, nil
+	return sign.New(keys, sign.Options{LeaveOut: cfg.DKIM.LeaveOut, Log: log, Now: time.Now}), nil
 }
 
 // settings are what may change while the gateway runs.
-func settings(cfg *config.Config) (relay.Settings, error) {
-	signer, err := openSigner(cfg)
+func settings(cfg *config.Config, log *slog.Logger) (relay.Settings, error) {
+	signer, err := openSigner(cfg, log)
 	if err != nil {
 		return relay.Settings{}, err
 	}
@@ -175,6 +186,12 @@ func rewriteOptions(cfg *config.Config) (rewrite.Options, error) {
 		Signed:      rewrite.Signed(cfg.Rewrite.Signed),
 		Footers:     f,
 		Position:    rewrite.Position(cfg.Unsubscribe.FooterPosition),
+		Lock: rewrite.Lock{
+			Provider:            rewrite.Provider(cfg.Smarthost.Provider),
+			SESConfigurationSet: cfg.Smarthost.SESUntrackedConfigurationSet,
+			WithoutOpen:         cfg.Smarthost.HeadersWithoutOpen,
+			WithoutClick:        cfg.Smarthost.HeadersWithoutClick,
+		},
 	}, nil
 }
 

@@ -2,9 +2,9 @@
 // as they went to several people: an address that differs from copy to copy is about the person,
 // whatever its host.
 //
-// It sees what package rewrite found, with Options.Everything set, and answers from that alone. It
-// is not for deciding what leaves: an operator reads its answer and puts the rules that it proposes
-// into the rules_file.
+// It sees what package rewrite found, with Options.Everything set, and answers from that alone; so it
+// does when it holds a copy as it reached the mailbox against the copy as it left. It is not for deciding
+// what leaves: an operator reads its answer and puts the rules that it proposes into the rules_file.
 package mailing
 
 import (

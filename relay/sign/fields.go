@@ -1,6 +1,7 @@
 package sign
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"mime"
@@ -9,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/idna"
+
+	"github.com/consentgate/consentgate/rewrite/canonical"
 )
 
 // usual are the fields that are signed where they are present, RFC 6376 §5.4.1, with those that
@@ -22,15 +25,19 @@ var usual = []string{
 	"List-Subscribe", "List-Post", "List-Owner", "List-Archive",
 }
 
-// signedFields returns the names for h=: each usual field as often as it is present. From is
-// named once more than that, so that a second one put in later breaks the signature (RFC 6376
-// §8.15), and so is the pair of RFC 8058 §4 where there is one: a further List-Unsubscribe would
-// make a mailbox offer somebody else's link, or none.
-func (h header) signedFields() []string {
+// signedFields returns the names for h=: each usual field as often as it is present, but those to be
+// left out. From is named once more than that, so that a second one put in later breaks the signature
+// (RFC 6376 §8.15), and so is the pair of RFC 8058 §4 where there is one: a further List-Unsubscribe
+// would make a mailbox offer somebody else's link, or none.
+func (h header) signedFields(leaveOut map[string]bool) []string {
 	var names []string
-	pair := len(h.fields["list-unsubscribe"]) > 0 && len(h.fields["list-unsubscribe-post"]) > 0
+	pair := h.count("list-unsubscribe") > 0 && h.count("list-unsubscribe-post") > 0
 	for _, name := range usual {
-		n := len(h.fields[strings.ToLower(name)])
+		lower := strings.ToLower(name)
+		if leaveOut[lower] && name != "From" {
+			continue
+		}
+		n := h.count(lower)
 		if name == "From" || (pair && (name == "List-Unsubscribe" || name == "List-Unsubscribe-Post")) {
 			n++
 		}
@@ -39,6 +46,78 @@ func (h header) signedFields() []string {
 		}
 	}
 	return names
+}
+
+// header is a copy's header, taken apart.
+type header []headerField
+
+type headerField struct {
+	name string // lower-case
+	raw  []byte // with its line end
+}
+
+// readHeader takes a header apart that ends with a line end.
+func readHeader(text []byte) header {
+	var h header
+	for len(text) > 0 {
+		n := bytes.IndexByte(text, '\n') + 1
+		if n == 0 {
+			n = len(text)
+		}
+		line := text[:n]
+		if (line[0] == ' ' || line[0] == '\t') && len(h) > 0 {
+			last := &h[len(h)-1]
+			last.raw = last.raw[:len(last.raw)+n] // what follows it in text
+		} else {
+			name, _, _ := bytes.Cut(line, []byte(":"))
+			h = append(h, headerField{strings.ToLower(string(bytes.TrimSpace(name))), line})
+		}
+		text = text[n:]
+	}
+	return h
+}
+
+func (h header) count(name string) int {
+	n := 0
+	for _, f := range h {
+		if f.name == name {
+			n++
+		}
+	}
+	return n
+}
+
+// bodies returns the bodies of the fields of that name, unfolded, in order.
+func (h header) bodies(name string) []string {
+	var all []string
+	for _, f := range h {
+		if f.name == name {
+			_, body, _ := strings.Cut(string(f.raw), ":")
+			all = append(all, strings.NewReplacer("\r", "", "\n", "").Replace(body))
+		}
+	}
+	return all
+}
+
+// canonical returns the fields that names name, in canonical form: of several of one name the last one
+// first, and nothing where there is none left (RFC 6376 §5.4.2).
+func (h header) canonical(names []string) []byte {
+	var text []byte
+	at := map[string]int{}
+	for _, name := range names {
+		name = strings.ToLower(name)
+		i, ok := at[name]
+		if !ok {
+			i = len(h)
+		}
+		for i--; i >= 0 && h[i].name != name; i-- {
+		}
+		if i >= 0 {
+			text = canonical.AppendField(text, h[i].raw, true)
+		}
+		at[name] = max(i, 0)
+	}
+	return text
 }
 
 var angle = regexp.MustCompile(`^[^<>]*<([^<>\s]+@[^<>\s]+)>\s*$`)

@@ -1,4 +1,4 @@
-// Package sign puts a DKIM signature (RFC 6376, RFC 8463) on a copy as it leaves.
+// Package sign puts DKIM signatures (RFC 6376, RFC 8463) on a copy as it leaves.
 //
 // It signs what is there and changes nothing: whatever else is to be put into the copy and
 // covered by the signature must be in it before. It is not for verifying, and not for taking
@@ -6,227 +6,179 @@
 package sign
 
 import (
-	"bufio"
-	"bytes"
-	"crypto"
-	"crypto/ed25519"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
-	"os"
+	"log/slog"
+	"strconv"
 	"strings"
-
-	"github.com/emersion/go-msgauth/dkim"
-	"golang.org/x/net/idna"
+	"time"
 
 	"github.com/consentgate/consentgate/rewrite"
+	"github.com/consentgate/consentgate/rewrite/canonical"
 )
 
 var (
 	// ErrFrom is returned for a copy without exactly one From field whose addresses can be read.
 	ErrFrom = errors.New("no From field that could be signed for")
-	// ErrForeign is wrapped for a copy whose From is of another domain than the signer's.
-	ErrForeign = errors.New("the From domain is not the DKIM domain or below it")
+	// ErrForeign is wrapped for a copy whose From is of a domain that there is no key for.
+	ErrForeign = errors.New("no key for the From domain or one above it")
 )
 
-// Signer signs for one domain with one key. It is safe for concurrent use.
+// Options are the operator's part. The zero value of a field means what stands behind it.
+type Options struct {
+	LeaveOut []string         // names of fields that are not signed since the next hop rewrites them; From is always signed
+	Log      *slog.Logger     // discards
+	Now      func() time.Time // time.Now; for t=, and for when key files are looked at
+}
+
+// Signer signs with the keys of the domain in From. It is safe for concurrent use.
 type Signer struct {
-	domain, selector string
-	key              crypto.Signer
+	keys     map[string][]*Key // by domain
+	leaveOut map[string]bool   // lower-case
+	log      *slog.Logger
+	now      func() time.Time
 }
 
-// Load reads the key file and makes a Signer of it; see New.
-func Load(path, domain, selector string) (*Signer, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("DKIM key: %w", err)
+// New makes a Signer. Several keys of one domain all sign, each with a field of its own; the first one's
+// is on top. Keys that were loaded from a file are read again when it changes; one that cannot be read
+// then is logged, and the one before stays in use.
+func New(keys []*Key, o Options) *Signer {
+	s := &Signer{keys: map[string][]*Key{}, leaveOut: map[string]bool{}, log: o.Log, now: o.Now}
+	for _, k := range keys {
+		s.keys[k.domain] = append(s.keys[k.domain], k)
 	}
-	s, err := New(text, domain, selector)
-	if err != nil {
-		return nil, fmt.Errorf("DKIM key %s: %w", path, err)
+	for _, name := range o.LeaveOut {
+		s.leaveOut[strings.ToLower(name)] = true
 	}
-	return s, nil
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	return s
 }
 
-// New makes a Signer of a private key in PEM: RSA of 2048 bits or more as PKCS #1 or PKCS #8,
-// or Ed25519 as PKCS #8. The public key is looked for by verifiers at
-// SELECTOR._domainkey.DOMAIN; domain may be given in its Unicode form.
-func New(keyPEM []byte, domain, selector string) (*Signer, error) {
-	host, err := idna.Lookup.ToASCII(strings.TrimSuffix(domain, "."))
-	if err != nil || !strings.Contains(host, ".") {
-		return nil, fmt.Errorf("DKIM domain %q is not a domain", domain)
-	}
-	if !isSelector(selector) {
-		return nil, fmt.Errorf("DKIM selector %q is not made of labels of letters, digits and hyphens", selector)
-	}
-	key, err := parseKey(keyPEM)
-	if err != nil {
-		return nil, err
-	}
-	return &Signer{domain: host, selector: strings.ToLower(selector), key: key}, nil
-}
-
-// Sign puts a DKIM-Signature before the fields of c: relaxed/relaxed, SHA-256, over the whole
-// body (no l=), without expiry (no x=) and without i=. With ErrFrom or ErrForeign nothing was
+// Sign puts a DKIM-Signature for each key before the fields of c: relaxed/relaxed, SHA-256, over the whole
+// body (no l=), without expiry (no x=) and without i=. The keys are those of the From domain, else those
+// of the nearest domain above it that has some (aligned for DMARC, RFC 7489 §3.1.1); where From names
+// several addresses, all have to be of that domain or below it. With ErrFrom or ErrForeign nothing was
 // signed and c is as it was; such a copy may leave unsigned.
 func (s *Signer) Sign(c *rewrite.Copy) error {
-	h, err := readHeader(c)
-	if err != nil {
+	body := canonical.NewBody(true, -1)
+	in := canonical.Splitter{Body: body}
+	if _, err := c.WriteTo(&in); err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
-	domains, err := FromDomains(h.fields["from"])
+	h := readHeader(in.Header)
+	domains, err := FromDomains(h.bodies("from"))
 	if err != nil {
 		return err
 	}
-	for _, d := range domains {
-		// The domains must be aligned for DMARC; a subdomain's mail may be signed by its
-		// parent (RFC 7489 §3.1.1).
-		if d != s.domain && !strings.HasSuffix(d, "."+s.domain) {
-			return fmt.Errorf("%w: %s", ErrForeign, d)
+	keys := s.keysFor(domains)
+	if keys == nil {
+		return fmt.Errorf("%w: %s", ErrForeign, domains[0])
+	}
+	names := h.signedFields(s.leaveOut)
+	signed := h.canonical(names)
+	sum, _ := body.Sum()
+	now := s.now()
+	fields := make([][]byte, len(keys))
+	for i, k := range keys {
+		if fields[i], err = s.field(k, names, signed, sum, now); err != nil {
+			return fmt.Errorf("sign: %s: %w", k.Name(), err)
 		}
 	}
-	signer, err := dkim.NewSigner(&dkim.SignOptions{
-		Domain:                 s.domain,
-		Selector:               s.selector,
-		Signer:                 s.key,
-		HeaderCanonicalization: dkim.CanonicalizationRelaxed,
-		BodyCanonicalization:   dkim.CanonicalizationRelaxed,
-		HeaderKeys:             h.signedFields(),
-	})
-	if err != nil {
-		return fmt.Errorf("sign: %w", err)
+	for i := len(fields) - 1; i >= 0; i-- {
+		c.Prepend(fields[i])
 	}
-	// go-msgauth hands every Write to another goroutine: few, large ones are cheaper.
-	out := bufio.NewWriterSize(signer, 64<<10)
-	_, err = c.WriteTo(out)
-	if err == nil {
-		err = out.Flush()
-	}
-	if closed := signer.Close(); err == nil {
-		err = closed
-	}
-	if err != nil {
-		return fmt.Errorf("sign: %w", err)
-	}
-	c.Prepend([]byte(signer.Signature()))
 	return nil
 }
 
-func parseKey(text []byte) (crypto.Signer, error) {
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, errors.New("not PEM")
+// keysFor returns the keys of the nearest domain that all domains are in, nil if there are none.
+func (s *Signer) keysFor(domains []string) []*Key {
+	for d := domains[0]; d != ""; _, d, _ = strings.Cut(d, ".") {
+		keys := s.keys[d]
+		for _, other := range domains {
+			if other != d && !strings.HasSuffix(other, "."+d) {
+				keys = nil
+			}
+		}
+		if keys != nil {
+			return keys
+		}
 	}
-	var key any
-	var err error
-	switch block.Type {
-	case "RSA PRIVATE KEY":
-		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	case "PRIVATE KEY":
-		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	default:
-		return nil, fmt.Errorf("PEM block %q: want RSA PRIVATE KEY or PRIVATE KEY", block.Type)
-	}
+	return nil
+}
+
+// field makes the DKIM-Signature of one key. signed are the fields of h= in canonical form.
+func (s *Signer) field(k *Key, names []string, signed, bodyHash []byte, now time.Time) ([]byte, error) {
+	private, err := k.current(now)
 	if err != nil {
-		return nil, errors.New("private key cannot be read") // the cause may quote key material
+		s.log.Error("a DKIM key cannot be read again; the one before stays", "name", k.Name(), "err", err)
 	}
-	switch k := key.(type) {
-	case *rsa.PrivateKey:
-		if k.N.BitLen() < 2048 { // RFC 8301 §3.2
-			return nil, fmt.Errorf("RSA key of %d bits: want 2048 or more", k.N.BitLen())
+	text := appendTags([]byte("DKIM-Signature:"), [][2]string{
+		{"a", algorithm(private) + "-sha256"},
+		{"bh", base64.StdEncoding.EncodeToString(bodyHash)},
+		{"c", "relaxed/relaxed"},
+		{"d", k.domain},
+		{"h", joinNames(names)},
+		{"s", k.selector},
+		{"t", strconv.FormatInt(now.Unix(), 10)},
+		{"v", "1"},
+	})
+	text = append(text, "\r\n b="...)
+	hash := sha256.New()
+	hash.Write(signed)
+	own := canonical.AppendField(nil, text, true)
+	hash.Write(own[:len(own)-len("\r\n")]) // RFC 6376 §3.7: with an empty b=, without a line end
+	signature, err := signHash(private, [sha256.Size]byte(hash.Sum(nil)))
+	if err != nil {
+		return nil, err
+	}
+	for i, b := 3, base64.StdEncoding.EncodeToString(signature); len(b) > 0; i = 0 { // of " b="
+		n := min(len(b), maxLine-i)
+		if i == 0 {
+			text = append(text, "\r\n "...)
 		}
-		return k, nil
-	case ed25519.PrivateKey:
-		return k, nil
+		text, b = append(text, b[:n]...), b[n:]
 	}
-	return nil, fmt.Errorf("key type %T: want RSA or Ed25519", key)
+	return append(text, "\r\n"...), nil
 }
 
-func isSelector(s string) bool {
-	for _, label := range strings.Split(s, ".") { // RFC 6376 §3.1
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
-			return false
+// maxLine is from what length on a line of the field is folded.
+const maxLine = 75
+
+// appendTags writes tags, a line as long as they fit.
+func appendTags(text []byte, tags [][2]string) []byte {
+	col := 0
+	for _, tag := range tags {
+		n := len(tag[0]) + len(tag[1]) + len(" =;")
+		if col > 0 && col+n > maxLine {
+			text, col = append(text, "\r\n"...), 0
 		}
-		for i := 0; i < len(label); i++ {
-			c := label[i] | 0x20
-			if (c < 'a' || c > 'z') && (label[i] < '0' || label[i] > '9') && label[i] != '-' && label[i] != '_' {
-				return false
-			}
-		}
+		text = append(text, " "+tag[0]+"="+tag[1]+";"...)
+		col += n
 	}
-	return true
+	return text
 }
 
-// header is what signing needs to know of a copy's header.
-type header struct {
-	fields map[string][]string // by lower-case name, unfolded bodies in order
-}
-
-// maxHeader bounds the header that is kept in memory. Package rewrite refuses messages whose
-// header is over 256 KiB; this leaves room for what was put in front.
-const maxHeader = 1 << 20
-
-var (
-	errHeaderEnd   = errors.New("end of header")
-	errHeaderLarge = errors.New("header is too large")
-)
-
-// headerSink takes bytes until the header ends.
-type headerSink struct {
-	buf bytes.Buffer
-	end int // length of the header without the empty line, -1 = not seen
-}
-
-func (s *headerSink) Write(p []byte) (int, error) {
-	from := max(0, s.buf.Len()-3)
-	s.buf.Write(p)
-	b := s.buf.Bytes()
-	switch {
-	case bytes.HasPrefix(b, []byte("\r\n")):
-		s.end = 0
-		return len(p), errHeaderEnd
-	default:
-		if i := bytes.Index(b[from:], []byte("\r\n\r\n")); i >= 0 {
-			s.end = from + i + 2
-			return len(p), errHeaderEnd
+// joinNames is h=, folded where a message has so many fields that the line would be too long for
+// RFC 5322 §2.1.1.
+func joinNames(names []string) string {
+	var b strings.Builder
+	col := 0
+	for i, name := range names {
+		if i > 0 {
+			b.WriteByte(':')
 		}
-	}
-	if s.buf.Len() > maxHeader {
-		return len(p), errHeaderLarge
-	}
-	return len(p), nil
-}
-
-func readHeader(c *rewrite.Copy) (header, error) {
-	s := headerSink{end: -1}
-	if _, err := c.WriteTo(&s); err != nil && !errors.Is(err, errHeaderEnd) {
-		return header{}, err
-	}
-	text := s.buf.Bytes()
-	h := header{fields: map[string][]string{}}
-	if s.end >= 0 { // always, as package rewrite makes copies
-		text = text[:s.end]
-	}
-	name := ""
-	for line := range strings.SplitSeq(string(text), "\r\n") {
-		if line == "" {
-			continue
+		if col += len(name) + 1; col > 800 {
+			b.WriteString("\r\n ")
+			col = 0
 		}
-		if line[0] == ' ' || line[0] == '\t' {
-			if bodies := h.fields[name]; len(bodies) > 0 {
-				bodies[len(bodies)-1] += line
-			}
-			continue
-		}
-		field, body, ok := strings.Cut(line, ":")
-		if !ok {
-			name = ""
-			continue
-		}
-		name = strings.ToLower(strings.TrimRight(field, " \t"))
-		h.fields[name] = append(h.fields[name], body)
+		b.WriteString(name)
 	}
-	return h, nil
+	return b.String()
 }

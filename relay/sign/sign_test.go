@@ -73,11 +73,16 @@ func record(t testing.TB, key crypto.Signer) string {
 
 func newSigner(t testing.TB, keyPEM []byte) *Signer {
 	t.Helper()
-	s, err := New(keyPEM, "example.org", "gate1")
+	return New([]*Key{newKey(t, keyPEM, "example.org")}, Options{})
+}
+
+func newKey(t testing.TB, keyPEM []byte, domain string) *Key {
+	t.Helper()
+	k, err := ParseKey(keyPEM, domain, "gate1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return k
 }
 
 // copyOf renders msg; with a pair of ours if oneClick is set.
@@ -296,7 +301,7 @@ func TestHeaderWithoutEnd(t *testing.T) {
 	}
 }
 
-func TestNewRefuses(t *testing.T) {
+func TestParseKeyRefuses(t *testing.T) {
 	small, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
@@ -323,37 +328,18 @@ func TestNewRefuses(t *testing.T) {
 		"selector of dots":  {good, "example.org", "a..b"},
 		"selector of lines": {good, "example.org", "a\r\nb"},
 	} {
-		if _, err := New(tt.pem, tt.domain, tt.selector); err == nil {
+		if _, err := ParseKey(tt.pem, tt.domain, tt.selector); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
 	path := filepath.Join(t.TempDir(), "dkim.pem")
-	if _, err := Load(path, "example.org", "a"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := LoadKey(path, "example.org", "a"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing file: %v", err)
 	}
 	if err := os.WriteFile(path, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := Load(path, "BÜCHER.example", "a.b"); err != nil || s.domain != "xn--bcher-kva.example" {
+	if s, err := LoadKey(path, "BÜCHER.example", "a.b"); err != nil || s.domain != "xn--bcher-kva.example" {
 		t.Errorf("%+v, %v", s, err)
-	}
-}
-
-func BenchmarkSign(b *testing.B) {
-	msg := "From: news@example.org\r\nTo: joe@example.com\r\nSubject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n" +
-		strings.Repeat("seventy bytes of text that are like those of any newsletter, about.\r\n", 50<<10/69)
-	for name, key := range map[string][]byte{"rsa2048": pkcs1(rsaKey()), "ed25519": pkcs8(b, edKey())} {
-		b.Run(name, func(b *testing.B) {
-			s := newSigner(b, key)
-			b.SetBytes(int64(len(msg)))
-			for b.Loop() {
-				b.StopTimer()
-				c := copyOf(b, msg, "")
-				b.StartTimer()
-				if err := s.Sign(c); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/net/idna"
 
+	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay/login"
@@ -176,6 +177,51 @@ func (c *Config) checkSmarthost(d *decoder) {
 	if c.Smarthost.Password != "" && c.Smarthost.Username == "" && !d.wrong["smarthost.username"] {
 		d.bad("smarthost.username", "is missing beside smarthost.password", "both, or neither")
 	}
+	c.checkLock(d)
+}
+
+// checkLock checks what tells the provider behind the smarthost not to track.
+func (c *Config) checkLock(d *decoder) {
+	s := c.Smarthost
+	const set = "smarthost.ses_untracked_configuration_set"
+	switch {
+	case d.wrong[set] || d.wrong["smarthost.provider"]:
+	case s.Provider == "ses" && s.SESUntrackedConfigurationSet == "":
+		d.is("smarthost.provider", "needs ses_untracked_configuration_set", "there, the name of a configuration set that has neither open nor click tracking")
+	case s.Provider != "ses" && s.SESUntrackedConfigurationSet != "":
+		d.bad(set, "is set but smarthost.provider is not \"ses\"", `provider = "ses"`)
+	case !isFieldName("x" + s.SESUntrackedConfigurationSet): // its letters are fewer still
+		d.is(set, "is not the name of a configuration set", "letters, digits, hyphens and underscores")
+	}
+	for key, fields := range map[string]map[string]string{"smarthost.headers_without_open": s.HeadersWithoutOpen, "smarthost.headers_without_click": s.HeadersWithoutClick} {
+		for name, body := range fields {
+			path := key + "." + name
+			switch {
+			case d.wrong[key] || d.wrong[path]:
+			case !isFieldName(name):
+				d.bad(path, "is not the name of a header field", `such as "X-Track-Opens"`)
+			case isOwnField(name):
+				d.bad(path, "is a field that the message cannot do without, or that the gateway writes", "the provider's own field")
+			case len(body) > 900 || strings.ContainsFunc(body, func(r rune) bool { return r < ' ' || r > '~' }):
+				d.bad(path, "is not what a header field can hold", "one line of at most 900 ASCII characters")
+			}
+		}
+	}
+	for name, body := range s.HeadersWithoutOpen {
+		for other, said := range s.HeadersWithoutClick {
+			if strings.EqualFold(name, other) && body != said {
+				d.bad("smarthost.headers_without_click."+other, "is another value than in headers_without_open, and a copy may lack both consents", "the same value, one that turns both off")
+			}
+		}
+	}
+}
+
+// isOwnField reports whether a field decides what a message is, or is the gateway's to write.
+func isOwnField(name string) bool {
+	name = strings.ToLower(name)
+	return strings.HasPrefix(name, "content-") || strings.HasPrefix(name, "resent-") || strings.HasPrefix(name, "x-consent-") ||
+		slices.Contains([]string{"from", "sender", "reply-to", "to", "cc", "bcc", "subject", "date", "message-id", "mime-version", "received", "return-path",
+			"dkim-signature", "list-unsubscribe", "list-unsubscribe-post"}, name)
 }
 
 // smarthostURL says what is wrong with the address of a next hop, and what would be right. It
@@ -223,6 +269,11 @@ func (c *Config) checkDelivery(d *decoder) {
 	}
 	if info, err := os.Stat(c.Delivery.SpoolDir); err == nil && !info.IsDir() && !d.wrong["delivery.spool_dir"] {
 		d.is("delivery.spool_dir", "is no folder", "a folder, or a name that is free")
+	}
+	if who := c.Delivery.KeepCopiesFor; who != "" && !d.wrong["delivery.keep_copies_for"] {
+		if _, err := consent.ParseAddress(who); err != nil {
+			d.is("delivery.keep_copies_for", "is no mail address", `a mailbox of your own, such as "seed@example.org"`)
+		}
 	}
 }
 
@@ -381,26 +432,59 @@ func (c *Config) checkDKIM(d *decoder) {
 				d.bad(key, "is set but dkim.domain is empty, so nothing would be signed", `domain = "example.org"`)
 			}
 		}
-		return
+	} else {
+		if k.Selector == "" && !d.wrong["dkim.selector"] {
+			d.bad("dkim.selector", "is missing beside dkim.domain", `selector = "gate", for gate._domainkey.`+k.Domain)
+		}
+		if k.KeyFile == "" && !d.wrong["dkim.key_file"] {
+			d.bad("dkim.key_file", "is missing beside dkim.domain", "the PEM file of the private key")
+		}
+		checkDKIMKey(d, "dkim", DKIMKey{k.Domain, k.Selector, k.KeyFile})
 	}
-	if !isHost(k.Domain) || !strings.Contains(k.Domain, ".") {
-		d.is("dkim.domain", "is not a domain", `"example.org", without a selector`)
+	names := map[string]bool{}
+	if k.Domain != "" {
+		names[strings.ToLower(k.Selector+" "+k.Domain)] = true
 	}
-	switch {
-	case d.wrong["dkim.selector"]:
-	case k.Selector == "":
-		d.bad("dkim.selector", "is missing beside dkim.domain", `selector = "gate", for gate._domainkey.`+k.Domain)
-	case !isHost(k.Selector):
-		d.is("dkim.selector", "is not a selector", `a DNS label, such as "gate"`)
+	for i, key := range k.Key {
+		path := fmt.Sprintf("dkim.key[%d]", i)
+		checkDKIMKey(d, path, key)
+		name := strings.ToLower(key.Selector + " " + key.Domain)
+		if names[name] && key.Selector != "" && key.Domain != "" {
+			d.is(path+".selector", "is that of another key of this domain", "a selector of its own: one name in the DNS holds one key")
+		}
+		names[name] = true
 	}
-	if k.KeyFile == "" && !d.wrong["dkim.key_file"] {
-		d.bad("dkim.key_file", "is missing beside dkim.domain", "the PEM file of the private key")
-	}
-	if k.KeyFile != "" && !d.wrong["dkim.domain"] && !d.wrong["dkim.selector"] && !d.wrong["dkim.key_file"] {
-		if _, err := sign.Load(k.KeyFile, k.Domain, k.Selector); err != nil {
-			d.bad("dkim.key_file", err.Error(), "")
+	for i, name := range k.LeaveOut {
+		path := fmt.Sprintf("dkim.leave_out[%d]", i)
+		switch {
+		case d.wrong[path]:
+		case !isFieldName(name):
+			d.is(path, "is not the name of a header field", `such as "Message-ID"`)
+		case slices.ContainsFunc([]string{"From", "List-Unsubscribe", "List-Unsubscribe-Post"}, func(must string) bool { return strings.EqualFold(must, name) }):
+			d.is(path, "has to be signed", "RFC 6376 asks for From, and mailboxes for the List fields before they offer one-click unsubscribe")
 		}
 	}
+}
+
+// checkDKIMKey checks what is there of one key; path is the table that it stands in.
+func checkDKIMKey(d *decoder, path string, k DKIMKey) {
+	domain, selector, file := path+".domain", path+".selector", path+".key_file"
+	if k.Domain != "" && !d.wrong[domain] && (!isHost(k.Domain) || !strings.Contains(k.Domain, ".")) {
+		d.is(domain, "is not a domain", `"example.org", without a selector`)
+	}
+	if k.Selector != "" && !d.wrong[selector] && !isHost(k.Selector) {
+		d.is(selector, "is not a selector", `a DNS label, such as "gate"`)
+	}
+	if k.Domain != "" && k.Selector != "" && k.KeyFile != "" && !d.wrong[domain] && !d.wrong[selector] && !d.wrong[file] {
+		if _, err := sign.LoadKey(k.KeyFile, k.Domain, k.Selector); err != nil {
+			d.bad(file, err.Error(), "")
+		}
+	}
+}
+
+// isFieldName reports whether s is the name of a header field, RFC 5322 §2.2.
+func isFieldName(s string) bool {
+	return s != "" && len(s) <= 76 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' })
 }
 
 func (c *Config) checkAdmin(d *decoder) {

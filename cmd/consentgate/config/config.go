@@ -67,16 +67,18 @@ type Login struct {
 
 // Smarthost is the next hop.
 type Smarthost struct {
-	URLs                         []string          `toml:"urls" needed:"urls = [\"smtp://127.0.0.1:25\"]" secret:""` // in order of preference
-	Username                     string            `toml:"username"`
-	Password                     string            `toml:"password" secret:""`
-	MaxConnections               int               `toml:"max_connections" min:"1" max:"10000"`
-	MaxPerSecond                 int               `toml:"max_per_second" min:"0" max:"1000000"` // 0 = no limit
-	ConnectTimeout               time.Duration     `toml:"connect_timeout" min:"1s" max:"10m"`
-	Provider                     string            `toml:"provider" oneof:"mailjet mailgun sendgrid mandrill postmark ses sparkpost" later:""`
-	HeadersWithoutOpen           map[string]string `toml:"headers_without_open" later:""`
-	HeadersWithoutClick          map[string]string `toml:"headers_without_click" later:""`
-	SESUntrackedConfigurationSet string            `toml:"ses_untracked_configuration_set" later:""`
+	URLs           []string      `toml:"urls" needed:"urls = [\"smtp://127.0.0.1:25\"]" secret:""` // in order of preference
+	Username       string        `toml:"username"`
+	Password       string        `toml:"password" secret:""`
+	MaxConnections int           `toml:"max_connections" min:"1" max:"10000"`
+	MaxPerSecond   int           `toml:"max_per_second" min:"0" max:"1000000"` // 0 = no limit
+	ConnectTimeout time.Duration `toml:"connect_timeout" min:"1s" max:"10m"`
+	// The provider behind it, which is told not to add its own tracking to copies without consent, and
+	// fields that say so to others.
+	Provider                     string            `toml:"provider" oneof:"mailjet mailgun sendgrid mandrill postmark ses sparkpost" reload:""`
+	HeadersWithoutOpen           map[string]string `toml:"headers_without_open" reload:""`
+	HeadersWithoutClick          map[string]string `toml:"headers_without_click" reload:""`
+	SESUntrackedConfigurationSet string            `toml:"ses_untracked_configuration_set" reload:""`
 }
 
 // Delivery says when the sender gets its answer.
@@ -86,6 +88,7 @@ type Delivery struct {
 	RetryFor              time.Duration `toml:"retry_for" min:"1m" max:"720h" reload:""`
 	FirstRetry            time.Duration `toml:"first_retry" min:"1s" max:"4h" reload:""`
 	RetryForTransactional time.Duration `toml:"retry_for_transactional" min:"1m" max:"720h" reload:""`
+	KeepCopiesFor         string        `toml:"keep_copies_for"` // a test address whose copies are kept for verify-delivery; "" = none
 }
 
 // Consent says where the consents are kept and what counts where nothing is known.
@@ -146,12 +149,21 @@ type Tracking struct {
 	ForwardAddress string `toml:"forward_address" oneof:"none truncated full" later:""`
 }
 
-// DKIM is the key that copies are signed with. An empty Domain: not signed here.
+// DKIM is the key that copies are signed with, or several. No key at all: not signed here.
 type DKIM struct {
 	Domain   string    `toml:"domain"`
 	Selector string    `toml:"selector"`
-	KeyFile  string    `toml:"key_file"` // PEM
-	Key      []DKIMKey `toml:"key" later:""`
+	KeyFile  string    `toml:"key_file"`  // PEM
+	LeaveOut []string  `toml:"leave_out"` // fields that are not signed, since the smarthost rewrites them
+	Key      []DKIMKey `toml:"key"`
+}
+
+// Keys are all keys, that of [dkim] itself first.
+func (k *DKIM) Keys() []DKIMKey {
+	if k.Domain == "" {
+		return k.Key
+	}
+	return append([]DKIMKey{{k.Domain, k.Selector, k.KeyFile}}, k.Key...)
 }
 
 // DKIMKey is one key of several, chosen by the From domain.

@@ -298,12 +298,15 @@ func TestMistakes(t *testing.T) {
 		{"smarthost.max_connections", `0`, `out of range`},
 		{"max_per_second", `-5`, `out of range`},
 		{"connect_timeout", `"1h"`, `"1h" is out of range; 1s to 10m`},
-		{"provider", `"sendgrid"`, `not yet`},
+		{"provider", `"ses"`, `"ses" needs ses_untracked_configuration_set`},
+		{"keep_copies_for", `"seed"`, `is no mail address`},
 		{"provider", `"sendgird"`, `"sendgird" is not a value of this key; one of mailjet, mailgun, sendgrid, mandrill, postmark, ses, sparkpost; did you mean "sendgrid"?`},
-		{"headers_without_open", `{ X-Track = "no" }`, `not yet`},
+		{"headers_without_open", `{ "X Track" = "no" }`, `is not the name of a header field`},
+		{"headers_without_open", `{ List-Unsubscribe = "no" }`, `or that the gateway writes`},
+		{"headers_without_open", `{ X-Track = "no\nno" }`, `is not what a header field can hold`},
 		{"headers_without_open", `"X-Track"`, `is text; write a table`},
 		{"headers_without_click", `{ X-Track = 0 }`, `is a whole number`},
-		{"ses_untracked_configuration_set", `"none"`, `not yet`},
+		{"ses_untracked_configuration_set", `"none"`, `is not "ses"`},
 
 		{"delivery.mode", `"stateles"`, `did you mean "stateless"?`},
 		{"spool_dir", `""`, `is empty`},
@@ -401,7 +404,7 @@ func TestMistakes(t *testing.T) {
 			if m.Line != line {
 				t.Errorf("line %d, want %d: %v", m.Line, line, m)
 			}
-			if _, last, _ := cutLast(m.Key); last != tt.key && m.Key != tt.key && !strings.HasPrefix(m.Key, "smarthost.headers_without_click") {
+			if _, last, _ := cutLast(m.Key); last != tt.key && m.Key != tt.key && !strings.HasPrefix(m.Key, "smarthost.headers_without_") {
 				t.Errorf("key %s, want %s", m.Key, tt.key)
 			}
 			if said := m.Wrong + "; " + m.Right; !strings.Contains(said, tt.want) {
@@ -688,8 +691,47 @@ func TestDKIMKey(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := load(t, minimal+dkim, env); err == nil || !strings.Contains(err.Error(), "16: dkim.key_file: DKIM key: open "+file+": no such file") {
+	if _, err := load(t, minimal+dkim, env); err == nil || !strings.Contains(err.Error(), "16: dkim.key_file: DKIM key: stat "+file+": no such file") {
 		t.Error(err)
+	}
+}
+
+func TestDKIMKeys(t *testing.T) {
+	_, env := fixture(t)
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "dkim.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	block := func(domain, selector, file string) string {
+		return fmt.Sprintf("[[dkim.key]]\ndomain = %q\nselector = %q\nkey_file = %q\n", domain, selector, file)
+	}
+	first := "[dkim]\ndomain = \"example.org\"\nselector = \"gate\"\n" + fmt.Sprintf("key_file = %q\n", file)
+	for text, want := range map[string]string{
+		first + block("example.org", "gate2", file) + block("shop.example", "gate", file):       "",
+		"[dkim]\nleave_out = [\"Message-ID\", \"date\"]\n" + block("example.org", "gate", file): "",
+		first + block("Example.org", "Gate", file):                                              "19: dkim.key.selector: \"Gate\" is that of another key of this domain",
+		block("example.org", "a", file) + block("example", "a", file):                           "18: dkim.key.domain: \"example\" is not a domain",
+		block("example.org", "a b", file):                                                       "15: dkim.key.selector: \"a b\" is not a selector",
+		block("example.org", "a", file+".not"):                                                  "16: dkim.key.key_file: DKIM key: stat",
+		"[[dkim.key]]\ndomain = \"example.org\"\nselector = \"a\"\n":                            "dkim.key.key_file",
+		"[dkim]\nleave_out = [\"from\"]\n":                                                      "14: dkim.leave_out: \"from\" has to be signed",
+		"[dkim]\nleave_out = [\"Message-ID:\"]\n":                                               "14: dkim.leave_out: \"Message-ID:\" is not the name of a header field",
+	} {
+		c, err := load(t, minimal+text, env)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s\n%v, want %q", text, err, want)
+		}
+		if want == "" && len(c.DKIM.Keys()) != strings.Count(text, "key_file") {
+			t.Errorf("%s\n%d keys", text, len(c.DKIM.Keys()))
+		}
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -122,12 +121,12 @@ func (h *house) newSigner() (*sign.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	k, err := sign.ParseKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), dkimDomain, selector)
 	if err != nil {
 		return nil, err
 	}
-	h.dns = "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(public) // RFC 6376 §3.6.1
-	return sign.New(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), dkimDomain, selector)
+	h.dns = k.Record()
+	return sign.New([]*sign.Key{k}, sign.Options{}), nil
 }
 
 // lookupTXT is the DNS of the demo: it knows one name.
