@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	xhtml "golang.org/x/net/html"
 )
@@ -148,34 +147,6 @@ func hostile(n int) map[string][]byte {
 		"html names":     names(""),
 		"long name":      behind("<", "a"),
 		"font":           behind("<svg>", "<font a b c d e f>"),
-	}
-}
-
-// TestLinear reads each hostile input at two lengths, 1 to 8. Quadratic work would take 64 times as long on
-// the longer one; the bound leaves room for a busy machine.
-func TestLinear(t *testing.T) {
-	if testing.Short() {
-		t.Skip("measures time")
-	}
-	z := New(nil)
-	fastest := func(src []byte) time.Duration {
-		best := time.Hour
-		for range 3 {
-			var tok Token
-			begin := time.Now()
-			z.Reset(src)
-			for z.Next(&tok) {
-			}
-			best = min(best, time.Since(begin))
-		}
-		return best
-	}
-	short, long := hostile(1<<14), hostile(1<<17)
-	for name := range short {
-		a, b := fastest(short[name]), fastest(long[name])
-		if b > 24*a && b > 20*time.Millisecond {
-			t.Errorf("%s: %d bytes took %v, %d bytes %v", name, len(short[name]), a, len(long[name]), b)
-		}
 	}
 }
 
