@@ -38,7 +38,8 @@ func lockNotes(cfg *config.Config) []string {
 			continue // found by the check of the configuration
 		}
 		for end, provider := range providerHosts {
-			if !strings.HasSuffix("."+strings.ToLower(u.Hostname()), "."+end) || provider != "" && provider == s.Provider {
+			host := strings.ToLower(u.Hostname())
+			if !strings.HasSuffix("."+host, "."+end) || provider != "" && provider == s.Provider || provider == "ses" && !strings.HasPrefix(host, "email-smtp.") {
 				continue
 			}
 			if provider == "" {

@@ -13,6 +13,7 @@ func TestLockNotes(t *testing.T) {
 		{"smtp+starttls://smtp.sendgrid.net:587", "", `smarthost.provider = "sendgrid"`},
 		{"smtp+starttls://SMTP.sendgrid.net:587", "sendgrid", ""},
 		{"smtps://email-smtp.eu-west-1.amazonaws.com", "", `"ses"`},
+		{"smtp://ec2-192-0-2-1.compute.amazonaws.com", "", ""}, // somebody's machine
 		{"smtps://notsendgrid.net", "", ""},
 		{"smtp+starttls://smtp-relay.brevo.com:587", "", "no switch"},
 		{"smtp+starttls://smtp-relay.brevo.com:587", "mailjet", "no switch"},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -15,6 +16,7 @@ import (
 type verifyDeliveryCmd struct {
 	Sent     string `arg:"" placeholder:"SENT.eml" help:"The copy as it left the gateway; delivery.keep_copies_for keeps those for one address."`
 	Received string `arg:"" placeholder:"RECEIVED.eml" help:"The same copy as it reached the mailbox, with its whole header; - for standard input."`
+	Config   string `placeholder:"FILE" help:"Configuration file, for the rules. Without it: the built-in ones."`
 	JSON     bool   `help:"One JSON document, for programs."`
 }
 
@@ -60,6 +62,13 @@ type brokenSignature struct {
 
 func (c verifyDeliveryCmd) Run(std streams) error {
 	cfg := config.Default()
+	if c.Config != "" {
+		var err error
+		if cfg, err = config.Load(c.Config, os.LookupEnv); err != nil {
+			return usageError{err}
+		}
+	}
+	// A link of ours is one like any other here: it may have been changed too.
 	cfg.Unsubscribe.BaseURL, cfg.Rewrite.OpaqueLinks = placeholderBase, string(rewrite.OpaqueKeep)
 	sent, err := inspect(cfg, c.Sent, std.in)
 	if err != nil {

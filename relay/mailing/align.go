@@ -13,20 +13,20 @@ type pair struct{ a, b int }
 // longest bounds what is aligned with care; the rest is taken in order.
 const longest = 2000
 
-// align pairs the addresses of two copies, in order: those of one shape that have the most in common
-// (the longest common subsequence), so that a block more in one copy does no harm.
-func align(a, b []rewrite.Finding) []pair {
+// align pairs the addresses of two copies, in order: the most of those that have one key (the longest
+// common subsequence), so that a block more in one copy does no harm.
+func align(a, b []rewrite.Finding, key func(rewrite.Finding) string) []pair {
 	var out []pair
 	from := 0
-	for from < len(a) && from < len(b) && shape(a[from]) == shape(b[from]) {
+	for from < len(a) && from < len(b) && key(a[from]) == key(b[from]) {
 		out = append(out, pair{from, from})
 		from++
 	}
 	tail := 0
-	for tail < len(a)-from && tail < len(b)-from && shape(a[len(a)-1-tail]) == shape(b[len(b)-1-tail]) {
+	for tail < len(a)-from && tail < len(b)-from && key(a[len(a)-1-tail]) == key(b[len(b)-1-tail]) {
 		tail++
 	}
-	left, right := shapes(a[from:len(a)-tail]), shapes(b[from:len(b)-tail])
+	left, right := keys(a[from:len(a)-tail], key), keys(b[from:len(b)-tail], key)
 	for _, p := range common(left[:min(len(left), longest)], right[:min(len(right), longest)]) {
 		out = append(out, pair{from + p.a, from + p.b})
 	}
@@ -36,10 +36,10 @@ func align(a, b []rewrite.Finding) []pair {
 	return out
 }
 
-func shapes(all []rewrite.Finding) []string {
+func keys(all []rewrite.Finding, key func(rewrite.Finding) string) []string {
 	out := make([]string, len(all))
 	for i, f := range all {
-		out[i] = shape(f)
+		out[i] = key(f)
 	}
 	return out
 }

@@ -45,7 +45,7 @@ func CompareDelivered(sent, received *rewrite.Message) (*Delivered, error) {
 	kept, all := 0, 0
 	for _, kind := range []rewrite.Kind{rewrite.OpenTracker, rewrite.ClickTracker} {
 		left, right := ofKind(sent, kind), ofKind(received, kind)
-		same := alignExactly(left, right)
+		same := align(left, right, exact)
 		all += len(left)
 		// What stands between two addresses that are the same: the one there now in place of the one there then.
 		a, b := 0, 0
@@ -98,17 +98,8 @@ func ofKind(m *rewrite.Message, kind rewrite.Kind) []rewrite.Finding {
 	return all
 }
 
-// alignExactly pairs the addresses that are the same in both, in order.
-func alignExactly(a, b []rewrite.Finding) []pair {
-	keys := func(all []rewrite.Finding) []string {
-		out := make([]string, min(len(all), longest))
-		for i := range out {
-			out[i] = all[i].Vector + " " + all[i].URL
-		}
-		return out
-	}
-	return common(keys(a), keys(b))
-}
+// exact is what an address has in common with its like.
+func exact(f rewrite.Finding) string { return f.Vector + " " + f.URL }
 
 // spaced makes one space of all white space, since folding is free.
 func spaced(bodies []string) []string {

@@ -117,6 +117,23 @@ func TestCompareDelivered(t *testing.T) {
 			t.Errorf("%s: alike only %v", name, d.Alike)
 		}
 	}
+	// More links than are aligned with care, and one of them changed.
+	links := func(changed int) string {
+		var b strings.Builder
+		b.WriteString("From: a@example.org\r\nContent-Type: text/html\r\n\r\n")
+		for i := range 3 * longest {
+			if i == changed {
+				b.WriteString("<a href=\"https://click.example.net/\">x</a>\r\n")
+			} else {
+				fmt.Fprintf(&b, "<a href=\"https://shop.example.org/%d\">x</a>\r\n", i)
+			}
+		}
+		return b.String()
+	}
+	many, err := CompareDelivered(everything(t, links(-1)), everything(t, links(2*longest)))
+	if want := fmt.Sprintf("changed https://shop.example.org/%d to https://click.example.net/\n", 2*longest); err != nil || summary(many) != want {
+		t.Errorf("many links: %v\n%.500s", err, summary(many))
+	}
 	d, err := CompareDelivered(everything(t, sent), everything(t, "From: a@example.org\r\n\r\nsomething else\r\n"))
 	if err != nil || d.Alike != 0 {
 		t.Errorf("another message: %v, alike %v", err, d.Alike)

@@ -70,7 +70,7 @@ func Compare(copies []Copy) Report {
 			others[i] = append(others[i], "")
 		}
 		theirs := addresses(c)
-		for _, p := range align(first, theirs) {
+		for _, p := range align(first, theirs, shape) {
 			others[p.a][n] = theirs[p.b].URL
 			paired[p.a]++
 		}

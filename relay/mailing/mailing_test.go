@@ -104,12 +104,12 @@ func TestAlignWithABlockMore(t *testing.T) {
 			b = append(b, f)
 		}
 	}
-	for _, p := range align(a, b) {
+	for _, p := range align(a, b, shape) {
 		if a[p.a].URL != b[p.b].URL && p.a != 30 {
 			t.Errorf("%s beside %s", a[p.a].URL, b[p.b].URL)
 		}
 	}
-	if n := len(align(a, b)); n != 49 {
+	if n := len(align(a, b, shape)); n != 49 {
 		t.Errorf("%d pairs", n)
 	}
 }
