@@ -156,8 +156,18 @@ func count(l *load, k *sink) *tally {
 	defer l.mu.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	t := &tally{messages: len(l.accepted), refused: l.refused(), unsure: l.unsure}
-	for mark, m := range l.accepted {
+	t := &tally{}
+	for mark, m := range l.answers {
+		switch m.code {
+		case 0:
+			t.unsure++
+			continue
+		case 250:
+			t.messages++
+		default: // the sender still has it
+			t.refused++
+			continue
+		}
 		for _, r := range m.to {
 			c := copyOf{mark, r}
 			t.accepted++
