@@ -16,6 +16,7 @@ type redisFault struct {
 	strike func(ctx context.Context, d *deployment, n int) error
 	heal   func(ctx context.Context, d *deployment) (back time.Time, err error) // back: since when Redis serves as it should
 	mend   func(ctx context.Context, d *deployment) error                       // where more is to be put right before the next time
+	after  func(ctx context.Context, d *deployment, all []*station) (note string, err error)
 }
 
 var redisFaults = []redisFault{
@@ -53,7 +54,7 @@ var redisFaults = []redisFault{
 				return time.Time{}, err
 			}
 			return d.servers[0].answers(ctx)
-		}},
+		}, after: acceptEmptied},
 	{name: "Sentinel, the primary killed", deploy: sentinel, strike: killPrimary, heal: failedOver, mend: rejoinSentinel},
 	{name: "Cluster, a primary killed", deploy: cluster, strike: killOfThree, heal: coveredAgain, mend: rejoinCluster},
 }

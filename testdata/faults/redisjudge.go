@@ -18,11 +18,13 @@ type redisTally struct {
 	lost, doubled, tracked, mailed, missed int // must be 0; missed: untracked though agreed
 	held                                   int // transactional, and not answered 250; must be 0
 
+	tested                 int           // recipients of accepted marketing mail who had taken back their consent before
 	confirmed, unconfirmed int           // changes, of all modes together
 	flows                  time.Duration // how long after Redis was back marketing mail flowed, at the latest; < 0: it did not
 	drained                time.Duration // how long after the end of the load the spool was empty
 	well, wrong            cost
 	waiting                string
+	note                   string
 }
 
 // bad reports whether something is not 0 that must be.
@@ -85,6 +87,9 @@ func judgeRedis(l *load, k *sink, c *crowd, gateway int) *redisTally {
 		for _, to := range a.to {
 			of := copyOf{mark, to}
 			m := minds[to]
+			if m != nil && m.holds(gateway, a.begun) && !a.transactional {
+				t.tested++
+			}
 			mayBounce := kindOf(to) == unsubscribed || m != nil && m.leaves
 			switch n := k.copies[of]; {
 			case n > 0:

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9/logging"
+
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
 )
@@ -38,6 +40,7 @@ func runRedis(ctx context.Context, dir, binary string, duration time.Duration, s
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		return nil, skipped("redis-server is not installed; make need does that on Debian")
 	}
+	logging.Disable() // go-redis writes to standard error what it also returns
 	var rows []*redisTally
 	for i, f := range redisFaults {
 		fmt.Printf("Redis %s: %v\n", f.name, (duration / time.Duration(len(redisFaults))).Round(time.Second))
@@ -114,10 +117,15 @@ func (f redisFault) run(ctx context.Context, dir, binary string, duration time.D
 		t.fault, t.mode, t.waiting, t.drained = f.name, s.mode, left, drained
 		t.times, t.away, t.flows, t.well, t.wrong = s.tally.times, s.tally.away, s.tally.flows, s.tally.well, s.tally.wrong
 		rows = append(rows, t)
-		fmt.Printf("  %-10s %d answered 250, %d 451, %d copies; lost %d, doubled %d, tracked %d, mailed %d, untracked though agreed %d, transactional held %d; flows after %.0f ms; changes %d confirmed, %d not; answer/CPU ms %v well, %v wrong\n",
-			s.mode, t.messages, t.deferred, t.delivered, t.lost, t.doubled, t.tracked, t.mailed, t.missed, t.held, ms(t.flows), t.confirmed, t.unconfirmed, t.well, t.wrong)
+		fmt.Printf("  %-10s %d answered 250, %d 451, %d copies, %d withdrawals put to the test; lost %d, doubled %d, tracked %d, mailed %d, untracked though agreed %d, transactional held %d; flows after %.0f ms; changes %d confirmed, %d not; answer/CPU ms %v well, %v wrong\n",
+			s.mode, t.messages, t.deferred, t.delivered, t.tested, t.lost, t.doubled, t.tracked, t.mailed, t.missed, t.held, ms(t.flows), t.confirmed, t.unconfirmed, t.well, t.wrong)
 		if left != "" {
 			fmt.Printf("  still waits:\n%s", left)
+		}
+	}
+	if f.after != nil {
+		if rows[0].note, err = f.after(ctx, d, stations); err != nil {
+			return nil, err
 		}
 	}
 	return rows, nil
