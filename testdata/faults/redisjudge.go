@@ -24,6 +24,7 @@ type redisTally struct {
 	drained                time.Duration // how long after the end of the load the spool was empty
 	well, wrong            cost
 	waiting                string
+	said                   []string // each thing that must not be, up to 20 of a kind
 	note                   string
 }
 
@@ -64,7 +65,7 @@ func judgeRedis(l *load, k *sink, c *crowd, gateway int) *redisTally {
 	t := &redisTally{confirmed: c.confirmed, unconfirmed: c.unconfirmed}
 	say := func(n *int, what string, of copyOf) {
 		if *n++; *n <= 20 {
-			fmt.Printf("%s: %s to %s\n", what, of.mark, of.to)
+			t.said = append(t.said, fmt.Sprintf("%s: %s to %s", what, of.mark, of.to))
 		}
 	}
 	for mark, a := range l.answers {

@@ -119,6 +119,9 @@ func (f redisFault) run(ctx context.Context, dir, binary string, duration time.D
 		rows = append(rows, t)
 		fmt.Printf("  %-10s %d answered 250, %d 451, %d copies, %d withdrawals put to the test; lost %d, doubled %d, tracked %d, mailed %d, untracked though agreed %d, transactional held %d; flows after %.0f ms; changes %d confirmed, %d not; answer/CPU ms %v well, %v wrong\n",
 			s.mode, t.messages, t.deferred, t.delivered, t.tested, t.lost, t.doubled, t.tracked, t.mailed, t.missed, t.held, ms(t.flows), t.confirmed, t.unconfirmed, t.well, t.wrong)
+		for _, said := range t.said {
+			fmt.Println("  " + said)
+		}
 		if left != "" {
 			fmt.Printf("  still waits:\n%s", left)
 		}
