@@ -27,13 +27,14 @@ import (
 func main() {
 	duration := flag.Duration("time", 4*time.Minute, "how long load and faults last, over all rows; draining comes on top; 0 leaves this part out")
 	redisDuration := flag.Duration("redis-time", 4*time.Minute, "the same for the part with Redis")
+	only := flag.String("redis-fault", "", "only those of Redis whose name holds this")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of what is random")
 	results := flag.String("results", "", "file to write the tables to; that of a part left out stays")
 	keep := flag.Bool("keep", false, "keep the folder with the gateway's log, also when all is well")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *duration, *redisDuration, *seed, *keep, *results); err != nil {
+	if err := run(ctx, *duration, *redisDuration, *only, *seed, *keep, *results); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
 		os.Exit(1)
 	}
@@ -58,7 +59,7 @@ var scenarios = []scenario{
 	{"spool, disk full now and then, killed", "spool", 4 * time.Second, true, 0.15},
 }
 
-func run(ctx context.Context, duration, redisDuration time.Duration, seed uint64, keep bool, results string) error {
+func run(ctx context.Context, duration, redisDuration time.Duration, only string, seed uint64, keep bool, results string) error {
 	dir, err := os.MkdirTemp("", "consentgate-faults-")
 	if err != nil {
 		return err
@@ -85,7 +86,7 @@ func run(ctx context.Context, duration, redisDuration time.Duration, seed uint64
 		fmt.Print("\n", first, "\n")
 	}
 	if redisDuration > 0 {
-		rows, err := runRedis(ctx, dir, binary, redisDuration, seed)
+		rows, err := runRedis(ctx, dir, binary, redisDuration, only, seed)
 		var skip skipped
 		if errors.As(err, &skip) {
 			fmt.Printf("SKIPPED: Redis: %v\n", err)

@@ -56,7 +56,29 @@ var redisFaults = []redisFault{
 			return d.servers[0].answers(ctx)
 		}, after: acceptEmptied},
 	{name: "Sentinel, the primary killed", deploy: sentinel, strike: killPrimary, heal: failedOver, mend: rejoinSentinel},
+	{name: "Sentinel, the primary paused until another took its place", deploy: sentinel, strike: pausePrimary, heal: failedOver,
+		mend: func(ctx context.Context, d *deployment) error {
+			s, _, err := d.primary(ctx, d.servers, d.struck)
+			if err == nil {
+				err = d.struck.signal(syscall.SIGCONT) // it thinks that it is the primary, until a sentinel tells it
+			}
+			if err == nil {
+				err = d.inStep(ctx, s, 2)
+			}
+			return err
+		}},
 	{name: "Cluster, a primary killed", deploy: cluster, strike: killOfThree, heal: coveredAgain, mend: rejoinCluster},
+	{name: "Cluster, a primary paused until another took its place", deploy: cluster, strike: pauseOfThree, heal: coveredAgain,
+		mend: func(ctx context.Context, d *deployment) error {
+			s, _, err := d.primary(ctx, d.ofThird(), d.struck)
+			if err == nil {
+				err = d.struck.signal(syscall.SIGCONT)
+			}
+			if err == nil {
+				err = d.inStep(ctx, s, 1)
+			}
+			return err
+		}},
 }
 
 func killOnly(_ context.Context, d *deployment, _ int) error {
@@ -88,11 +110,16 @@ func behave(_ context.Context, d *deployment) (time.Time, error) {
 	return time.Now(), nil
 }
 
-func killPrimary(ctx context.Context, d *deployment, _ int) error {
-	s, _, err := d.primary(ctx, d.servers, nil)
-	if err == nil {
-		s.kill()
-		d.struck = s
+func killPrimary(ctx context.Context, d *deployment, _ int) (err error) {
+	if d.struck, _, err = d.primary(ctx, d.servers, nil); err == nil {
+		d.struck.kill()
+	}
+	return err
+}
+
+func pausePrimary(ctx context.Context, d *deployment, _ int) (err error) {
+	if d.struck, _, err = d.primary(ctx, d.servers, nil); err == nil {
+		err = d.struck.signal(syscall.SIGSTOP)
 	}
 	return err
 }
@@ -123,20 +150,26 @@ func rejoinSentinel(ctx context.Context, d *deployment) error {
 	return d.inStep(ctx, s, 2)
 }
 
-// killOfThree kills the primary of the next third of the slots: its server, or the replica that took its place.
-func killOfThree(ctx context.Context, d *deployment, n int) error {
+// killOfThree kills the primary of the next third of the slots.
+func killOfThree(ctx context.Context, d *deployment, n int) (err error) {
 	d.third = n % 3
-	s, _, err := d.primary(ctx, []*server{d.servers[d.third], d.servers[d.third+3]}, nil)
-	if err == nil {
-		s.kill()
-		d.struck = s
+	if d.struck, _, err = d.primary(ctx, d.ofThird(), nil); err == nil {
+		d.struck.kill()
+	}
+	return err
+}
+
+func pauseOfThree(ctx context.Context, d *deployment, n int) (err error) {
+	d.third = n % 3
+	if d.struck, _, err = d.primary(ctx, d.ofThird(), nil); err == nil {
+		err = d.struck.signal(syscall.SIGSTOP)
 	}
 	return err
 }
 
 // coveredAgain waits until the other has taken its place and all primaries know.
 func coveredAgain(ctx context.Context, d *deployment) (time.Time, error) {
-	if _, _, err := d.primary(ctx, []*server{d.servers[d.third], d.servers[d.third+3]}, d.struck); err != nil {
+	if _, _, err := d.primary(ctx, d.ofThird(), d.struck); err != nil {
 		return time.Time{}, err
 	}
 	return until(ctx, "the cluster", func(ctx context.Context) error {
@@ -151,7 +184,7 @@ func coveredAgain(ctx context.Context, d *deployment) (time.Time, error) {
 }
 
 func rejoinCluster(ctx context.Context, d *deployment) error {
-	s, _, err := d.primary(ctx, []*server{d.servers[d.third], d.servers[d.third+3]}, d.struck)
+	s, _, err := d.primary(ctx, d.ofThird(), d.struck)
 	if err != nil {
 		return err
 	}

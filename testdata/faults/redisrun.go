@@ -35,16 +35,23 @@ const (
 	settling   = 500 * time.Millisecond  // within which each gateway has found out; what a message costs counts from then
 )
 
-// runRedis makes each fault for its share of the time.
-func runRedis(ctx context.Context, dir, binary string, duration time.Duration, seed uint64) ([]*redisTally, error) {
+// runRedis makes each fault whose name holds only for its share of the time.
+func runRedis(ctx context.Context, dir, binary string, duration time.Duration, only string, seed uint64) ([]*redisTally, error) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		return nil, skipped("redis-server is not installed; make need does that on Debian")
 	}
 	logging.Disable() // go-redis writes to standard error what it also returns
+	var faults []redisFault
+	for _, f := range redisFaults {
+		if strings.Contains(f.name, only) {
+			faults = append(faults, f)
+		}
+	}
 	var rows []*redisTally
-	for i, f := range redisFaults {
-		fmt.Printf("Redis %s: %v\n", f.name, (duration / time.Duration(len(redisFaults))).Round(time.Second))
-		ts, err := f.run(ctx, filepath.Join(dir, fmt.Sprint("redis-", i)), binary, duration/time.Duration(len(redisFaults)), seed+uint64(i))
+	for i, f := range faults {
+		share := duration / time.Duration(len(faults))
+		fmt.Printf("Redis %s: %v\n", f.name, share.Round(time.Second))
+		ts, err := f.run(ctx, filepath.Join(dir, fmt.Sprint("redis-", i)), binary, share, seed+uint64(i))
 		if err != nil {
 			return nil, fmt.Errorf("Redis %s: %w; the folder stays: %s", f.name, err, dir)
 		}

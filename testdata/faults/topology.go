@@ -198,6 +198,9 @@ func clustered(busPort string) []string {
 	return []string{"--cluster-enabled", "yes", "--cluster-port", busPort, "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0"}
 }
 
+// ofThird are the two servers of the third that is struck: which of them is the primary changes.
+func (d *deployment) ofThird() []*server { return []*server{d.servers[d.third], d.servers[d.third+3]} }
+
 // covered says whether a cluster's server thinks that all slots are served.
 func (s *server) covered(ctx context.Context) error {
 	text, err := s.client.ClusterInfo(ctx).Result()
