@@ -1,9 +1,11 @@
 package redisstore
 
 import (
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
 )
 
@@ -22,5 +24,17 @@ func TestLongAway(t *testing.T) {
 	soon(t, "after it came back", func() error { return s.Ping(t.Context()) })
 	if late := time.Since(back); late > 3*probeEvery {
 		t.Errorf("used again %v after it was back", late)
+	}
+}
+
+// BenchmarkLookupDead is what a lookup costs while the server is known not to answer.
+func BenchmarkLookupDead(b *testing.B) {
+	s := open(b, "redis://127.0.0.1:"+freePort(b), keyring.Ephemeral())
+	people := []consent.Address{person(b, 1)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.Lookup(b.Context(), "newsletter", people); !errors.Is(err, consent.ErrUnreachable) {
+			b.Fatal(err)
+		}
 	}
 }

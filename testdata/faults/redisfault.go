@@ -10,13 +10,14 @@ import (
 
 // redisFault is what goes wrong with a Redis, again and again.
 type redisFault struct {
-	name   string
-	deploy func(ctx context.Context, dir string) (*deployment, error)
-	hold   time.Duration // how long it is left so; 0 = until heal finds that another took its place
-	strike func(ctx context.Context, d *deployment, n int) error
-	heal   func(ctx context.Context, d *deployment) (back time.Time, err error) // back: since when Redis serves as it should
-	mend   func(ctx context.Context, d *deployment) error                       // where more is to be put right before the next time
-	after  func(ctx context.Context, d *deployment, all []*station) (note string, err error)
+	name    string
+	deploy  func(ctx context.Context, dir string) (*deployment, error)
+	hold    time.Duration // how long it is left so; 0 = until heal finds that another took its place
+	strike  func(ctx context.Context, d *deployment, n int) error
+	restart bool                                                                 // the gateways that have a disk restart then
+	heal    func(ctx context.Context, d *deployment) (back time.Time, err error) // back: since when Redis serves as it should
+	mend    func(ctx context.Context, d *deployment) error                       // where more is to be put right before the next time
+	after   func(ctx context.Context, d *deployment, all []*station) (note string, err error)
 }
 
 var redisFaults = []redisFault{
@@ -47,14 +48,8 @@ var redisFaults = []redisFault{
 			return time.Now(), err
 		}},
 	{name: "resets every connection within 4 KB", deploy: proxied, hold: 2500 * time.Millisecond, strike: misbehave(behaviour{reset: 4096}), heal: behave},
-	{name: "emptied, then its data brought back", deploy: single, hold: 2500 * time.Millisecond,
-		strike: func(_ context.Context, d *deployment, _ int) error { return d.servers[0].empty() },
-		heal: func(ctx context.Context, d *deployment) (time.Time, error) {
-			if err := d.servers[0].restore(); err != nil {
-				return time.Time{}, err
-			}
-			return d.servers[0].answers(ctx)
-		}, after: acceptEmptied},
+	{name: "emptied, then its data brought back", deploy: single, hold: 2500 * time.Millisecond, strike: emptyOnly, heal: restoreOnly, after: acceptEmptied},
+	{name: "emptied while the gateways restart, then its data brought back", deploy: single, hold: 2500 * time.Millisecond, strike: emptyOnly, restart: true, heal: restoreOnly},
 	{name: "Sentinel, the primary killed", deploy: sentinel, strike: killPrimary, heal: failedOver, mend: rejoinSentinel},
 	{name: "Sentinel, the primary paused until another took its place", deploy: sentinel, strike: pausePrimary, heal: failedOver,
 		mend: func(ctx context.Context, d *deployment) error {
@@ -95,6 +90,15 @@ func startOnly(ctx context.Context, d *deployment) (time.Time, error) {
 
 func onlyAnswers(ctx context.Context, d *deployment) (time.Time, error) {
 	return d.servers[0].answers(ctx)
+}
+
+func emptyOnly(_ context.Context, d *deployment, _ int) error { return d.servers[0].empty() }
+
+func restoreOnly(ctx context.Context, d *deployment) (time.Time, error) {
+	if err := d.servers[0].restore(); err != nil {
+		return time.Time{}, err
+	}
+	return onlyAnswers(ctx, d)
 }
 
 // misbehave does one after the other, one a time.

@@ -79,7 +79,7 @@ func judgeRedis(l *load, k *sink, c *crowd, gateway int) *redisTally {
 		default:
 			t.refused++
 		}
-		if a.transactional && a.code != 250 {
+		if a.transactional && a.code != 250 && a.code != 0 && a.code != 421 { // a gateway that leaves says 421 to all
 			say(&t.held, fmt.Sprintf("TRANSACTIONAL, and answered %d", a.code), copyOf{mark, a.to[0]})
 		}
 		if a.code != 250 {

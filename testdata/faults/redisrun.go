@@ -53,7 +53,7 @@ func runRedis(ctx context.Context, dir, binary string, duration time.Duration, o
 		fmt.Printf("Redis %s: %v\n", f.name, share.Round(time.Second))
 		ts, err := f.run(ctx, filepath.Join(dir, fmt.Sprint("redis-", i)), binary, share, seed+uint64(i))
 		if err != nil {
-			return nil, fmt.Errorf("Redis %s: %w; the folder stays: %s", f.name, err, dir)
+			return nil, fmt.Errorf("the Redis that is %q: %w; the folder stays: %s", f.name, err, dir)
 		}
 		rows = append(rows, ts...)
 	}
@@ -160,6 +160,13 @@ func (f redisFault) once(ctx context.Context, d *deployment, stations []*station
 	struck := time.Now()
 	if err := f.strike(ctx, d, n); err != nil {
 		return err
+	}
+	for _, s := range stations {
+		if f.restart && s.mode != "stateless" { // which remembers nothing, so it must not end
+			if err := s.kill(ctx, true); err != nil {
+				return err
+			}
+		}
 	}
 	var back time.Time
 	if err := measure(func(s *station) *cost { return &s.tally.wrong }, func() (err error) {
