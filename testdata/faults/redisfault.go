@@ -20,26 +20,29 @@ type redisFault struct {
 	after   func(ctx context.Context, d *deployment, all []*station) (note string, err error)
 }
 
+// lasting is how long most of them are left so.
+const lasting = 2500 * time.Millisecond
+
 var redisFaults = []redisFault{
-	{name: "killed, started again with its data", deploy: single, hold: 2500 * time.Millisecond, strike: killOnly, heal: startOnly},
-	{name: "paused (SIGSTOP)", deploy: single, hold: 2500 * time.Millisecond,
+	{name: "killed, started again with its data", deploy: single, hold: lasting, strike: killOnly, heal: startOnly},
+	{name: "paused (SIGSTOP)", deploy: single, hold: lasting,
 		strike: func(_ context.Context, d *deployment, _ int) error { return d.servers[0].signal(syscall.SIGSTOP) },
 		heal: func(_ context.Context, d *deployment) (time.Time, error) {
 			return time.Now(), d.servers[0].signal(syscall.SIGCONT)
 		}},
-	{name: "busy (CLIENT PAUSE)", deploy: single, hold: 2500 * time.Millisecond,
+	{name: "busy (CLIENT PAUSE)", deploy: single, hold: lasting,
 		strike: func(ctx context.Context, d *deployment, _ int) error {
-			return d.servers[0].do(ctx, "CLIENT PAUSE 2500 ALL")
+			return d.servers[0].do(ctx, fmt.Sprintf("CLIENT PAUSE %d ALL", lasting.Milliseconds()))
 		},
 		heal: onlyAnswers},
-	{name: "each answer 100 ms late", deploy: proxied, hold: 2500 * time.Millisecond, strike: misbehave(behaviour{delay: 100 * time.Millisecond}), heal: behave},
-	{name: "each answer 1 s late", deploy: proxied, hold: 2500 * time.Millisecond, strike: misbehave(behaviour{delay: time.Second}), heal: behave},
+	{name: "each answer 100 ms late", deploy: proxied, hold: lasting, strike: misbehave(behaviour{delay: 100 * time.Millisecond}), heal: behave},
+	{name: "each answer 1 s late", deploy: proxied, hold: lasting, strike: misbehave(behaviour{delay: time.Second}), heal: behave},
 	{name: "answers errors: -LOADING, -ERR, -READONLY, garbage", deploy: proxied, hold: 1500 * time.Millisecond, strike: misbehave(
 		behaviour{answer: "-LOADING Redis is loading the dataset in memory\r\n"},
 		behaviour{answer: "-ERR something is wrong\r\n"},
 		behaviour{answer: "-READONLY You can't write against a read only replica.\r\n"},
 		behaviour{answer: "what is this?\r\n"}), heal: behave},
-	{name: "made a replica (reads, no writes)", deploy: single, hold: 2500 * time.Millisecond,
+	{name: "made a replica (reads, no writes)", deploy: single, hold: lasting,
 		strike: func(ctx context.Context, d *deployment, _ int) error {
 			return d.servers[0].do(ctx, "REPLICAOF 127.0.0.1 1")
 		},
@@ -47,33 +50,13 @@ var redisFaults = []redisFault{
 			err := d.servers[0].do(ctx, "REPLICAOF NO ONE")
 			return time.Now(), err
 		}},
-	{name: "resets every connection within 4 KB", deploy: proxied, hold: 2500 * time.Millisecond, strike: misbehave(behaviour{reset: 4096}), heal: behave},
-	{name: "emptied, then its data brought back", deploy: single, hold: 2500 * time.Millisecond, strike: emptyOnly, heal: restoreOnly, after: acceptEmptied},
-	{name: "emptied while the gateways restart, then its data brought back", deploy: single, hold: 2500 * time.Millisecond, strike: emptyOnly, restart: true, heal: restoreOnly},
+	{name: "resets every connection within 4 KB", deploy: proxied, hold: lasting, strike: misbehave(behaviour{reset: 4096}), heal: behave},
+	{name: "emptied, then its data brought back", deploy: single, hold: lasting, strike: emptyOnly, heal: restoreOnly, after: acceptEmptied},
+	{name: "emptied while the gateways restart, then its data brought back", deploy: single, hold: lasting, strike: emptyOnly, restart: true, heal: restoreOnly},
 	{name: "Sentinel, the primary killed", deploy: sentinel, strike: killPrimary, heal: failedOver, mend: rejoinSentinel},
-	{name: "Sentinel, the primary paused until another took its place", deploy: sentinel, strike: pausePrimary, heal: failedOver,
-		mend: func(ctx context.Context, d *deployment) error {
-			s, _, err := d.primary(ctx, d.servers, d.struck)
-			if err == nil {
-				err = d.struck.signal(syscall.SIGCONT) // it thinks that it is the primary, until a sentinel tells it
-			}
-			if err == nil {
-				err = d.inStep(ctx, s, 2)
-			}
-			return err
-		}},
+	{name: "Sentinel, the primary paused until another took its place", deploy: sentinel, strike: pausePrimary, heal: failedOver, mend: goOnSentinel},
 	{name: "Cluster, a primary killed", deploy: cluster, strike: killOfThree, heal: coveredAgain, mend: rejoinCluster},
-	{name: "Cluster, a primary paused until another took its place", deploy: cluster, strike: pauseOfThree, heal: coveredAgain,
-		mend: func(ctx context.Context, d *deployment) error {
-			s, _, err := d.primary(ctx, d.ofThird(), d.struck)
-			if err == nil {
-				err = d.struck.signal(syscall.SIGCONT)
-			}
-			if err == nil {
-				err = d.inStep(ctx, s, 1)
-			}
-			return err
-		}},
+	{name: "Cluster, a primary paused until another took its place", deploy: cluster, strike: pauseOfThree, heal: coveredAgain, mend: goOnCluster},
 }
 
 func killOnly(_ context.Context, d *deployment, _ int) error {
@@ -154,6 +137,15 @@ func rejoinSentinel(ctx context.Context, d *deployment) error {
 	return d.inStep(ctx, s, 2)
 }
 
+// goOnSentinel lets a primary that was paused go on. It thinks that it is the primary, until a sentinel tells it.
+func goOnSentinel(ctx context.Context, d *deployment) error {
+	s, _, err := d.primary(ctx, d.servers, d.struck)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.struck.signal(syscall.SIGCONT), d.inStep(ctx, s, 2))
+}
+
 // killOfThree kills the primary of the next third of the slots.
 func killOfThree(ctx context.Context, d *deployment, n int) (err error) {
 	d.third = n % 3
@@ -196,4 +188,12 @@ func rejoinCluster(ctx context.Context, d *deployment) error {
 		return err
 	}
 	return d.inStep(ctx, s, 1)
+}
+
+func goOnCluster(ctx context.Context, d *deployment) error {
+	s, _, err := d.primary(ctx, d.ofThird(), d.struck)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.struck.signal(syscall.SIGCONT), d.inStep(ctx, s, 1))
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"maps"
+	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -17,10 +19,15 @@ func TestJudgeOfARelayThatEnforcesNothing(t *testing.T) {
 	earlier := time.Now().Add(-time.Second)
 	c := &crowd{minds: []*mind{{address: "mind0@example.com", taken: earlier}, {address: "mind1@example.com", leaves: true, taken: earlier}}}
 	l := newLoad(k.addr, "x")
-	l.write = c.write(false)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	time.AfterFunc(300*time.Millisecond, cancel)
+	written, some := atomic.Int64{}, c.write(false)
+	l.write = func(mark string, random *rand.Rand) letter {
+		if written.Add(1) == 300 {
+			cancel()
+		}
+		return some(mark, random)
+	}
 	l.run(ctx, 2, 0, 1)
 	r := judgeRedis(l, k, c, 0)
 	if r.messages == 0 || r.delivered == 0 || r.tested == 0 || r.tracked == 0 || r.mailed == 0 || !r.bad() {

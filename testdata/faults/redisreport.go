@@ -11,8 +11,8 @@ func redisReport(rows []*redisTally) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `## Redis
 
-Written by `+"`make faults`"+` on %s. Each fault is made again and again while three gateways, one in each mode, share the Redis and are sent about
-60 messages a second each, one in six transactional, to people who agreed, who did not, who unsubscribed, and who change their mind meanwhile
+Written by `+"`make faults`"+` on %s. Each fault is made again and again while three gateways, one in each mode, share the Redis and are sent up to
+90 messages a second each, one in six transactional, to people who agreed, who did not, who unsubscribed, and who change their mind meanwhile
 through any of the gateways. A withdrawal that was confirmed must hold for what is submitted after it through that gateway, and 0.1 s later through the others.
 `, time.Now().UTC().Format("2006-01-02"))
 	b.WriteString(`

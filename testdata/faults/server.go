@@ -39,8 +39,11 @@ func newServer(ctx context.Context, dir, addr string, more ...string) (*server, 
 	if err := s.start(more...); err != nil {
 		return nil, err
 	}
-	_, err = s.answers(ctx)
-	return s, err
+	if _, err = s.answers(ctx); err != nil {
+		s.kill()
+		return nil, err
+	}
+	return s, nil
 }
 
 // start starts it with what its folder holds, and further arguments for this once.
