@@ -100,7 +100,7 @@ func (c *crowd) change(ctx context.Context, seed uint64) {
 			c.mu.Unlock()
 		}
 		sleep(ctx, 15*time.Millisecond)
-		if m := c.oldest(); m != nil {
+		if m := c.waiting(random); m != nil {
 			gateway := random.IntN(len(c.gateways))
 			if c.note(c.takeBack(ctx, m, gateway, random.IntN(8) == 0)) {
 				c.mu.Lock()
@@ -135,16 +135,20 @@ func (c *crowd) note(err error) (confirmed bool) {
 	return err == nil
 }
 
-// oldest is who agreed first of those who have not taken it back, if that was a while ago.
-func (c *crowd) oldest() *mind {
+// waiting is one of those who agreed a while ago and have not taken it back, or nil.
+func (c *crowd) waiting(random *rand.Rand) *mind {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, m := range c.minds[max(0, len(c.minds)-100):] {
+	var all []*mind
+	for _, m := range c.minds[max(0, len(c.minds)-40):] {
 		if m.taken.IsZero() && time.Since(m.agreed) > 300*time.Millisecond {
-			return m
+			all = append(all, m)
 		}
 	}
-	return nil
+	if len(all) == 0 {
+		return nil
+	}
+	return all[random.IntN(len(all))]
 }
 
 // recent is one of the last who agreed, many of whom took it back just now; "" where there is none.

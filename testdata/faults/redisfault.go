@@ -134,16 +134,12 @@ func rejoinSentinel(ctx context.Context, d *deployment) error {
 	if err := d.struck.start(replicaOf(s.addr)...); err != nil {
 		return err
 	}
-	return d.inStep(ctx, s, 2)
+	return inStep(ctx, d.servers)
 }
 
 // goOnSentinel lets a primary that was paused go on. It thinks that it is the primary, until a sentinel tells it.
 func goOnSentinel(ctx context.Context, d *deployment) error {
-	s, _, err := d.primary(ctx, d.servers, d.struck)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.struck.signal(syscall.SIGCONT), d.inStep(ctx, s, 2))
+	return errors.Join(d.struck.signal(syscall.SIGCONT), inStep(ctx, d.servers))
 }
 
 // killOfThree kills the primary of the next third of the slots.
@@ -180,20 +176,12 @@ func coveredAgain(ctx context.Context, d *deployment) (time.Time, error) {
 }
 
 func rejoinCluster(ctx context.Context, d *deployment) error {
-	s, _, err := d.primary(ctx, d.ofThird(), d.struck)
-	if err != nil {
-		return err
-	}
 	if err := d.struck.start(); err != nil {
 		return err
 	}
-	return d.inStep(ctx, s, 1)
+	return inStep(ctx, d.ofThird())
 }
 
 func goOnCluster(ctx context.Context, d *deployment) error {
-	s, _, err := d.primary(ctx, d.ofThird(), d.struck)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.struck.signal(syscall.SIGCONT), d.inStep(ctx, s, 1))
+	return errors.Join(d.struck.signal(syscall.SIGCONT), inStep(ctx, d.ofThird()))
 }

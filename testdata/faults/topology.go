@@ -91,7 +91,7 @@ func sentinel(ctx context.Context, dir string) (d *deployment, err error) {
 		if err := os.MkdirAll(home, 0o700); err != nil {
 			return nil, err
 		}
-		text := fmt.Sprintf("sentinel monitor people %s %s 2\nsentinel down-after-milliseconds people 500\nsentinel failover-timeout people 3000\nsentinel parallel-syncs people 2\n", host, port)
+		text := fmt.Sprintf("sentinel monitor people %s %s 2\nsentinel down-after-milliseconds people 1000\nsentinel failover-timeout people 3000\nsentinel parallel-syncs people 2\n", host, port)
 		if err := os.WriteFile(filepath.Join(home, "conf"), []byte(text), 0o600); err != nil {
 			return nil, err
 		}
@@ -117,7 +117,7 @@ func sentinel(ctx context.Context, dir string) (d *deployment, err error) {
 		return nil
 	})
 	if err == nil {
-		err = d.inStep(ctx, d.servers[0], 2)
+		err = inStep(ctx, d.servers)
 	}
 	return d, err
 }
@@ -181,8 +181,8 @@ func cluster(ctx context.Context, dir string) (d *deployment, err error) {
 			return nil, err
 		}
 	}
-	for _, s := range d.servers[:3] {
-		if err := d.inStep(ctx, s, 1); err != nil {
+	for d.third = range 3 {
+		if err := inStep(ctx, d.ofThird()); err != nil {
 			return nil, err
 		}
 	}
@@ -210,14 +210,21 @@ func (s *server) covered(ctx context.Context) error {
 	return err
 }
 
-// inStep waits until a primary's replicas have all that it has.
-func (d *deployment) inStep(ctx context.Context, primary *server, replicas int64) error {
-	_, err := until(ctx, "the replicas of "+primary.addr, func(ctx context.Context) error {
-		text, err := primary.client.Info(ctx, "replication").Result()
-		if err == nil && int64(strings.Count(text, "state=online")) < replicas {
-			err = errors.New(text)
+// inStep waits until one of the servers is the primary of all others, and these have all that it has.
+func inStep(ctx context.Context, servers []*server) error {
+	_, err := until(ctx, "a primary with all others in step", func(ctx context.Context) error {
+		state := ""
+		for _, s := range servers {
+			text, err := s.client.Info(ctx, "replication").Result()
+			if err != nil {
+				return err
+			}
+			if strings.Contains(text, "role:master") && strings.Count(text, "state=online") == len(servers)-1 {
+				return nil
+			}
+			state += s.addr + " " + text
 		}
-		return err
+		return errors.New(state)
 	})
 	return err
 }
