@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"errors"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,5 +37,31 @@ func BenchmarkLookupDead(b *testing.B) {
 		if _, err := s.Lookup(b.Context(), "newsletter", people); !errors.Is(err, consent.ErrUnreachable) {
 			b.Fatal(err)
 		}
+	}
+}
+
+// While one server of a Cluster hangs, what others are told through those that are well need not arrive: the
+// subscription is over before much of that can happen.
+func TestWatchWhileANodeHangs(t *testing.T) {
+	nodes := clusterOf3(t)
+	s := open(t, "redis+cluster://"+addrs(nodes), keyring.Ephemeral())
+	works(t, "before", s)
+	for i, p := range nodes {
+		var keys <-chan consent.Key
+		soon(t, "Watch", func() (err error) { keys, err = s.Watch(t.Context()); return err })
+		s.pause(t.Context(), 50*time.Millisecond) // the first beats are heard
+		hangs := time.Now()
+		if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		for range keys { // until it is closed
+		}
+		if late := time.Since(hangs); late > 450*time.Millisecond {
+			t.Errorf("node %d: the channel was open for %v", i, late)
+		}
+		if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		soon(t, "it goes on", func() error { return s.Ping(t.Context()) })
 	}
 }
