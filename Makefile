@@ -2,6 +2,7 @@
 GO ?= go
 FUZZTIME ?= 30s
 FAULTTIME ?= 4m30s
+REDISFAULTTIME ?= 4m
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 VULNDB ?= https://vuln.go.dev
@@ -19,6 +20,7 @@ test: need static ## all tests, under ten minutes on two cores
 	$(GO) test -race -timeout 6m ./...
 	GATEWAY_RACE=1 $(GO) test -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers
 	$(GO) test -timeout 3m -parallel 6 ./testdata/browser
+	$(GO) test -timeout 1m ./testdata/faults
 
 browser: need ## every copy of a corpus of real mail, and every way to phone home, in Chromium; about five minutes
 	EVERY=1 $(GO) test -v -timeout 20m -parallel 6 ./testdata/browser -results $(CURDIR)/testdata/browser/RESULTS.md
@@ -49,8 +51,8 @@ fuzz: ## every fuzz target for FUZZTIME in turn
 		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -parallel 2 $$p || exit 1; done; done
 
-faults: need ## the gateway killed, its smarthost misbehaving, its disk full; what was answered 250 is looked for. About FAULTTIME
-	$(GO) run ./testdata/faults -time $(FAULTTIME) -results testdata/faults/RESULTS.md
+faults: need ## the gateway killed, its smarthost misbehaving, its disk full, FAULTTIME; then its Redis going wrong, REDISFAULTTIME; 0 leaves a part out
+	$(GO) run ./testdata/faults -time $(FAULTTIME) -redis-time $(REDISFAULTTIME) -results testdata/faults/RESULTS.md
 
 bench: need ## Parse, Render, Lookup, Sign, the consent stores, and messages/s through serve; PEER=1: beside Postfix with opendkim
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime 1s -timeout 5m ./rewrite/... ./consent/... ./relay/... ./cmd/...

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -42,8 +43,30 @@ func (s *Store) guard(client redis.UniversalClient) {
 	}
 }
 
-// DialHook is not used.
-func (b *breaker) DialHook(next redis.DialHook) redis.DialHook { return next }
+// DialHook hands out a connection that is none where there is none. The pool counts what it cannot dial, and
+// from as many refusals on as it has places, of all its life, it makes but one attempt a second: a server would
+// be used again that much later than it is back.
+func (b *breaker) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := next(ctx, network, addr)
+		if err != nil {
+			return refused{err}, nil
+		}
+		return conn, nil
+	}
+}
+
+// refused is a connection that did not come about.
+type refused struct{ err error }
+
+func (r refused) Read([]byte) (int, error)         { return 0, r.err }
+func (r refused) Write([]byte) (int, error)        { return 0, r.err }
+func (r refused) Close() error                     { return nil }
+func (r refused) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (r refused) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (r refused) SetDeadline(time.Time) error      { return nil }
+func (r refused) SetReadDeadline(time.Time) error  { return nil }
+func (r refused) SetWriteDeadline(time.Time) error { return nil }
 
 // ProcessHook guards single commands.
 func (b *breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {

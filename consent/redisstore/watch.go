@@ -15,10 +15,15 @@ import (
 
 // A subscription that is half dead looks like one in which nothing happens. So each watcher speaks
 // through the channel itself, a beat every beatEvery, in a Cluster through each master, since
-// each tells the others of its own changes; where one of its beats does not arrive for beatLate, it is over.
+// each tells the others of its own changes; where one cannot be sent within beatTime, or does not arrive for
+// beatLate, it is over. Until then a cache may be behind what another gateway wrote through servers that are
+// well, so these are short.
 const (
-	beatEvery = 400 * time.Millisecond
-	beatLate  = 1500 * time.Millisecond
+	beatEvery = 100 * time.Millisecond
+	beatTime  = 200 * time.Millisecond
+	beatLate  = 500 * time.Millisecond
+
+	confirmTime = 1500 * time.Millisecond // to subscribe
 
 	watchBuffer = 4096
 )
@@ -33,7 +38,7 @@ func (s *Store) Watch(ctx context.Context) (<-chan consent.Key, error) {
 		return nil, err
 	}
 	sub := s.rdb.Subscribe(ctx, s.channel())
-	confirm, cancel := context.WithTimeout(ctx, beatLate)
+	confirm, cancel := context.WithTimeout(ctx, confirmTime)
 	_, err := sub.Receive(confirm)
 	cancel()
 	if err != nil {
@@ -124,6 +129,8 @@ func (w *watch) beat() {
 }
 
 func (w *watch) say() error {
+	ctx, cancel := context.WithTimeout(w.ctx, beatTime)
+	defer cancel()
 	say := func(ctx context.Context, client redis.Cmdable, master string) error {
 		w.mu.Lock()
 		if _, ok := w.heard[master]; !ok {
@@ -134,9 +141,9 @@ func (w *watch) say() error {
 	}
 	c, ok := w.store.rdb.(*redis.ClusterClient)
 	if !ok {
-		return say(w.ctx, w.store.rdb, "")
+		return say(ctx, w.store.rdb, "")
 	}
-	return c.ForEachMaster(w.ctx, func(ctx context.Context, client *redis.Client) error {
+	return c.ForEachMaster(ctx, func(ctx context.Context, client *redis.Client) error {
 		return say(ctx, client, client.Options().Addr)
 	})
 }

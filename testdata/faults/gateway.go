@@ -12,8 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/consentgate/consentgate/consent/keyring"
 )
 
 func build(ctx context.Context, dir string) (string, error) {
@@ -27,8 +25,8 @@ func build(ctx context.Context, dir string) (string, error) {
 
 // gateway is the program under test, on ports that stay the same over its restarts.
 type gateway struct {
-	binary, dir, config, smtp string
-	spoolDir                  string
+	binary, dir, config string
+	smtp, api           string // the api's is a URL
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd
@@ -51,6 +49,7 @@ first_retry = "1s"
 retry_for = "1h"
 [consent]
 store = %q
+wait_replicas = %d
 [rewrite]
 opaque_links = "keep"
 [unsubscribe]
@@ -61,24 +60,35 @@ chain = false
 listen = %q
 `
 
-func newGateway(dir, binary, mode, smarthost, spoolDir string) (*gateway, error) {
-	g := &gateway{binary: binary, dir: dir, config: filepath.Join(dir, "consentgate.toml"), spoolDir: spoolDir}
-	if err := keyring.Create(filepath.Join(dir, "key")); err != nil {
+// settings are what the rows differ in.
+type settings struct {
+	key, mode, smarthost, spool, store string
+	waitReplicas                       int
+}
+
+func newGateway(dir, binary string, set settings) (*gateway, error) {
+	g := &gateway{binary: binary, dir: dir, config: filepath.Join(dir, "consentgate.toml")}
+	ports, err := freePorts(3)
+	if err != nil {
 		return nil, err
 	}
-	var ports [3]string
-	for i := range ports {
+	g.smtp, g.api = ports[0], "http://"+ports[2]
+	text := fmt.Sprintf(configuration, set.key, g.smtp, set.smarthost, set.mode, set.spool, set.store, set.waitReplicas, ports[1], ports[2])
+	return g, os.WriteFile(g.config, []byte(text), 0o600)
+}
+
+// freePorts returns addresses of loopback that nobody listens on now.
+func freePorts(n int) ([]string, error) {
+	all := make([]string, n)
+	for i := range all {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
 		defer l.Close()
-		ports[i] = l.Addr().String()
+		all[i] = l.Addr().String()
 	}
-	g.smtp = ports[0]
-	text := fmt.Sprintf(configuration, filepath.Join(dir, "key"), g.smtp, smarthost, mode, spoolDir,
-		"file:"+filepath.Join(dir, "consent.db"), ports[1], ports[2])
-	return g, os.WriteFile(g.config, []byte(text), 0o600)
+	return all, nil
 }
 
 // start starts the gateway and waits until it greets.
@@ -160,14 +170,19 @@ func (g *gateway) cli(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// drained waits until nothing is in the spool any more.
-func (g *gateway) drained(ctx context.Context, limit time.Duration) (left string, err error) {
+// drained waits until nothing is in the spool any more. With hurry what waits is made due again and
+// again; without, it is left to the gateway when.
+func (g *gateway) drained(ctx context.Context, limit time.Duration, hurry bool) (left string, err error) {
 	for end := time.Now().Add(limit); ; {
-		if _, err := g.cli(ctx, "queue", "retry", "--all"); err != nil {
-			return "", err
+		pause := 200 * time.Millisecond
+		if hurry {
+			pause = time.Second
+			if _, err := g.cli(ctx, "queue", "retry", "--all"); err != nil {
+				return "", err
+			}
 		}
 		select {
-		case <-time.After(time.Second):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return "", ctx.Err()
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,12 +16,26 @@ import (
 // load sends messages with a mark each, over several connections, and remembers what was answered.
 type load struct {
 	addr, name string
+	write      func(mark string, random *rand.Rand) letter
 
-	mu       sync.Mutex
-	accepted map[string][]string // recipients, by mark
-	refused  int                 // 4yz and 5yz: the sender still has it
-	unsure   int                 // the connection broke before the answer: the sender tries again
-	replies  map[string]int      // by code
+	mu      sync.Mutex
+	answers map[string]answer // by mark
+}
+
+// letter is a message and its recipients.
+type letter struct {
+	to            []string
+	text          string
+	transactional bool
+}
+
+// answer is what a letter was answered, without its text. The code is 0 where the connection broke before
+// the answer: the sender tries again.
+type answer struct {
+	letter
+	code  int
+	begun time.Time // before the first of it was sent
+	took  time.Duration
 }
 
 // People of the test: whoever is named so decided so.
@@ -33,7 +48,7 @@ const (
 const pixel = "https://open.convertkit-mail4.com/ab12cd34ef"
 
 func newLoad(addr, name string) *load {
-	return &load{addr: addr, name: name, accepted: map[string][]string{}, replies: map[string]int{}}
+	return &load{addr: addr, name: name, write: mixed, answers: map[string]answer{}}
 }
 
 // run keeps so many connections busy until ctx is done, with a pause between messages.
@@ -71,6 +86,22 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // send sends one message; the error says that the connection is of no use any more.
 func (l *load) send(c *client, mark string, random *rand.Rand) error {
+	m := l.write(mark, random)
+	begun := time.Now()
+	code, err := c.transaction(m.to, m.text)
+	took := time.Since(begun)
+	m.text = ""
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answers[mark] = answer{m, code, begun, took}
+	if code == 421 {
+		err = errors.New("the gateway leaves")
+	}
+	return err
+}
+
+// mixed is a message of some size to some people, most of whom were never asked.
+func mixed(mark string, random *rand.Rand) letter {
 	to := []string{fmt.Sprintf("%s%d@example.com", ordinary, random.IntN(1000))}
 	for range random.IntN(4) {
 		to = append(to, fmt.Sprintf("%s%d@example.com", ordinary, random.IntN(1000)))
@@ -81,40 +112,21 @@ func (l *load) send(c *client, mark string, random *rand.Rand) error {
 	case 1:
 		to = append(to, unsubscribed+"@example.com")
 	}
-	seen := map[string]bool{}
-	unique := to[:0]
-	for _, r := range to {
-		if !seen[r] {
-			seen[r] = true
-			unique = append(unique, r)
-		}
-	}
 	size := []int{300, 3000, 50_000, 1_300_000}[min(random.IntN(40)/10, 3)]
 	if size > 1<<20 && random.IntN(10) > 0 {
 		size = 3000
 	}
-	code, text, err := c.transaction(unique, message(mark, size))
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case err != nil:
-		l.unsure++
-	case code == 250:
-		l.accepted[mark] = unique
-	default:
-		l.refused++
-	}
-	if err == nil {
-		l.replies[text[:min(len(text), 9)]]++
-	}
-	if err == nil && code == 421 {
-		err = errors.New("the gateway leaves")
-	}
-	return err
+	return letter{to: unique(to), text: message(mark, "", size)}
 }
 
-func message(mark string, size int) string {
-	head := "From: News <news@example.org>\r\nSubject: mark " + mark + "\r\nMIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\n\r\n" +
+func unique(to []string) []string {
+	slices.Sort(to)
+	return slices.Compact(to)
+}
+
+// message is one of about that many bytes, with a pixel; fields are further ones of its header.
+func message(mark, fields string, size int) string {
+	head := "From: News <news@example.org>\r\nSubject: mark " + mark + "\r\n" + fields + "MIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\n\r\n" +
 		"<html><body><p>Hello!</p><img src=\"" + pixel + "\">"
 	line := "<p>a line of this message, of which there are some</p>\r\n"
 	return head + strings.Repeat(line, max(size-len(head), 0)/len(line)) + "<p>end of " + mark + "</p></body></html>\r\n"
@@ -132,53 +144,51 @@ func dial(addr string) (*client, error) {
 		return nil, err
 	}
 	c := &client{conn, bufio.NewReader(conn)}
-	if code, _, err := c.reply(); err != nil || code != 220 {
+	if code, err := c.reply(); err != nil || code != 220 {
 		conn.Close()
 		return nil, fmt.Errorf("greeting: %d %v", code, err)
 	}
-	if code, _, err := c.say("EHLO client.example.org\r\n"); err != nil || code != 250 {
+	if code, err := c.say("EHLO client.example.org\r\n"); err != nil || code != 250 {
 		conn.Close()
 		return nil, fmt.Errorf("EHLO: %d %v", code, err)
 	}
 	return c, nil
 }
 
-func (c *client) say(s string) (code int, text string, err error) {
+func (c *client) say(s string) (code int, err error) {
 	c.SetDeadline(time.Now().Add(90 * time.Second))
 	if _, err := c.Write([]byte(s)); err != nil {
-		return 0, "", err
+		return 0, err
 	}
 	return c.reply()
 }
 
-func (c *client) reply() (code int, text string, err error) {
+func (c *client) reply() (code int, err error) {
 	c.SetDeadline(time.Now().Add(90 * time.Second))
 	for {
 		line, err := c.r.ReadString('\n')
 		if err != nil {
-			return 0, "", err
+			return 0, err
 		}
 		if len(line) < 4 || line[3] == ' ' {
 			_, err = fmt.Sscanf(line, "%d", &code)
-			return code, strings.TrimSpace(line), err
+			return code, err
 		}
 	}
 }
 
-// transaction sends one message and returns the answer that ends it.
-func (c *client) transaction(to []string, text string) (code int, reply string, err error) {
+// transaction sends one message and returns the code that ends it.
+func (c *client) transaction(to []string, text string) (code int, err error) {
 	for i, line := range append(append([]string{"MAIL FROM:<news@example.org>"}, to...), "DATA") {
 		if i > 0 && line != "DATA" {
 			line = "RCPT TO:<" + line + ">"
 		}
-		if code, reply, err = c.say(line + "\r\n"); err != nil {
-			return 0, "", err
+		if code, err = c.say(line + "\r\n"); err != nil {
+			return 0, err
 		}
 		if code/100 > 3 {
-			if _, _, err := c.say("RSET\r\n"); err != nil {
-				return 0, "", err
-			}
-			return code, reply, nil
+			_, err = c.say("RSET\r\n")
+			return code, err
 		}
 	}
 	return c.say(text + ".\r\n")

@@ -4,8 +4,11 @@
 // sender. What is there twice though the smarthost said that it has it was on its way at a SIGKILL: no more
 // than the connections to the smarthost for each.
 //
-// make faults runs it. It prints a table and ends with status 1 where a message was lost. It builds
-// and starts the gateway itself, stops it by its process id, and speaks to loopback addresses only.
+// A second part does the same with Redis: killed, paused, slow, wrong, emptied, failing over, with people who
+// change their mind meanwhile. What a person had confirmed must hold, whatever happens to Redis.
+//
+// make faults runs both. It prints tables and ends with status 1 where a message was lost or went where it must not. It builds
+// and starts the gateway and Redis itself, stops them by their process ids, and speaks to loopback addresses only.
 package main
 
 import (
@@ -16,19 +19,22 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
 
 func main() {
-	duration := flag.Duration("time", 4*time.Minute, "how long load and faults last, over all rows; draining comes on top")
+	duration := flag.Duration("time", 4*time.Minute, "how long load and faults last, over all rows; draining comes on top; 0 leaves this part out")
+	redisDuration := flag.Duration("redis-time", 4*time.Minute, "the same for the part with Redis")
+	only := flag.String("redis-fault", "", "only those of Redis whose name holds this")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of what is random")
-	results := flag.String("results", "", "file to write the table to")
+	results := flag.String("results", "", "file to write the tables to; that of a part left out stays")
 	keep := flag.Bool("keep", false, "keep the folder with the gateway's log, also when all is well")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *duration, *seed, *keep, *results); err != nil {
+	if err := run(ctx, *duration, *redisDuration, *only, *seed, *keep, *results); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
 		os.Exit(1)
 	}
@@ -53,7 +59,7 @@ var scenarios = []scenario{
 	{"spool, disk full now and then, killed", "spool", 4 * time.Second, true, 0.15},
 }
 
-func run(ctx context.Context, duration time.Duration, seed uint64, keep bool, results string) error {
+func run(ctx context.Context, duration, redisDuration time.Duration, only string, seed uint64, keep bool, results string) error {
 	dir, err := os.MkdirTemp("", "consentgate-faults-")
 	if err != nil {
 		return err
@@ -63,27 +69,39 @@ func run(ctx context.Context, duration time.Duration, seed uint64, keep bool, re
 	if err != nil {
 		return err
 	}
-	var rows []*tally
+	first, second, err := sections(results)
+	if err != nil {
+		return err
+	}
 	bad := false
-	for _, sc := range scenarios {
-		home := filepath.Join(dir, fmt.Sprint(len(rows)))
-		t, err := sc.run(ctx, home, binary, time.Duration(float64(duration)*sc.share), seed)
+	if duration > 0 {
+		rows, err := runAll(ctx, dir, binary, duration, seed)
+		if err != nil {
+			return err
+		}
+		for _, t := range rows {
+			bad = bad || t.lost > 0 || t.needless > inFlight*t.kills || t.tracked > 0 || t.mailed > 0
+		}
+		first = report(rows)
+		fmt.Print("\n", first, "\n")
+	}
+	if redisDuration > 0 {
+		rows, err := runRedis(ctx, dir, binary, redisDuration, only, seed)
 		var skip skipped
 		if errors.As(err, &skip) {
-			fmt.Printf("SKIPPED: %s: %v\n", sc.name, err)
-			continue
+			fmt.Printf("SKIPPED: Redis: %v\n", err)
+		} else if err != nil {
+			return err
+		} else {
+			for _, t := range rows {
+				bad = bad || t.bad()
+			}
+			second = redisReport(rows)
+			fmt.Print("\n", second)
 		}
-		if err != nil {
-			return fmt.Errorf("%s: %w; the folder stays", sc.name, err)
-		}
-		rows = append(rows, t)
-		bad = bad || t.lost > 0 || t.needless > inFlight*t.kills || t.tracked > 0 || t.mailed > 0
-		seed++
 	}
-	text := report(rows)
-	fmt.Print("\n", text)
 	if results != "" {
-		if err := os.WriteFile(results, []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(results, []byte(strings.TrimSpace(first)+"\n\n"+strings.TrimSpace(second)+"\n"), 0o644); err != nil {
 			return err
 		}
 	}
@@ -94,4 +112,35 @@ func run(ctx context.Context, duration time.Duration, seed uint64, keep bool, re
 		return nil
 	}
 	return os.RemoveAll(dir)
+}
+
+// runAll runs the scenarios of the first part.
+func runAll(ctx context.Context, dir, binary string, duration time.Duration, seed uint64) (rows []*tally, err error) {
+	for i, sc := range scenarios {
+		home := filepath.Join(dir, fmt.Sprint(i))
+		t, err := sc.run(ctx, home, binary, time.Duration(float64(duration)*sc.share), seed+uint64(i))
+		var skip skipped
+		if errors.As(err, &skip) {
+			fmt.Printf("SKIPPED: %s: %v\n", sc.name, err)
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w; the folder stays", sc.name, err)
+		}
+		rows = append(rows, t)
+	}
+	return rows, nil
+}
+
+// sections are those of the file as it is.
+func sections(results string) (first, second string, err error) {
+	text, err := os.ReadFile(results)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", "", nil
+	}
+	first, second, found := strings.Cut(string(text), "\n## Redis\n")
+	if found {
+		second = "## Redis\n" + second
+	}
+	return first, second, err
 }

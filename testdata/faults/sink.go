@@ -25,17 +25,18 @@ type sink struct {
 
 	mu      sync.Mutex
 	random  *rand.Rand
-	copies  map[copyOf]int    // how often it took which
-	text    map[copyOf]string // what it took first
-	unsaid  map[copyOf]bool   // it took it and did not say so
-	reports map[copyOf]string // what a report says of which
+	copies  map[copyOf]int       // how often it took which
+	text    map[copyOf]string    // what it took first
+	came    map[copyOf]time.Time // when that was
+	unsaid  map[copyOf]bool      // it took it and did not say so
+	reports map[copyOf]string    // what a report says of which
 }
 
 // copyOf names a copy: the message by its own mark, and the recipient.
 type copyOf struct{ mark, to string }
 
 func newSink(seed uint64) (*sink, error) {
-	k := &sink{random: rand.New(rand.NewPCG(seed, 1)), copies: map[copyOf]int{}, unsaid: map[copyOf]bool{}, text: map[copyOf]string{}, reports: map[copyOf]string{}}
+	k := &sink{random: rand.New(rand.NewPCG(seed, 1)), copies: map[copyOf]int{}, unsaid: map[copyOf]bool{}, text: map[copyOf]string{}, came: map[copyOf]time.Time{}, reports: map[copyOf]string{}}
 	k.server = smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
 		if k.at(3) {
 			return nil, &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 3, 2}, Message: "not now"}
@@ -169,7 +170,7 @@ func (k *sink) take(from string, to []string, text []byte, mute bool) {
 				c := copyOf{string(m[1]), r}
 				k.unsaid[c] = k.unsaid[c] || mute
 				if k.copies[c]++; k.copies[c] == 1 {
-					k.text[c] = string(text)
+					k.text[c], k.came[c] = string(text), time.Now()
 				}
 			}
 		}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/consentgate/consentgate/consent/keyring"
 )
 
 // tally is what came of a scenario, in copies: one recipient of one message.
@@ -53,7 +55,12 @@ func (sc scenario) run(ctx context.Context, dir, binary string, duration time.Du
 		return nil, err
 	}
 	defer k.close()
-	g, err := newGateway(dir, binary, sc.mode, k.addr, filepath.Join(disk, "spool"))
+	if err := keyring.Create(filepath.Join(dir, "key")); err != nil {
+		return nil, err
+	}
+	g, err := newGateway(dir, binary, settings{
+		key: filepath.Join(dir, "key"), mode: sc.mode, smarthost: k.addr, spool: filepath.Join(disk, "spool"), store: "file:" + filepath.Join(dir, "consent.db"),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +117,7 @@ func (sc scenario) run(ctx context.Context, dir, binary string, duration time.Du
 			return nil, err
 		}
 	}
-	left, err := g.drained(ctx, 2*time.Minute)
+	left, err := g.drained(ctx, 2*time.Minute, true)
 	if err != nil {
 		return nil, err
 	}
@@ -149,9 +156,19 @@ func count(l *load, k *sink) *tally {
 	defer l.mu.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	t := &tally{messages: len(l.accepted), refused: l.refused, unsure: l.unsure}
-	for mark, to := range l.accepted {
-		for _, r := range to {
+	t := &tally{}
+	for mark, m := range l.answers {
+		switch m.code {
+		case 0:
+			t.unsure++
+			continue
+		case 250:
+			t.messages++
+		default: // the sender still has it
+			t.refused++
+			continue
+		}
+		for _, r := range m.to {
 			c := copyOf{mark, r}
 			t.accepted++
 			n, report := k.copies[c], k.reports[c]

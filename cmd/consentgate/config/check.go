@@ -17,6 +17,7 @@ import (
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/redisstore"
 	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/relay/sign"
@@ -278,7 +279,7 @@ func (c *Config) checkDelivery(d *decoder) {
 }
 
 func (c *Config) checkConsent(d *decoder) {
-	const right = `"file:/path", "redis://host:6379/0" or "rediss://host:6379/0"`
+	const right = `"file:/path", "redis://host:6379/0", "redis+unix:///path", "redis+sentinel://host:26379,host:26379/MASTER" or "redis+cluster://host:6379,host:6379", with rediss for TLS`
 	path := "consent.store"
 	if d.wrong[path] {
 		return
@@ -293,8 +294,6 @@ func (c *Config) checkConsent(d *decoder) {
 		} else if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
 			d.bad(path, "this names no regular file", `"file:/var/lib/consentgate/consent.db"`)
 		}
-	case scheme == "redis+sentinel" || scheme == "redis+cluster":
-		d.bad(path, scheme+" is not yet in this version", right)
 	case scheme == "redis" || scheme == "rediss":
 		u, err := url.Parse(c.Consent.Store)
 		switch {
@@ -308,6 +307,10 @@ func (c *Config) checkConsent(d *decoder) {
 			if n, err := strconv.Atoi(strings.Trim(u.Path, "/")); err != nil || n < 0 {
 				d.bad(path, "what follows the host is the number of a database", right)
 			}
+		}
+	case strings.HasPrefix(scheme, "redis+") || strings.HasPrefix(scheme, "rediss+"):
+		if err := redisstore.CheckURL(c.Consent.Store); err != nil {
+			d.bad(path, err.Error(), right)
 		}
 	default:
 		d.bad(path, "the scheme is not known", right)

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestProxy(t *testing.T) {
+	echo, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer echo.Close()
+	go func() {
+		for {
+			c, err := echo.Accept()
+			if err != nil {
+				return
+			}
+			go func() { io.Copy(c, c); c.Close() }()
+		}
+	}()
+	p, err := newProxy(echo.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	const get = "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"
+	ask := func(how behaviour, send string, size int) (string, time.Duration, error) {
+		t.Helper()
+		p.set(how)
+		c, err := net.Dial("tcp", p.addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		begin := time.Now()
+		if _, err := io.WriteString(c, send); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, size)
+		n, err := io.ReadFull(c, b)
+		return string(b[:n]), time.Since(begin), err
+	}
+	if got, _, err := ask(behaviour{}, get, len(get)); got != get {
+		t.Errorf("passed %q, %v", got, err)
+	}
+	if got, took, err := ask(behaviour{delay: 50 * time.Millisecond}, get, len(get)); got != get || took < 50*time.Millisecond {
+		t.Errorf("delayed %q, %v, %v", got, took, err)
+	}
+	hello := "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"
+	want := "%1\r\n$5\r\nproto\r\n:3\r\n-ERR no\r\n-ERR no\r\n"
+	if got, _, err := ask(behaviour{answer: "-ERR no\r\n"}, hello+get+get, len(want)); got != want {
+		t.Errorf("answered %q, %v", got, err)
+	}
+	if got, _, err := ask(behaviour{reset: 10}, get, len(get)); err == nil || len(got) >= 10 {
+		t.Errorf("reset, and %q came, %v", got, err)
+	}
+	// What there was ends when the behaviour changes.
+	p.set(behaviour{})
+	c, err := net.Dial("tcp", p.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.WriteString(c, get); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, len(get))); err != nil {
+		t.Fatal(err)
+	}
+	p.set(behaviour{})
+	var timeout net.Error
+	if _, err := c.Read(make([]byte, 1)); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
+		t.Errorf("it goes on: %v", err)
+	}
+}
+
+// A part that is left out keeps its section.
+func TestSections(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "RESULTS.md")
+	if first, second, err := sections(path); first != "" || second != "" || err != nil {
+		t.Errorf("%q %q %v", first, second, err)
+	}
+	if err := os.WriteFile(path, []byte("# Faults\n\na\n\n## Redis\n\nb\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first, second, err := sections(path)
+	if first != "# Faults\n\na\n" || second != "## Redis\n\nb\n" || err != nil {
+		t.Errorf("%q %q %v", first, second, err)
+	}
+}
