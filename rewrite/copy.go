@@ -12,6 +12,7 @@ const (
 	Stripped Action = "stripped" // parameters that name the person were removed
 	Unlinked Action = "unlinked" // the text stays, the link is gone
 	Inserted Action = "inserted"
+	Guarded  Action = "guarded" // Variant.Guard's address stands in its place
 )
 
 // Outcome is what became of one finding in one copy.
@@ -35,18 +36,19 @@ func (p *plan) copy(src io.ReaderAt, v Variant) *Copy {
 	c := &Copy{src: src, segs: make([]segment, len(p.segs)), plan: p}
 	copy(c.segs, p.segs)
 	c.n = p.fixed
+	value := v.values(p.targets)
 	for i := range c.segs {
 		sg := &c.segs[i]
 		switch {
 		case sg.hole != noHole && sg.fill == qpFill:
-			sg.lit, _ = appendQP(nil, []byte(v.value(sg.hole)), 0)
+			sg.lit, _ = appendQP(nil, []byte(value(sg.hole)), 0)
 		case sg.hole != noHole:
-			sg.lit = []byte(v.value(sg.hole))
+			sg.lit = []byte(value(sg.hole))
 		case sg.fill == base64Fill:
 			var plain []byte
 			for _, pc := range sg.pieces {
 				if pc.hole != noHole {
-					plain = append(plain, v.value(pc.hole)...)
+					plain = append(plain, value(pc.hole)...)
 				} else {
 					plain = append(plain, pc.lit...)
 				}
@@ -60,16 +62,28 @@ func (p *plan) copy(src io.ReaderAt, v Variant) *Copy {
 	return c
 }
 
-func (v *Variant) value(h hole) string {
-	switch h {
-	case holeLink:
-		return v.Link
-	case holeOneClick:
-		return v.OneClick
-	case holeMailTo:
-		return v.MailTo
+// values returns what fills each hole. Guard is asked once for each of targets that stands in the copy.
+func (v *Variant) values(targets []Target) func(hole) string {
+	var guarded map[hole]string
+	return func(h hole) string {
+		switch h {
+		case holeLink:
+			return v.Link
+		case holeOneClick:
+			return v.OneClick
+		case holeMailTo:
+			return v.MailTo
+		}
+		addr, ok := guarded[h]
+		if !ok {
+			if guarded == nil {
+				guarded = make(map[hole]string, len(targets))
+			}
+			addr = v.Guard(targets[h-firstTarget])
+			guarded[h] = addr
+		}
+		return addr
 	}
-	return ""
 }
 
 // Len is the copy's length in bytes.
