@@ -1,6 +1,7 @@
-// Package token makes and opens the opaque part of unsubscribe links (SPEC section 2): it says
+// Package token makes and opens the opaque part of unsubscribe links (Sealer, SPEC section 2): it says
 // whose link it is and for which scope, cannot be read or forged without the key file, and
-// never expires, since a mail may be opened years later.
+// never expires, since a mail may be opened years later. Hits does the same for guarded pixels and
+// links (SPEC section 6.7), under keys of its own: neither opens what the other made.
 //
 // A token is base64url without padding (RFC 4648 §5) of
 //
@@ -86,13 +87,14 @@ type scratch struct {
 func New(ring *keyring.Ring) *Sealer {
 	s := new(Sealer)
 	for _, secret := range ring.Token() {
-		s.keys = append(s.keys, newKey(secret))
+		s.keys = append(s.keys, newKey(secret, ""))
 	}
 	return s
 }
 
-func newKey(secret []byte) *key {
-	block, err := aes.NewCipher(expand(secret, "seal"))
+// newKey returns the key for a use: "" for unsubscribe links. Each has keys of its own.
+func newKey(secret []byte, use string) *key {
+	block, err := aes.NewCipher(expand(secret, use+"seal"))
 	if err != nil {
 		panic("token: " + err.Error()) // only for a wrong key size
 	}
@@ -100,7 +102,7 @@ func newKey(secret []byte) *key {
 	if err != nil {
 		panic("token: " + err.Error())
 	}
-	nonceKey := expand(secret, "nonce")
+	nonceKey := expand(secret, use+"nonce")
 	k := &key{aead: aead}
 	k.scratch.New = func() any {
 		return &scratch{
@@ -137,6 +139,11 @@ func (s *Sealer) Seal(c Claims) string {
 	defer k.scratch.Put(w)
 
 	w.plain = appendClaims(w.plain[:0], c)
+	return k.seal(w)
+}
+
+// seal returns the token of w.plain.
+func (k *key) seal(w *scratch) string {
 	w.raw = append(w.raw[:0], version)
 	w.raw = append(w.raw, w.nonce(w.plain)...)
 	w.raw = k.aead.Seal(w.raw, w.raw[1:1+nonceSize], w.plain, w.raw[:1])
@@ -148,21 +155,25 @@ func (s *Sealer) Seal(c Claims) string {
 // Every other text gets ErrInvalid, and after the same steps: each key is tried on it, even
 // where it cannot be a token.
 func (s *Sealer) Open(token string) (Claims, error) {
-	raw, ok := decode(token)
+	plain, ok := open(s.keys, token, maxToken)
 	if !ok {
-		raw = impossible[:]
-	}
-	var claims Claims
-	found := false
-	for _, k := range s.keys {
-		if c, err := k.open(raw); err == nil && ok {
-			claims, found = c, true
-		}
-	}
-	if !found {
 		return Claims{}, ErrInvalid
 	}
-	return claims, nil
+	return parseClaims(plain)
+}
+
+// open returns what a token of at most max characters was made of, trying each of the keys.
+func open(keys []*key, token string, max int) (plain string, ok bool) {
+	raw, may := decode(token)
+	if may = may && len(token) <= max; !may {
+		raw = impossible[:]
+	}
+	for _, k := range keys {
+		if p, opens := k.open(raw); opens && may {
+			plain, ok = p, true
+		}
+	}
+	return plain, ok
 }
 
 // impossible stands in for what is no token, so that it is tried like one.
@@ -171,25 +182,22 @@ var impossible [1 + nonceSize + 48 + tagSize]byte
 // decode undoes base64url, and takes only what Seal would write: the decoder of the standard
 // library would let line breaks pass, and without Strict bits that say nothing.
 func decode(token string) ([]byte, bool) {
-	if len(token) > maxToken || strings.ContainsAny(token, "\r\n") {
+	if len(token) > maxHit || strings.ContainsAny(token, "\r\n") {
 		return nil, false
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	return raw, err == nil && len(raw) > 1+nonceSize+tagSize && raw[0] == version
 }
 
-func (k *key) open(raw []byte) (Claims, error) {
+func (k *key) open(raw []byte) (string, bool) {
 	w := k.scratch.Get().(*scratch)
 	defer k.scratch.Put(w)
 	nonce := raw[1 : 1+nonceSize]
 	plain, err := k.aead.Open(w.plain[:0], nonce, raw[1+nonceSize:], raw[:1])
-	if err != nil {
-		return Claims{}, ErrInvalid
+	if err != nil || subtle.ConstantTimeCompare(w.nonce(plain), nonce) != 1 {
+		return "", false
 	}
-	if subtle.ConstantTimeCompare(w.nonce(plain), nonce) != 1 {
-		return Claims{}, ErrInvalid
-	}
-	return parseClaims(string(plain))
+	return string(plain), true
 }
 
 func appendClaims(b []byte, c Claims) []byte {
@@ -206,19 +214,29 @@ func appendClaims(b []byte, c Claims) []byte {
 	return append(b, c.OneClick...)
 }
 
-func parseClaims(plain string) (Claims, error) {
-	next := func() (string, bool) {
-		n, size := binary.Uvarint([]byte(plain[:min(len(plain), binary.MaxVarintLen64)]))
-		if size <= 0 || n > uint64(len(plain)-size) {
-			return "", false
-		}
-		field := plain[size : size+int(n)]
-		plain = plain[size+int(n):]
-		return field, true
+// nextField cuts a field behind its length off plain.
+func nextField(plain *string) (field string, ok bool) {
+	n, ok := nextNumber(plain)
+	if !ok || n > uint64(len(*plain)) {
+		return "", false
 	}
-	scope, ok1 := next()
-	language, ok2 := next()
-	who, ok3 := next()
+	field, *plain = (*plain)[:n], (*plain)[n:]
+	return field, true
+}
+
+func nextNumber(plain *string) (uint64, bool) {
+	n, size := binary.Uvarint([]byte((*plain)[:min(len(*plain), binary.MaxVarintLen64)]))
+	if size <= 0 {
+		return 0, false
+	}
+	*plain = (*plain)[size:]
+	return n, true
+}
+
+func parseClaims(plain string) (Claims, error) {
+	scope, ok1 := nextField(&plain)
+	language, ok2 := nextField(&plain)
+	who, ok3 := nextField(&plain)
 	if !ok1 || !ok2 || !ok3 {
 		return Claims{}, ErrInvalid
 	}
