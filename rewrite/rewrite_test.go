@@ -197,6 +197,9 @@ func checkOutside(t testing.TB, m *Message, v Variant, out []byte) {
 	key.lang = lang
 	k := 0
 	for _, tx := range m.texts {
+		if key.guard && tx.part.doubtful { // a boundary that nobody names may be guessed otherwise in what is written in lines anew
+			return
+		}
 		if tx.amp && (key.bit&withoutBoth != 0 || key.guard) {
 			continue
 		}
