@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/rewrite"
@@ -50,6 +51,11 @@ type Config struct {
 	MaxDeliveries int    // copies on their way at once, of one message; and messages of the spool: 20
 	BaseURL       string // https://mail.example.org: the links are BaseURL + "/u/" + token
 	MailTo        string // an address for List-Unsubscribe, without "mailto:"; "" = none
+
+	// GuardURL is where the pixels and counted links of copies with consent lead, as Guard says; "" = they stay
+	// as they are. Hits makes the tokens.
+	GuardURL string
+	Hits     *token.Hits
 
 	FullAddresses bool   // logs hold addresses in clear
 	TempDir       string // for messages over 1 MiB while they pass; the system's
@@ -100,6 +106,10 @@ func (c *Config) fill() error {
 	if c.BaseURL == "" {
 		return errors.New("no base URL for the unsubscribe links")
 	}
+	c.GuardURL = strings.TrimSuffix(c.GuardURL, "/")
+	if c.GuardURL != "" && c.Hits == nil {
+		return errors.New("no tokens for the guard's addresses")
+	}
 	c.MailTo = strings.TrimPrefix(c.MailTo, "mailto:")
 	if c.MailTo != "" {
 		if _, err := consent.ParseAddress(c.MailTo); err != nil {
@@ -140,7 +150,7 @@ func (c *Config) fill() error {
 }
 
 // fill puts the defaults in.
-func (c *Settings) fill(baseURL string) {
+func (c *Settings) fill(baseURL, guardURL string) {
 	if len(c.Classes) == 0 {
 		c.Classes = []consent.Class{consent.Marketing, consent.Transactional}
 	}
@@ -149,6 +159,9 @@ func (c *Settings) fill(baseURL string) {
 	}
 	if c.Rewrite.LinkPrefix == "" {
 		c.Rewrite.LinkPrefix = baseURL + "/u/"
+	}
+	if guardURL != "" {
+		c.Rewrite.GuardPrefix = guardURL + GuardPath
 	}
 	if c.Rules == nil {
 		c.Rules = trackers.Default()

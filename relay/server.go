@@ -64,7 +64,7 @@ func (s *Server) settings() *Settings { return &s.live.Load().Settings }
 // Reload puts other settings in force, for messages that come from now on, and for what waits in the
 // spool. On an error nothing is changed.
 func (s *Server) Reload(set Settings) error {
-	set.fill(s.cfg.BaseURL)
+	set.fill(s.cfg.BaseURL, s.cfg.GuardURL)
 	desk, err := login.New(set.Logins)
 	if err != nil {
 		return err

@@ -8,15 +8,18 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/guard"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/consent/web"
@@ -97,6 +100,7 @@ func (g *gateway) reload(path string) {
 		fail(err)
 		return
 	}
+	g.policy.Store(&set.Policy)
 	g.log.Info("the configuration was read again", "file", path)
 	if keys := config.NeedRestart(g.cfg, cfg); len(keys) > 0 {
 		g.log.Warn("some changes need a restart", "keys", keys)
@@ -109,6 +113,7 @@ type gateway struct {
 	log     *slog.Logger
 	store   consent.Store
 	relay   *relay.Server
+	policy  atomic.Pointer[consent.Policy] // that the guard goes by
 	servers []*listening
 	closers []func() error
 }
@@ -148,8 +153,21 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		g.closers = append(g.closers, waiting.Close)
 	}
 
-	public := web.NewPublic(web.PublicConfig{Store: g.store, Links: links, Company: cfg.Unsubscribe.Company, Log: g.log, Now: time.Now})
-	if err := g.listen("unsubscribe", cfg.Unsubscribe.Listen, belowBase(cfg.Unsubscribe.BaseURL, public)); err != nil {
+	page := web.NewPublic(web.PublicConfig{Store: g.store, Links: links, Company: cfg.Unsubscribe.Company, Log: g.log, Now: time.Now})
+	public := belowBase(cfg.Unsubscribe.BaseURL, page)
+	hits := token.NewHits(ring)
+	g.policy.Store(&set.Policy)
+	if base := guardURL(cfg); base != "" {
+		public = besides(public, base, guard.New(guard.Config{
+			Store:   g.store,
+			Hits:    hits,
+			Policy:  func() consent.Policy { return *g.policy.Load() },
+			Forward: guard.Forward(cfg.Tracking.ForwardAddress),
+			Client:  peer,
+			Log:     g.log,
+		}))
+	}
+	if err := g.listen("unsubscribe", cfg.Unsubscribe.Listen, public); err != nil {
 		return err
 	}
 	var ready []func(context.Context) error
@@ -193,6 +211,8 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		MaxConnections:  cfg.SMTP.MaxConnections,
 		IdleTimeout:     cfg.SMTP.IdleTimeout,
 		BaseURL:         cfg.Unsubscribe.BaseURL,
+		GuardURL:        guardURL(cfg),
+		Hits:            hits,
 		FullAddresses:   cfg.Log.Addresses == "full",
 		Log:             g.log,
 		Now:             time.Now,
@@ -386,6 +406,32 @@ func belowBase(base string, h http.Handler) http.Handler {
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+// besides lets the guard serve its own paths, from the root or below its public address base, and page all
+// others. The host that is asked for makes no difference: a proxy in front may give another name.
+func besides(page http.Handler, base string, hits http.Handler) http.Handler {
+	below := belowBase(base, hits)
+	u, err := url.Parse(base)
+	if err != nil { // the configuration was checked
+		return page
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, relay.GuardPath) || strings.HasPrefix(r.URL.Path, u.Path+relay.GuardPath) {
+			below.ServeHTTP(w, r)
+			return
+		}
+		page.ServeHTTP(w, r)
+	})
+}
+
+// peer is the address of whoever connected.
+func peer(r *http.Request) netip.Addr {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return at.Addr()
 }
 
 // bindError says what to do about an address that cannot be listened on.

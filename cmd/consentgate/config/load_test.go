@@ -367,9 +367,12 @@ func TestMistakes(t *testing.T) {
 		{"notice_file", `"/notice"`, `not yet`},
 		{"footer_position", `"left"`, `one of auto, bottom, top`},
 
-		{"tracking.mode", `"guard"`, `not yet`},
-		{"tracking.base_url", `"https://t.example.org"`, `not yet`},
-		{"forward_address", `"full"`, `not yet`},
+		{"tracking.mode", `"guard"`, `"guard" needs tracking.base_url; base_url = "https://links.example.org"`},
+		{"tracking.mode", `"watch"`, `one of keep, guard`},
+		{"tracking.base_url", `"t.example.org"`, `is not a URL with a host`},
+		{"tracking.base_url", `"http://t.example.org"`, `is http; https; http only for a loopback host, in a trial`},
+		{"tracking.base_url", `"https://MAIL.example.org/t"`, `is on the host of unsubscribe.base_url`},
+		{"forward_address", `"some"`, `one of none, truncated, full`},
 
 		{"dkim.domain", `"example.org"`, ``},
 		{"dkim.selector", `"gate"`, `is set but dkim.domain is empty, so nothing would be signed`},
