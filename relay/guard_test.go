@@ -22,7 +22,9 @@ func TestGuard(t *testing.T) {
 	guarded := regexp.MustCompile(`https://t\.example\.org/x/t/([A-Za-z0-9_-]+)`)
 	ring := keyring.Ephemeral()
 	for _, observe := range []bool{false, true} {
-		b := start(t, func(c *Config, _ *testbed) { c.GuardURL, c.Hits, c.Observe = "https://t.example.org/x/", token.NewHits(ring), observe })
+		b := start(t, func(c *Config, _ *testbed) {
+			c.GuardURL, c.Hits, c.Observe = "https://t.example.org/x/", token.NewHits(ring), observe
+		})
 		c := b.hello()
 		text := func(to string) string {
 			t.Helper()

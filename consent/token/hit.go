@@ -3,6 +3,7 @@ package token
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"math"
 	"strings"
 
 	"github.com/consentgate/consentgate/consent"
@@ -19,9 +20,6 @@ type Hit struct {
 	Language    string          // of the mail, RFC 5646; kept only where the reader may be shown a page: no Destination
 }
 
-// maxHit is for 4000 bytes of URL and Destination beside the longest address and scope.
-const maxHit = 8000
-
 // Hits makes and opens the tokens of guarded pixels and links. They are made like those of Sealer, so the
 // same hit always gives the same token. It is safe for concurrent use.
 //
@@ -31,13 +29,7 @@ const maxHit = 8000
 type Hits struct{ keys []*key }
 
 // NewHits returns what makes tokens under the ring's current secret and opens those of all.
-func NewHits(ring *keyring.Ring) *Hits {
-	h := new(Hits)
-	for _, secret := range ring.Token() {
-		h.keys = append(h.keys, newKey(secret, "hit "))
-	}
-	return h
-}
+func NewHits(ring *keyring.Ring) *Hits { return &Hits{newKeys(ring, "hit ")} }
 
 // The bits of the first byte. They, and what sources returns, never change: mail is opened years later.
 const (
@@ -47,7 +39,8 @@ const (
 	hitLanguage                // a language follows
 )
 
-// Seal returns the token of h, of A-Z, a-z, 0-9, - and _. A hit that Open would not return as it is, for its
+// Seal returns the token of h, of A-Z, a-z, 0-9, - and _; Open takes one for 4000 bytes of URL and Destination, whoever
+// it is for. A hit that Open would not return as it is, for its
 // URL is no web address or it lacks Who or Scope, yields a token that does not open.
 func (s *Hits) Seal(h Hit) string {
 	k := s.keys[0]
@@ -59,13 +52,7 @@ func (s *Hits) Seal(h Hit) string {
 
 // Open returns the hit of a token that this ring, or one that it was rotated from, has made; ErrInvalid for every
 // other text, and after the same steps.
-func (s *Hits) Open(token string) (Hit, error) {
-	plain, ok := open(s.keys, token, maxHit)
-	if !ok {
-		return Hit{}, ErrInvalid
-	}
-	return parseHit(plain)
-}
+func (s *Hits) Open(token string) (Hit, error) { return open(s.keys, token, parseHit) }
 
 func appendHit(b []byte, h Hit) []byte {
 	var what byte
@@ -105,17 +92,17 @@ func parseHit(plain string) (Hit, error) {
 	what := plain[0]
 	plain = plain[1:]
 	var h Hit
-	scope, ok := nextField(&plain)
-	if ok && what&hitLanguage != 0 {
-		h.Language, ok = nextField(&plain)
+	n := 3
+	if what&hitLanguage != 0 {
+		n = 4
 	}
-	if !ok {
+	fields, plain, err := cutFields(plain, n)
+	if err != nil || fields[n-1] == "" {
 		return Hit{}, ErrInvalid
 	}
-	who, ok1 := nextField(&plain)
-	rest, ok2 := nextField(&plain)
-	if !ok1 || !ok2 || rest == "" {
-		return Hit{}, ErrInvalid
+	scope, who, rest := fields[0], fields[n-2], fields[n-1]
+	if what&hitLanguage != 0 {
+		h.Language = fields[1]
 	}
 	h.Purpose, h.URL = consent.Open, "http://"+rest
 	if what&hitClick != 0 {
@@ -125,11 +112,11 @@ func parseHit(plain string) (Hit, error) {
 		h.URL = "https://" + rest
 	}
 	if what&hitDestination != 0 {
+		var ok bool
 		if h.Destination, ok = readCopies(plain, sources(rest)); !ok {
 			return Hit{}, ErrInvalid
 		}
 	}
-	var err error
 	if h.Who, err = consent.ParseAddress(who); err != nil {
 		return Hit{}, ErrInvalid
 	}
@@ -222,18 +209,25 @@ func longestCopy(s, from string) (n, at int) {
 
 func readCopies(plain, from string) (string, bool) {
 	var b strings.Builder
+	number := func() uint64 { // what is none is greater than all that can be copied
+		n, size := binary.Uvarint([]byte(plain[:min(len(plain), binary.MaxVarintLen64)]))
+		if size <= 0 {
+			return math.MaxUint64
+		}
+		plain = plain[size:]
+		return n
+	}
 	for plain != "" {
-		run, ok := nextField(&plain)
-		if !ok {
+		run, rest, err := cutFields(plain, 1)
+		if err != nil {
 			return "", false
 		}
-		b.WriteString(run)
-		if plain == "" {
+		b.WriteString(run[0])
+		if plain = rest; plain == "" {
 			break
 		}
-		n, ok1 := nextNumber(&plain)
-		at, ok2 := nextNumber(&plain)
-		if !ok1 || !ok2 || at > uint64(len(from)) || n > uint64(len(from))-at || b.Len()+int(n) > maxHit {
+		n, at := number(), number()
+		if at > uint64(len(from)) || n > uint64(len(from))-at || b.Len()+int(n) > maxToken {
 			return "", false
 		}
 		b.WriteString(from[at : at+n])

@@ -44,7 +44,7 @@ func TestHitRoundTrip(t *testing.T) {
 	}
 	for _, h := range hits {
 		tok := s.Seal(h)
-		if strings.Trim(tok, alphabet) != "" || len(tok) > maxHit {
+		if strings.Trim(tok, alphabet) != "" || len(tok) > maxToken {
 			t.Errorf("token of %d characters with others than %s: %q", len(tok), alphabet, tok)
 		}
 		if again := s.Seal(h); again != tok {

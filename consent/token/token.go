@@ -1,7 +1,6 @@
-// Package token makes and opens the opaque part of unsubscribe links (Sealer, SPEC section 2): it says
+// Package token makes and opens the opaque part of unsubscribe links (SPEC section 2): it says
 // whose link it is and for which scope, cannot be read or forged without the key file, and
-// never expires, since a mail may be opened years later. Hits does the same for guarded pixels and
-// links (SPEC section 6.7), under keys of its own: neither opens what the other made.
+// never expires, since a mail may be opened years later.
 //
 // A token is base64url without padding (RFC 4648 §5) of
 //
@@ -20,8 +19,9 @@
 // The plaintext is scope, language and address, each behind its length, then the sender's
 // one-click address up to the end. Tokens for an ordinary address have some 100 characters.
 //
-// The package is not for anything that must expire or be used once: both would break links that
-// people hold in their mailboxes.
+// Unsubscribe links neither expire nor are they used up: both would break links that people hold in
+// their mailboxes, and so it is with guarded pixels and links, whose token is a Hit, under keys of its
+// own, so that neither opens as the other.
 package token
 
 import (
@@ -60,8 +60,8 @@ const (
 	version     = 1
 	nonceSize   = 12
 	tagSize     = 16
-	maxLanguage = 35 // RFC 5646 §4.4.1
-	maxToken    = 2400
+	maxLanguage = 35   // RFC 5646 §4.4.1
+	maxToken    = 8000 // of a Hit; those of unsubscribe links are shorter
 )
 
 // Sealer makes and opens tokens. It is safe for concurrent use.
@@ -85,16 +85,20 @@ type scratch struct {
 
 // New returns a sealer that makes tokens under the ring's current secret and opens those of all.
 func New(ring *keyring.Ring) *Sealer {
-	s := new(Sealer)
-	for _, secret := range ring.Token() {
-		s.keys = append(s.keys, newKey(secret, ""))
-	}
-	return s
+	return &Sealer{newKeys(ring, "")}
 }
 
-// newKey returns the key for a use: "" for unsubscribe links. Each has keys of its own.
-func newKey(secret []byte, use string) *key {
-	block, err := aes.NewCipher(expand(secret, use+"seal"))
+// newKeys returns the keys of a purpose, "" being that of unsubscribe links.
+func newKeys(ring *keyring.Ring, purpose string) []*key {
+	var keys []*key
+	for _, secret := range ring.Token() {
+		keys = append(keys, newKey(secret, purpose))
+	}
+	return keys
+}
+
+func newKey(secret []byte, purpose string) *key {
+	block, err := aes.NewCipher(expand(secret, purpose+"seal"))
 	if err != nil {
 		panic("token: " + err.Error()) // only for a wrong key size
 	}
@@ -102,7 +106,7 @@ func newKey(secret []byte, use string) *key {
 	if err != nil {
 		panic("token: " + err.Error())
 	}
-	nonceKey := expand(secret, use+"nonce")
+	nonceKey := expand(secret, purpose+"nonce")
 	k := &key{aead: aead}
 	k.scratch.New = func() any {
 		return &scratch{
@@ -142,7 +146,7 @@ func (s *Sealer) Seal(c Claims) string {
 	return k.seal(w)
 }
 
-// seal returns the token of w.plain.
+// seal returns the token of what is in w.plain.
 func (k *key) seal(w *scratch) string {
 	w.raw = append(w.raw[:0], version)
 	w.raw = append(w.raw, w.nonce(w.plain)...)
@@ -154,26 +158,29 @@ func (k *key) seal(w *scratch) string {
 // Open returns the claims of a token that this ring, or one that it was rotated from, has made.
 // Every other text gets ErrInvalid, and after the same steps: each key is tried on it, even
 // where it cannot be a token.
-func (s *Sealer) Open(token string) (Claims, error) {
-	plain, ok := open(s.keys, token, maxToken)
-	if !ok {
-		return Claims{}, ErrInvalid
-	}
-	return parseClaims(plain)
-}
+func (s *Sealer) Open(token string) (Claims, error) { return open(s.keys, token, parseClaims) }
 
-// open returns what a token of at most max characters was made of, trying each of the keys.
-func open(keys []*key, token string, max int) (plain string, ok bool) {
-	raw, may := decode(token)
-	if may = may && len(token) <= max; !may {
+// open tries each key on a token, and parses what one of them opens.
+func open[T any](keys []*key, token string, parse func(plain string) (T, error)) (T, error) {
+	raw, ok := decode(token)
+	if !ok {
 		raw = impossible[:]
 	}
+	var claims, none T
+	found := false
 	for _, k := range keys {
-		if p, opens := k.open(raw); opens && may {
-			plain, ok = p, true
+		plain, err := k.open(raw)
+		if err != nil || !ok {
+			continue
+		}
+		if c, err := parse(plain); err == nil {
+			claims, found = c, true
 		}
 	}
-	return plain, ok
+	if !found {
+		return none, ErrInvalid
+	}
+	return claims, nil
 }
 
 // impossible stands in for what is no token, so that it is tried like one.
@@ -182,22 +189,25 @@ var impossible [1 + nonceSize + 48 + tagSize]byte
 // decode undoes base64url, and takes only what Seal would write: the decoder of the standard
 // library would let line breaks pass, and without Strict bits that say nothing.
 func decode(token string) ([]byte, bool) {
-	if len(token) > maxHit || strings.ContainsAny(token, "\r\n") {
+	if len(token) > maxToken || strings.ContainsAny(token, "\r\n") {
 		return nil, false
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	return raw, err == nil && len(raw) > 1+nonceSize+tagSize && raw[0] == version
 }
 
-func (k *key) open(raw []byte) (string, bool) {
+func (k *key) open(raw []byte) (string, error) {
 	w := k.scratch.Get().(*scratch)
 	defer k.scratch.Put(w)
 	nonce := raw[1 : 1+nonceSize]
 	plain, err := k.aead.Open(w.plain[:0], nonce, raw[1+nonceSize:], raw[:1])
-	if err != nil || subtle.ConstantTimeCompare(w.nonce(plain), nonce) != 1 {
-		return "", false
+	if err != nil {
+		return "", ErrInvalid
 	}
-	return string(plain), true
+	if subtle.ConstantTimeCompare(w.nonce(plain), nonce) != 1 {
+		return "", ErrInvalid
+	}
+	return string(plain), nil
 }
 
 func appendClaims(b []byte, c Claims) []byte {
@@ -214,39 +224,30 @@ func appendClaims(b []byte, c Claims) []byte {
 	return append(b, c.OneClick...)
 }
 
-// nextField cuts a field behind its length off plain.
-func nextField(plain *string) (field string, ok bool) {
-	n, ok := nextNumber(plain)
-	if !ok || n > uint64(len(*plain)) {
-		return "", false
-	}
-	field, *plain = (*plain)[:n], (*plain)[n:]
-	return field, true
-}
-
-func nextNumber(plain *string) (uint64, bool) {
-	n, size := binary.Uvarint([]byte((*plain)[:min(len(*plain), binary.MaxVarintLen64)]))
-	if size <= 0 {
-		return 0, false
-	}
-	*plain = (*plain)[size:]
-	return n, true
-}
-
 func parseClaims(plain string) (Claims, error) {
-	scope, ok1 := nextField(&plain)
-	language, ok2 := nextField(&plain)
-	who, ok3 := nextField(&plain)
-	if !ok1 || !ok2 || !ok3 {
+	fields, rest, err := cutFields(plain, 3)
+	if err != nil {
+		return Claims{}, err
+	}
+	c := Claims{Language: fields[1], OneClick: rest}
+	if c.Who, err = consent.ParseAddress(fields[2]); err != nil {
 		return Claims{}, ErrInvalid
 	}
-	c := Claims{Language: language, OneClick: plain}
-	var err error
-	if c.Who, err = consent.ParseAddress(who); err != nil {
-		return Claims{}, ErrInvalid
-	}
-	if c.Scope, err = consent.ParseScope(scope); err != nil {
+	if c.Scope, err = consent.ParseScope(fields[0]); err != nil {
 		return Claims{}, ErrInvalid
 	}
 	return c, nil
+}
+
+// cutFields cuts n fields, each behind its length, off plain.
+func cutFields(plain string, n int) (fields []string, rest string, err error) {
+	for range n {
+		length, size := binary.Uvarint([]byte(plain[:min(len(plain), binary.MaxVarintLen64)]))
+		if size <= 0 || length > uint64(len(plain)-size) {
+			return nil, "", ErrInvalid
+		}
+		fields = append(fields, plain[size:size+int(length)])
+		plain = plain[size+int(length):]
+	}
+	return fields, plain, nil
 }
