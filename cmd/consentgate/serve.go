@@ -13,7 +13,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -100,7 +99,6 @@ func (g *gateway) reload(path string) {
 		fail(err)
 		return
 	}
-	g.policy.Store(&set.Policy)
 	g.log.Info("the configuration was read again", "file", path)
 	if keys := config.NeedRestart(g.cfg, cfg); len(keys) > 0 {
 		g.log.Warn("some changes need a restart", "keys", keys)
@@ -113,7 +111,6 @@ type gateway struct {
 	log     *slog.Logger
 	store   consent.Store
 	relay   *relay.Server
-	policy  atomic.Pointer[consent.Policy] // that the guard goes by
 	servers []*listening
 	closers []func() error
 }
@@ -156,12 +153,11 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	page := web.NewPublic(web.PublicConfig{Store: g.store, Links: links, Company: cfg.Unsubscribe.Company, Log: g.log, Now: time.Now})
 	public := belowBase(cfg.Unsubscribe.BaseURL, page)
 	hits := token.NewHits(ring)
-	g.policy.Store(&set.Policy)
 	if base := guardURL(cfg); base != "" {
 		public = besides(public, base, guard.New(guard.Config{
 			Store:   g.store,
 			Hits:    hits,
-			Policy:  func() consent.Policy { return *g.policy.Load() },
+			Policy:  func() consent.Policy { return g.relay.Policy() },
 			Forward: guard.Forward(cfg.Tracking.ForwardAddress),
 			Client:  peer,
 			Log:     g.log,
