@@ -8,9 +8,9 @@ VULNDB ?= https://vuln.go.dev
 export CGO_ENABLED ?= 1
 
 # What go's ./... leaves out, since it stands under testdata.
-TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench
+TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench
 
-.PHONY: build test browser static vuln need fuzz faults bench load
+.PHONY: build test browser static vuln need fuzz faults bench guardbench load
 
 build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
@@ -56,6 +56,10 @@ bench: need ## Parse, Render, Lookup, Sign, and messages/s through serve; PEER=1
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime 1s -timeout 5m ./rewrite/... ./consent/... ./relay/... ./cmd/...
 	$(GO) test -timeout 1m ./testdata/bench
 	$(GO) run ./testdata/bench -peer=$(if $(PEER),true,false) -results testdata/bench/RESULTS.md
+
+guardbench: need ## wrk on guarded pixels and links, beside nginx; about a minute
+	@command -v wrk >/dev/null && command -v nginx >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wrk nginx-light >/dev/null; }
+	$(GO) run ./testdata/guardbench -results testdata/guardbench/RESULTS.md
 
 load: need ## 1,000 idle and 200 sending connections, and 50 MiB on 20 at once, with the memory they take; under three minutes
 	$(GO) run ./testdata/bench -held

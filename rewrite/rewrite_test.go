@@ -60,7 +60,8 @@ func crlf(b []byte) []byte {
 }
 
 // TestGolden compares the copies of testdata/*.eml with the ones that were read and found
-// right: NAME.none.eml without any consent, NAME.open.eml, NAME.click.eml, NAME.both.eml.
+// right: NAME.none.eml without any consent, NAME.open.eml, NAME.click.eml, NAME.both.eml,
+// and NAME.guarded.eml with all consent and guarded.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("../testdata/rewrite/*.eml")
 	if err != nil || len(files) == 0 {
@@ -76,7 +77,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			m := parse(t, crlf(src))
-			for name, v := range map[string]Variant{"none": variant(false, false), "open": variant(true, false), "click": variant(false, true), "both": variant(true, true)} {
+			for name, v := range map[string]Variant{"none": variant(false, false), "open": variant(true, false), "click": variant(false, true), "both": variant(true, true), "guarded": guarded(true, true)} {
 				v.Language = m.Language()
 				got := strings.ReplaceAll(string(render(t, m, v)), "\r\n", "\n")
 				want := strings.TrimSuffix(file, ".eml") + "." + name + ".want.eml"
