@@ -28,7 +28,7 @@ const longestTarget = 4000
 // target returns the hole for an address, one for each that is different. ok is false where none can
 // be asked for: then the address must not stay in a guarded copy.
 func (m *Message) target(t *text, f Finding) (h hole, ok bool) {
-	if !isASCII(f.URL) && t.charset.enc != nil && !t.charset.wide && !t.charset.isUTF8() {
+	if m.opts.GuardPrefix == "" || !isASCII(f.URL) && t.charset.enc != nil && !t.charset.wide && !t.charset.isUTF8() {
 		return noHole, false // what its bytes mean depends on the reader
 	}
 	g := Target{Kind: f.Kind, Destination: f.Destination}
@@ -56,14 +56,12 @@ func (m *Message) target(t *text, f Finding) (h hole, ok bool) {
 }
 
 // isGuarded reports whether an address is one of ours already, from an earlier passage.
-func (m *Message) isGuarded(addr string) bool {
-	return m.opts.GuardPrefix != "" && strings.HasPrefix(addr, m.opts.GuardPrefix)
-}
+func (m *Message) isGuarded(addr string) bool { return strings.HasPrefix(addr, m.opts.GuardPrefix) }
 
 // addLink is add for a link: where it is counted, a guarded copy has a hole in place. Where there can be
 // none, as always for the zero edit, it has what a copy without consent has, or what gone says.
 func (m *Message) addLink(t *text, f Finding, e, place, gone edit) {
-	if e.action == Stripped || m.isGuarded(f.URL) || strings.Contains(f.URL, string(placeholders[0][1])) {
+	if m.opts.GuardPrefix == "" || e.action == Stripped || m.isGuarded(f.URL) || strings.Contains(f.URL, string(placeholders[0][1])) {
 		m.add(t, f, e) // no counter, or one around a link of ours that is filled in later
 		return
 	}
@@ -87,6 +85,10 @@ func (m *Message) addLink(t *text, f Finding, e, place, gone edit) {
 
 // addOpen is add for an open tracker: a guarded copy has place, unless that has no pieces.
 func (m *Message) addOpen(t *text, f Finding, e, place edit) {
+	if m.opts.GuardPrefix == "" {
+		m.add(t, f, e)
+		return
+	}
 	own := m.isGuarded(f.URL)
 	e.spared = place.pieces != nil || own
 	m.add(t, f, e)
@@ -106,6 +108,9 @@ func (m *Message) addGuarded(t *text, place edit, consent variants) {
 // each of several that is one, replaced. Without pieces: the attribute cannot stay.
 func (f *htmlFinder) guardedAttr(tok *htmltoken.Token, a *htmltoken.Attr, name, attr string, as appearance, found Finding) edit {
 	e := edit{start: a.ValueStart, end: a.ValueEnd}
+	if f.m.opts.GuardPrefix == "" {
+		return e
+	}
 	switch attr {
 	case "archive", "attributionsrc", "profile", "content":
 	case "srcset", "imagesrcset":
@@ -191,7 +196,7 @@ func (f *htmlFinder) guardedCSS(x cssFinding) []piece {
 // references. Without pieces: the attribute cannot stay.
 func (f *htmlFinder) guardedStyle(a *htmltoken.Attr, css string, found []cssFinding) edit {
 	e := edit{start: a.ValueStart, end: a.ValueEnd}
-	if a.Quote == 0 || !isASCII(css) {
+	if f.m.opts.GuardPrefix == "" || a.Quote == 0 || !isASCII(css) {
 		return e
 	}
 	var pieces []piece
@@ -219,7 +224,10 @@ func (f *htmlFinder) guardedStyle(a *htmltoken.Attr, css string, found []cssFind
 
 // onlyGuarded notes what find finds for guarded copies alone: from all others it goes with the whole tag.
 func (f *htmlFinder) onlyGuarded(find func()) {
-	if f.going {
+	switch {
+	case f.m.opts.GuardPrefix == "":
+		return
+	case f.going:
 		find()
 		return
 	}

@@ -77,7 +77,7 @@ func (m *Message) Render(v Variant) (*Copy, error) {
 			return nil, fmt.Errorf("a link has characters that a message cannot hold, or over %d of them", maxLink)
 		}
 	}
-	key := planKey{bit: variantBit(v.Open, v.Click), link: v.Link != "", list: v.OneClick != "" && !v.Bare, bare: v.Bare, sevenBit: v.SevenBit, guard: v.Guard != nil}
+	key := planKey{bit: variantBit(v.Open, v.Click), link: v.Link != "", list: v.OneClick != "" && !v.Bare, bare: v.Bare, sevenBit: v.SevenBit, guard: v.Guard != nil && m.opts.GuardPrefix != ""}
 	key.mailto = key.list && v.MailTo != ""
 	for i, yes := range v.Linked {
 		if yes && i < 64 {

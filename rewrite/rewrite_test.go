@@ -24,7 +24,7 @@ const (
 	testLink   = testPrefix + "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCdEfGhIjKlMnOpQrStUvWxYz"
 )
 
-func testOptions() Options { return Options{LinkPrefix: testPrefix} }
+func testOptions() Options { return Options{LinkPrefix: testPrefix, GuardPrefix: testGuard} }
 
 func variant(open, click bool) Variant {
 	return Variant{Open: open, Click: click, Link: testLink, OneClick: testLink, Language: "en"}
