@@ -37,13 +37,16 @@ func (p *plan) copy(src io.ReaderAt, v Variant) *Copy {
 	copy(c.segs, p.segs)
 	c.n = p.fixed
 	value := v.values(p.targets)
+	var encoded []byte // all that is filled in as quoted-printable; what is cut from it stays where it is
 	for i := range c.segs {
 		sg := &c.segs[i]
 		switch {
 		case sg.hole != noHole && sg.fill == qpFill:
-			sg.lit, _ = appendQP(nil, []byte(value(sg.hole)), 0)
+			start := len(encoded)
+			encoded, _ = appendQP(encoded, value(sg.hole), 0)
+			sg.lit = encoded[start:len(encoded):len(encoded)]
 		case sg.hole != noHole:
-			sg.lit = []byte(value(sg.hole))
+			sg.lit = value(sg.hole)
 		case sg.fill == base64Fill:
 			var plain []byte
 			for _, pc := range sg.pieces {
@@ -63,26 +66,25 @@ func (p *plan) copy(src io.ReaderAt, v Variant) *Copy {
 }
 
 // values returns what fills each hole. Guard is asked once for each of targets that stands in the copy.
-func (v *Variant) values(targets []Target) func(hole) string {
-	var guarded map[hole]string
-	return func(h hole) string {
+func (v *Variant) values(targets []Target) func(hole) []byte {
+	var guarded [][]byte
+	return func(h hole) []byte {
 		switch h {
 		case holeLink:
-			return v.Link
+			return []byte(v.Link)
 		case holeOneClick:
-			return v.OneClick
+			return []byte(v.OneClick)
 		case holeMailTo:
-			return v.MailTo
+			return []byte(v.MailTo)
 		}
-		addr, ok := guarded[h]
-		if !ok {
-			if guarded == nil {
-				guarded = make(map[hole]string, len(targets))
-			}
-			addr = v.Guard(targets[h-firstTarget])
-			guarded[h] = addr
+		if guarded == nil {
+			guarded = make([][]byte, len(targets))
 		}
-		return addr
+		i := h - firstTarget
+		if guarded[i] == nil {
+			guarded[i] = []byte(v.Guard(targets[i]))
+		}
+		return guarded[i]
 	}
 }
 

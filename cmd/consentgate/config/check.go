@@ -342,8 +342,12 @@ func (c *Config) checkTracking(d *decoder) {
 	t.BaseURL = strings.TrimRight(t.BaseURL, "/")
 	guard, err1 := url.Parse(t.BaseURL)
 	page, err2 := url.Parse(c.Unsubscribe.BaseURL)
-	if err1 == nil && err2 == nil && strings.EqualFold(guard.Hostname(), page.Hostname()) {
-		d.is(path, "is on the host of unsubscribe.base_url, whose reputation is not to hang on counted links", "a host of its own, such as \"https://links.example.org\"")
+	switch below := func(path string) bool { return strings.HasPrefix(page.Path+"/", path+"/t/") }; {
+	case err1 != nil || err2 != nil:
+	case strings.EqualFold(guard.Hostname(), page.Hostname()):
+		d.is(path, "is on the host of unsubscribe.base_url, whose reputation is not to hang on counted links", `a host of its own, such as "https://links.example.org"`)
+	case below("") || below(guard.Path):
+		d.bad("unsubscribe.base_url", "its path is below /t/, which is the guard's on the same listener", "another path")
 	}
 }
 
