@@ -468,3 +468,27 @@ func TestPrivate(t *testing.T) {
 		t.Errorf("redirected: %q, %d, %d", got, first.asked(), s.asked())
 	}
 }
+
+// discard is a ResponseWriter that costs nothing.
+type discard struct{ header http.Header }
+
+func (d discard) Header() http.Header         { return d.header }
+func (d discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d discard) WriteHeader(int)             {}
+
+func BenchmarkLink(b *testing.B) {
+	ring := keyring.Ephemeral()
+	gone := make(chan struct{})
+	close(gone)
+	hits := token.NewHits(ring)
+	h := New(Config{Store: &slowStore{until: gone}, Hits: hits, Policy: func() consent.Policy { return consent.Policy{} }, Log: slog.New(slog.DiscardHandler)})
+	who, err := consent.ParseAddress("anna@example.org")
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "/t/"+hits.Seal(token.Hit{Who: who, Scope: "news", Purpose: consent.Click, URL: "https://click.example.net/c?u=https%3A%2F%2Fshop.example%2Foffer&m=1", Destination: "https://shop.example/offer"}), nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		h.ServeHTTP(discard{http.Header{}}, r)
+	}
+}

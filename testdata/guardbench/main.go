@@ -82,9 +82,9 @@ func outside() error {
 
 // row is one line of the report.
 type row struct {
-	what           string
-	perSecond      string
-	p50, p99, note string
+	what      string
+	perSecond string
+	p50, p99  string
 }
 
 func measure(binary string) (err error) {
@@ -221,7 +221,7 @@ func report(rows []row) string {
 	fmt.Fprintf(&b, "# Hits on guarded pixels and links\n\nMeasured %s on %d cores shared with whatever else runs there (load average at the end %s), %s, %s/%s.\n",
 		time.Now().UTC().Format("2 January 2006, 15:04 UTC"), runtime.NumCPU(), strings.Join(strings.Fields(string(load))[:1], ""), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	fmt.Fprintf(&b, "%s and %s, one thread, %d connections, %s a run behind a second to warm up; %d people with consent and as many without, in turn.\nwrk, the gateway, Redis and the nginx that is the sender's server share the cores; the nginx beside it has one worker, the gateway all that it gets.\n\n",
-		strings.TrimSuffix(first("wrk", "-v"), "Copyright (C) 2012 Will Glozer"), first("nginx", "-v"), *conns, *window, people)
+		strings.Join(strings.Fields(first("wrk", "-v"))[:2], " "), strings.TrimPrefix(first("nginx", "-v"), "nginx version: "), *conns, *window, people)
 	b.WriteString("| what | requests/s | p50 | p99 |\n|---|--:|--:|--:|\n")
 	for _, r := range rows {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.what, r.perSecond, r.p50, r.p99)
