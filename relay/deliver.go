@@ -196,6 +196,9 @@ func (s *Server) variant(m *message, r rcpt, owners []token.Claims, d consent.De
 	for i, c := range owners {
 		v.Linked[i] = c.Who == r.who && c.Scope == m.scope
 	}
+	if s.cfg.GuardURL != "" && (d.Open || d.Click) {
+		v.Guard = Guard(s.cfg.GuardURL, s.cfg.Hits, r.who, m.scope, m.language)
+	}
 	if m.machine {
 		return v
 	}
@@ -225,7 +228,7 @@ func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Cl
 	if m.set.Observe {
 		o.withheld = err
 		s.observed.note(found, err, s.cfg.Now())
-		v.Open, v.Click, v.Bare = true, true, true
+		v.Open, v.Click, v.Bare, v.Guard = true, true, true, nil
 		copy, err = m.parts.Render(v)
 	}
 	if err != nil {

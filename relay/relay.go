@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/rewrite"
@@ -55,6 +56,10 @@ type Config struct {
 	// held against what reaches the mailbox; the zero Address: nobody's.
 	KeepCopiesFor consent.Address
 	CopiesDir     string
+	// GuardURL is where the pixels and counted links of copies with consent lead, as Guard says; "" = they stay
+	// as they are. Hits makes the tokens.
+	GuardURL string
+	Hits     *token.Hits
 
 	FullAddresses bool   // logs hold addresses in clear
 	TempDir       string // for messages over 1 MiB while they pass; the system's
@@ -105,6 +110,10 @@ func (c *Config) fill() error {
 	if c.BaseURL == "" {
 		return errors.New("no base URL for the unsubscribe links")
 	}
+	c.GuardURL = strings.TrimSuffix(c.GuardURL, "/")
+	if c.GuardURL != "" && c.Hits == nil {
+		return errors.New("no tokens for the guard's addresses")
+	}
 	c.MailTo = strings.TrimPrefix(c.MailTo, "mailto:")
 	if c.MailTo != "" {
 		if _, err := consent.ParseAddress(c.MailTo); err != nil {
@@ -145,7 +154,7 @@ func (c *Config) fill() error {
 }
 
 // fill puts the defaults in.
-func (c *Settings) fill(baseURL string) {
+func (c *Settings) fill(baseURL, guardURL string) {
 	if len(c.Classes) == 0 {
 		c.Classes = []consent.Class{consent.Marketing, consent.Transactional}
 	}
@@ -154,6 +163,9 @@ func (c *Settings) fill(baseURL string) {
 	}
 	if c.Rewrite.LinkPrefix == "" {
 		c.Rewrite.LinkPrefix = baseURL + "/u/"
+	}
+	if guardURL != "" {
+		c.Rewrite.GuardPrefix = guardURL + GuardPath
 	}
 	if c.Rules == nil {
 		c.Rules = trackers.Default()

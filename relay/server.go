@@ -62,10 +62,13 @@ type live struct {
 // settings are those of now. What handles a message keeps to one.
 func (s *Server) settings() *Settings { return &s.live.Load().Settings }
 
+// Policy is what counts now where the store says nothing of a person.
+func (s *Server) Policy() consent.Policy { return s.settings().Policy }
+
 // Reload puts other settings in force, for messages that come from now on, and for what waits in the
 // spool. On an error nothing is changed.
 func (s *Server) Reload(set Settings) error {
-	set.fill(s.cfg.BaseURL)
+	set.fill(s.cfg.BaseURL, s.cfg.GuardURL)
 	desk, err := login.New(set.Logins)
 	if err != nil {
 		return err

@@ -33,21 +33,35 @@ func newsletters(b *testing.B, f func(b *testing.B, src []byte)) {
 	}
 }
 
-func BenchmarkParse(b *testing.B) {
+func BenchmarkParse(b *testing.B) { benchmarkParse(b, Options{LinkPrefix: testPrefix}) }
+
+func BenchmarkParseGuarded(b *testing.B) { benchmarkParse(b, testOptions()) }
+
+func benchmarkParse(b *testing.B, opts Options) {
 	newsletters(b, func(b *testing.B, src []byte) {
 		for b.Loop() {
-			if _, err := Parse(Bytes(src), int64(len(src)), trackers.Default(), testOptions()); err != nil {
+			if _, err := Parse(Bytes(src), int64(len(src)), trackers.Default(), opts); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 }
 
-func BenchmarkRender(b *testing.B) {
+func BenchmarkRender(b *testing.B) { benchmarkRender(b, variant(false, false)) }
+
+// BenchmarkRenderGuarded is without the sealing, which is package token's.
+func BenchmarkRenderGuarded(b *testing.B) {
+	v := variant(true, true)
+	addr := testGuard + strings.Repeat("x", 300)
+	v.Guard = func(Target) string { return addr }
+	benchmarkRender(b, v)
+}
+
+func benchmarkRender(b *testing.B, v Variant) {
 	newsletters(b, func(b *testing.B, src []byte) {
 		m := parse(b, src)
 		for b.Loop() {
-			c, err := m.Render(variant(false, false))
+			c, err := m.Render(v)
 			if err != nil {
 				b.Fatal(err)
 			}

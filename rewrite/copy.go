@@ -12,6 +12,7 @@ const (
 	Stripped Action = "stripped" // parameters that name the person were removed
 	Unlinked Action = "unlinked" // the text stays, the link is gone
 	Inserted Action = "inserted"
+	Guarded  Action = "guarded" // Variant.Guard's address stands in its place
 )
 
 // Outcome is what became of one finding in one copy.
@@ -35,18 +36,22 @@ func (p *plan) copy(src io.ReaderAt, v Variant) *Copy {
 	c := &Copy{src: src, segs: make([]segment, len(p.segs)), plan: p}
 	copy(c.segs, p.segs)
 	c.n = p.fixed
+	value := v.values(p.targets)
+	var encoded []byte // all that is filled in as quoted-printable; what is cut from it stays where it is
 	for i := range c.segs {
 		sg := &c.segs[i]
 		switch {
 		case sg.hole != noHole && sg.fill == qpFill:
-			sg.lit, _ = appendQP(nil, []byte(v.value(sg.hole)), 0)
+			start := len(encoded)
+			encoded, _ = appendQP(encoded, value(sg.hole), 0)
+			sg.lit = encoded[start:len(encoded):len(encoded)]
 		case sg.hole != noHole:
-			sg.lit = []byte(v.value(sg.hole))
+			sg.lit = value(sg.hole)
 		case sg.fill == base64Fill:
 			var plain []byte
 			for _, pc := range sg.pieces {
 				if pc.hole != noHole {
-					plain = append(plain, v.value(pc.hole)...)
+					plain = append(plain, value(pc.hole)...)
 				} else {
 					plain = append(plain, pc.lit...)
 				}
@@ -60,16 +65,27 @@ func (p *plan) copy(src io.ReaderAt, v Variant) *Copy {
 	return c
 }
 
-func (v *Variant) value(h hole) string {
-	switch h {
-	case holeLink:
-		return v.Link
-	case holeOneClick:
-		return v.OneClick
-	case holeMailTo:
-		return v.MailTo
+// values returns what fills each hole. Guard is asked once for each of targets that stands in the copy.
+func (v *Variant) values(targets []Target) func(hole) []byte {
+	var guarded [][]byte
+	return func(h hole) []byte {
+		switch h {
+		case holeLink:
+			return []byte(v.Link)
+		case holeOneClick:
+			return []byte(v.OneClick)
+		case holeMailTo:
+			return []byte(v.MailTo)
+		}
+		if guarded == nil {
+			guarded = make([][]byte, len(targets))
+		}
+		i := h - firstTarget
+		if guarded[i] == nil {
+			guarded[i] = []byte(v.Guard(targets[i]))
+		}
+		return guarded[i]
 	}
-	return ""
 }
 
 // Len is the copy's length in bytes.

@@ -11,6 +11,8 @@ const (
 	withoutOpen  variants = 0b0101
 	withoutClick variants = 0b0011
 	withoutBoth  variants = 0b0111 // in all but the copy with both consents
+	withOpen     variants = 0b1010
+	withClick    variants = 0b1100
 )
 
 func variantBit(open, click bool) variants {
@@ -25,13 +27,15 @@ func variantBit(open, click bool) variants {
 }
 
 // hole is a place in a plan that is filled for each person.
-type hole uint8
+type hole int32
 
 const (
 	noHole       hole = iota
 	holeLink          // Variant.Link
 	holeOneClick      // Variant.OneClick
 	holeMailTo        // Variant.MailTo
+
+	firstTarget hole = 16 // from here on: Variant.Guard of Message.targets, by index
 )
 
 // piece is a bit of replacement text: literal bytes in the charset of the part, or a hole.
@@ -47,14 +51,16 @@ func literal(s string) []piece {
 	return []piece{{lit: []byte(s)}}
 }
 
-// edit replaces the text [start,end) of a part by pieces, in the variants named by when.
+// edit replaces the text [start,end) of a part by pieces, in the variants named by when, and in guarded
+// copies in those named by guarded, too.
 type edit struct {
-	start, end int
-	when       variants
-	pieces     []piece
-	finding    int // index into Message.findings, -1 for none
-	action     Action
-	linked     bool // only in copies that get a link of ours
+	start, end    int
+	when, guarded variants
+	pieces        []piece
+	finding       int // index into Message.findings, -1 for none
+	action        Action
+	linked        bool // only in copies that get a link of ours
+	spared        bool // an open tracker's that guarded copies with consent do without
 }
 
 // settle orders the edits and leaves out those inside of another: where edits overlap, the

@@ -200,7 +200,12 @@ func (f *htmlFinder) fetches(tok *htmltoken.Token, name string) {
 			return
 		}
 	}
-	for i := range tok.Attrs {
+	f.attributes(tok, name, whole, 0)
+}
+
+// attributes notes what the tag's attributes from a number on fetch.
+func (f *htmlFinder) attributes(tok *htmltoken.Token, name string, whole edit, from int) {
+	for i := from; i < len(tok.Attrs); i++ {
 		a := &tok.Attrs[i]
 		if a.ValueStart == a.ValueEnd {
 			continue
@@ -213,6 +218,7 @@ func (f *htmlFinder) fetches(tok *htmltoken.Token, name string) {
 		switch {
 		case r == fetching && !(clicked[name] && (attr == "xlink:href" || attr == "attributionsrc")), r == hrefFetched && hrefFetches[name], r == described && name == "meta":
 			if f.fetched(tok, a, name, attr, whole) {
+				f.onlyGuarded(func() { f.attributes(tok, name, whole, i+1) })
 				return
 			}
 		case r == document:
@@ -245,7 +251,7 @@ func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr
 			}
 			finding = Finding{Kind: OpenTracker, Vector: name + " " + attr, Part: f.t.part.number, URL: addr}
 			f.m.ordinary(OpenTracker, finding.Vector, f.t.part, addr)
-			if !f.m.rules.Allowed(addr) && !f.m.rules.Spacer(addr) {
+			if !f.going && !f.m.rules.Allowed(addr) && !f.m.rules.Spacer(addr) {
 				finding.Rule, finding.Why = "size", "the same address is a pixel elsewhere in this mail"
 				gone := f.cutAttr(a, withoutOpen)
 				switch {
@@ -256,26 +262,27 @@ func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr
 				case goWhole[name]:
 					gone = whole
 				}
-				f.shown = append(f.shown, shownAddress{finding, gone})
+				f.shown = append(f.shown, shownAddress{finding, gone, edit{start: a.ValueStart, end: a.ValueEnd}, attr})
 			}
 			continue
 		}
 		finding.Vector = name + " " + attr
-		if finding.Rule == "size" || finding.Rule == "hidden" || finding.Rule == "address" {
+		if !f.going && (finding.Rule == "size" || finding.Rule == "hidden" || finding.Rule == "address") {
 			if f.pixels == nil {
 				f.pixels = map[string]bool{}
 			}
 			f.pixels[finding.URL] = true
 		}
+		place := f.guardedAttr(tok, a, name, attr, as, finding)
 		switch {
 		case finding.Rule != ruleRemote && f.takesSpace(tok, name):
-			f.m.add(f.t, finding, f.emptied(a, attr))
+			f.m.addOpen(f.t, finding, f.emptied(a, attr), place)
 			return false
 		case goWhole[name] && !(finding.Rule == ruleRemote && pictures[name]):
-			f.m.add(f.t, finding, whole)
+			f.m.addOpen(f.t, finding, whole, place)
 			return true
 		}
-		f.m.add(f.t, finding, f.cutAttr(a, withoutOpen))
+		f.m.addOpen(f.t, finding, f.cutAttr(a, withoutOpen), place)
 		return false
 	}
 	return false
@@ -298,23 +305,35 @@ func isDocument(addr string) bool {
 // tell of the opening all the same.
 type shownAddress struct {
 	Finding
-	edit edit
+	edit  edit
+	place edit // the value of the attribute
+	attr  string
 }
 
 // settlePixels takes out what is shown of an address that is a pixel elsewhere.
 func (f *htmlFinder) settlePixels() {
 	for _, s := range f.shown {
 		if f.pixels[s.URL] {
-			f.m.add(f.t, s.Finding, s.edit)
+			f.addShown(s)
 		}
 	}
+}
+
+func (f *htmlFinder) addShown(s shownAddress) {
+	switch s.attr {
+	case "src", "href", "xlink:href", "background", "poster", "lowsrc", "dynsrc":
+		if h, ok := f.m.target(f.t, s.Finding); ok {
+			s.place.pieces = []piece{{hole: h}}
+		}
+	}
+	f.m.addOpen(f.t, s.Finding, s.edit, s.place)
 }
 
 // settleSources takes out the sources of a picture element whose img is a pixel.
 func (f *htmlFinder) settleSources(tok *htmltoken.Token) {
 	if l := f.looks(tok, picture); f.pictureFrom < len(f.shown) && (l.tiny() || l.hidden) {
 		for _, s := range f.shown[f.pictureFrom:] {
-			f.m.add(f.t, s.Finding, s.edit)
+			f.addShown(s)
 		}
 		f.shown = f.shown[:f.pictureFrom]
 	}
@@ -374,9 +393,9 @@ func (f *htmlFinder) inner(html, vector string, cut func(variants) edit) {
 		return
 	}
 	g := f.within(html)
-	var when variants
+	var when, guarded variants
 	for _, e := range g.t.edits {
-		when |= e.when
+		when, guarded = when|e.when, guarded|e.guarded
 	}
 	for _, found := range g.m.findings {
 		found.Vector = vector + " " + found.Vector
@@ -384,7 +403,9 @@ func (f *htmlFinder) inner(html, vector string, cut func(variants) edit) {
 			f.m.ordinary(found.Kind, found.Vector, f.t.part, found.URL)
 			continue
 		}
-		f.m.add(f.t, found, cut(when))
+		e := cut(when)
+		e.guarded = guarded &^ when
+		f.m.add(f.t, found, e)
 	}
 }
 

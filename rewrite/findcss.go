@@ -35,13 +35,20 @@ func (f *htmlFinder) styleAttr(tok *htmltoken.Token, a *htmltoken.Attr, name, at
 	found, all := f.cssFindings(tok, css, vector, background)
 	switch {
 	case len(found) == 0:
-	case all || len(css) != len(raw):
+	case all:
 		for _, x := range found {
 			f.m.add(f.t, x.Finding, f.cutAttr(a, withoutOpen))
 		}
+	case len(css) != len(raw):
+		place := f.guardedStyle(a, css, found)
+		for _, x := range found {
+			f.m.addOpen(f.t, x.Finding, f.cutAttr(a, withoutOpen), place)
+		}
 	default:
 		for _, x := range found {
-			f.m.add(f.t, x.Finding, edit{start: a.ValueStart + x.at.start, end: a.ValueStart + x.at.end, when: withoutOpen, action: Removed, pieces: literal(x.at.replacement())})
+			from, to := a.ValueStart+x.at.start, a.ValueStart+x.at.end
+			f.m.addOpen(f.t, x.Finding, edit{start: from, end: to, when: withoutOpen, action: Removed, pieces: literal(x.at.replacement())},
+				edit{start: from, end: to, pieces: f.guardedCSS(x)})
 		}
 	}
 }
@@ -55,10 +62,13 @@ func (f *htmlFinder) styleSheet(from, to int, references bool) {
 	found, all := f.cssFindings(nil, css, "style", unseen)
 	for _, x := range found {
 		e := edit{start: from + x.at.start, end: from + x.at.end, when: withoutOpen, action: Removed, pieces: literal(x.at.replacement())}
+		place := edit{start: e.start, end: e.end}
 		if all || len(css) != to-from {
 			e.start, e.end, e.pieces = from, to, nil
+		} else {
+			place.pieces = f.guardedCSS(x)
 		}
-		f.m.add(f.t, x.Finding, e)
+		f.m.addOpen(f.t, x.Finding, e, place)
 	}
 }
 

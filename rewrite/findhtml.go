@@ -31,6 +31,7 @@ type htmlFinder struct {
 	several     []string // of addresses
 	beforeStyle int      // how many findings there were before the style element at hand
 
+	going  bool            // the tag at hand goes as a whole, but from guarded copies
 	pixels map[string]bool // addresses found to be pixels by their looks
 	shown  []shownAddress
 
@@ -452,8 +453,10 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 			if a.ValueStart == a.ValueEnd {
 				continue
 			}
+			e := f.cutAttr(a, withoutClick)
+			e.guarded = withClick
 			f.m.add(f.t, Finding{Kind: ClickTracker, Vector: name + " " + attr, Part: f.t.part.number,
-				URL: attrAddress(f.src[a.ValueStart:a.ValueEnd]), Rule: "ping", Why: "tells of the click beside it"}, f.cutAttr(a, withoutClick))
+				URL: attrAddress(f.src[a.ValueStart:a.ValueEnd]), Rule: "ping", Why: "tells of the click beside it"}, e)
 		case attr == target || name == "a" && strings.HasSuffix(attr, ":href"): // each of several: readers differ on which counts
 			addr := attrAddress(f.src[a.ValueStart:a.ValueEnd])
 			if f.m.isOwn(addr) {
@@ -475,6 +478,10 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 				f.m.ordinary(ClickTracker, finding.Vector, f.t.part, addr)
 				continue
 			}
+			place := edit{start: a.ValueStart, end: a.ValueEnd}
+			if target != "href" { // what is typed into a form would be lost on the way
+				place = edit{}
+			}
 			e := edit{start: a.ValueStart, end: a.ValueEnd, when: withoutClick, action: action}
 			switch {
 			case action == Kept:
@@ -486,7 +493,7 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 			default:
 				e.pieces = literal(attrEscaper.Replace(to))
 			}
-			f.m.add(f.t, finding, e)
+			f.m.addLink(f.t, finding, e, place, f.cutAttr(a, withoutClick))
 		}
 	}
 }
@@ -522,14 +529,17 @@ func (f *htmlFinder) text(tok *htmltoken.Token) {
 			f.m.ordinary(ClickTracker, finding.Vector, f.t.part, addr)
 			return
 		}
-		e := edit{start: tok.Start + from, end: tok.Start + to, when: withoutClick, action: action, pieces: literal(attrEscaper.Replace(dest))}
+		place := edit{start: tok.Start + from, end: tok.Start + to}
+		gone := place
+		gone.pieces = literal(attrEscaper.Replace(removedLink(&finding)))
+		e := edit{start: place.start, end: place.end, when: withoutClick, action: action, pieces: literal(attrEscaper.Replace(dest))}
 		switch action {
 		case Kept:
 			e.when = 0
 		case Unlinked:
-			e.pieces = literal(attrEscaper.Replace(removedLink(&finding)))
+			e.pieces = gone.pieces
 		}
-		f.m.add(f.t, finding, e)
+		f.m.addLink(f.t, finding, e, place, gone)
 	})
 }
 

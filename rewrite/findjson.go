@@ -66,7 +66,11 @@ func (f *htmlFinder) structuredAddress(from, to int, key, addr string) {
 			return
 		}
 		finding.Vector = vector
-		f.m.add(f.t, finding, edit{start: from, end: to, when: withoutOpen, action: Removed, pieces: literal(`""`)})
+		place := edit{start: from, end: to}
+		if h, ok := f.m.target(f.t, finding); ok && (key != "urls" || finding.Rule != ruleRemote) && finding.Rule != "document" {
+			place.pieces = []piece{{lit: []byte(`"`)}, {hole: h}, {lit: []byte(`"`)}}
+		}
+		f.m.addOpen(f.t, finding, edit{start: from, end: to, when: withoutOpen, action: Removed, pieces: literal(`""`)}, place)
 		return
 	}
 	if f.m.isOwn(addr) {
@@ -86,5 +90,6 @@ func (f *htmlFinder) structuredAddress(from, to int, key, addr string) {
 	if action == Kept {
 		e.when = 0
 	}
-	f.m.add(f.t, finding, e)
+	inQuotes := edit{start: from + 1, end: to - 1}
+	f.m.addLink(f.t, finding, e, inQuotes, inQuotes)
 }

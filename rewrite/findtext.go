@@ -21,14 +21,16 @@ func (m *Message) findText(t *text) {
 			m.ordinary(ClickTracker, finding.Vector, t.part, addr)
 			return
 		}
+		place := edit{start: from, end: to}
+		gone := edit{start: from, end: to, pieces: literal(removedLink(&finding))}
 		e := edit{start: from, end: to, when: withoutClick, action: action, pieces: literal(dest)}
 		switch action {
 		case Kept:
 			e.when = 0
 		case Unlinked:
-			e.pieces = literal(removedLink(&finding))
+			e.pieces = gone.pieces
 		}
-		m.add(t, finding, e)
+		m.addLink(t, finding, e, place, gone)
 	})
 }
 

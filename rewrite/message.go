@@ -23,6 +23,7 @@ import (
 // Options is the operator's policy for rewriting, the same for all messages.
 type Options struct {
 	LinkPrefix  string      // what every unsubscribe link of ours begins with, e.g. "https://mail.example.org/u/"
+	GuardPrefix string      // what every address of Variant.Guard begins with; "" = Guard is not asked, and nothing prepared for it
 	Images      Images      // what goes without open consent; "" is ImagesTrackers
 	Opaque      Opaque      // a known click counter whose destination cannot be read, without click consent; "" is OpaqueKeep
 	Identifiers Identifiers // parameters that name the person; "" is IdentifiersStrip
@@ -129,6 +130,8 @@ type Message struct {
 	opts       Options
 	root       *part
 	texts      []*text
+	targets    []Target // the addresses that guarded copies have others for
+	targetAt   map[Target]int
 	fields     []fieldEdit
 	removals   []removal
 	signatures []signature
@@ -234,7 +237,10 @@ func (m *Message) header() {
 func (m *Message) add(t *text, f Finding, e edit) {
 	e.finding = len(m.findings)
 	m.findings = append(m.findings, f)
-	if e.when != 0 {
+	if f.Kind == OpenTracker && e.guarded == 0 && !e.spared && m.opts.GuardPrefix != "" {
+		e.guarded = always &^ e.when
+	}
+	if e.when|e.guarded != 0 {
 		t.edits = append(t.edits, e)
 	}
 }

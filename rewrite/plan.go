@@ -33,6 +33,10 @@ type Variant struct {
 	// To is the recipient's address. It is only held against the recipients that a field for the
 	// provider may name, see ErrRecipients.
 	To string
+	// Guard returns what stands for an address in this person's copy: an absolute http or https URL of
+	// letters, digits and any of -._~:/ alone. nil: copies are not guarded, what consent is there for stays
+	// as it is. It is called while Render fills the copy, once for each address in it.
+	Guard func(Target) string
 	// Linked says of the links in Message.OwnLinks (by index) which are this very person's for
 	// this very scope: the text part that holds one gets no footer.
 	Linked []bool
@@ -43,6 +47,7 @@ type planKey struct {
 	bit                variants
 	link, list, mailto bool
 	bare, sevenBit     bool
+	guard              bool
 	linked             uint64
 	lang               string
 }
@@ -51,6 +56,7 @@ type planKey struct {
 type plan struct {
 	segs     []segment
 	fixed    int64 // bytes of all but the holes
+	targets  []Target
 	outcomes []Outcome
 	eightBit bool
 }
@@ -76,7 +82,7 @@ func (m *Message) Render(v Variant) (*Copy, error) {
 			return nil, fmt.Errorf("a link has characters that a message cannot hold, or over %d of them", maxLink)
 		}
 	}
-	key := planKey{bit: variantBit(v.Open, v.Click), link: v.Link != "", list: v.OneClick != "" && !v.Bare, bare: v.Bare, sevenBit: v.SevenBit}
+	key := planKey{bit: variantBit(v.Open, v.Click), link: v.Link != "", list: v.OneClick != "" && !v.Bare, bare: v.Bare, sevenBit: v.SevenBit, guard: v.Guard != nil && m.opts.GuardPrefix != ""}
 	key.mailto = key.list && v.MailTo != ""
 	for i, yes := range v.Linked {
 		if yes && i < 64 {
@@ -121,7 +127,7 @@ type rawEdit struct {
 
 // plan works out what the copies of one kind have in common.
 func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
-	p := &plan{eightBit: m.eightBit}
+	p := &plan{eightBit: m.eightBit, targets: m.targets}
 	done := map[int]Action{} // by finding
 	var raw []rawEdit
 	cut := func(s span, finding int) {
@@ -131,7 +137,7 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 		}
 	}
 	for _, f := range m.fields {
-		if f.when&key.bit != 0 && (!f.list || (key.link || key.list) && !key.bare) {
+		if (f.when&key.bit != 0 || key.guard) && (!f.list || (key.link || key.list) && !key.bare) {
 			cut(f.span, f.finding)
 		}
 	}
@@ -147,7 +153,7 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 	var bodies []rawEdit // behind the fields, where both are at one place
 	var removed []span
 	for _, r := range m.removals {
-		if r.when&key.bit != 0 {
+		if r.when&key.bit != 0 || key.guard {
 			cut(r.span, r.finding)
 			removed = append(removed, r.span)
 		}
@@ -173,17 +179,18 @@ func (m *Message) plan(key planKey, ft Footer) (*plan, error) {
 		}
 		edits := t.selected(key, done)
 		upgrade := t.charset.wide
-		eightBit := key.sevenBit && t.enc == identity && hasEightBit(t.raw)
+		// What is put in for an address is longer than it, and a line has an end (RFC 5322 §2.1.1).
+		encoded := t.enc == identity && (key.sevenBit && hasEightBit(t.raw) || hasTargets(edits))
 		if t.footer && key.link && !key.bare && !t.placed && t.own&key.linked == 0 {
 			e, utf8 := t.footerEdit(ft)
 			edits = insertEdit(edits, e)
 			upgrade = upgrade || utf8
 			done[m.footer] = Inserted
 		}
-		if len(edits) == 0 && !eightBit {
+		if len(edits) == 0 && !encoded {
 			continue
 		}
-		if upgrade || eightBit {
+		if upgrade || encoded {
 			charset := ""
 			if upgrade {
 				charset = "utf-8"
@@ -265,7 +272,7 @@ func inside(s span, all []span) bool {
 func (t *text) selected(key planKey, done map[int]Action) []edit {
 	var out []edit
 	for _, e := range t.edits {
-		if e.when&key.bit == 0 || e.linked && !key.link {
+		if e.when&key.bit == 0 && !(key.guard && e.guarded&key.bit != 0) || e.linked && !key.link {
 			continue
 		}
 		out = append(out, e)

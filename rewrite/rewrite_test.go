@@ -22,7 +22,7 @@ const (
 	testLink   = testPrefix + "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCdEfGhIjKlMnOpQrStUvWxYz"
 )
 
-func testOptions() Options { return Options{LinkPrefix: testPrefix} }
+func testOptions() Options { return Options{LinkPrefix: testPrefix, GuardPrefix: testGuard} }
 
 func variant(open, click bool) Variant {
 	return Variant{Open: open, Click: click, Link: testLink, OneClick: testLink, Language: "en"}
@@ -58,7 +58,8 @@ func crlf(b []byte) []byte {
 }
 
 // TestGolden compares the copies of testdata/*.eml with the ones that were read and found
-// right: NAME.none.eml without any consent, NAME.open.eml, NAME.click.eml, NAME.both.eml.
+// right: NAME.none.eml without any consent, NAME.open.eml, NAME.click.eml, NAME.both.eml,
+// and NAME.guarded.eml with all consent and guarded.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("../testdata/rewrite/*.eml")
 	if err != nil || len(files) == 0 {
@@ -74,7 +75,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			m := parse(t, crlf(src))
-			for name, v := range map[string]Variant{"none": variant(false, false), "open": variant(true, false), "click": variant(false, true), "both": variant(true, true)} {
+			for name, v := range map[string]Variant{"none": variant(false, false), "open": variant(true, false), "click": variant(false, true), "both": variant(true, true), "guarded": guarded(true, true)} {
 				v.Language = m.Language()
 				got := strings.ReplaceAll(string(render(t, m, v)), "\r\n", "\n")
 				want := strings.TrimSuffix(file, ".eml") + "." + name + ".want.eml"
@@ -119,7 +120,8 @@ func checkCopies(t testing.TB, src []byte) {
 			}
 		}
 	}
-	for _, v := range []Variant{variant(false, false), variant(true, false), variant(false, true), variant(true, true), plainVariant, {}} {
+	for _, v := range []Variant{variant(false, false), variant(true, false), variant(false, true), variant(true, true), plainVariant, {},
+		guarded(false, false), guarded(true, false), guarded(false, true), guarded(true, true)} {
 		c, err := m.Render(v)
 		if err != nil {
 			continue
@@ -131,6 +133,7 @@ func checkCopies(t testing.TB, src []byte) {
 		if !bareCR(src) { // never comes in by SMTP, and readers disagree on what it is
 			checkOutside(t, m, v, b.Bytes())
 			checkSevenBit(t, m, v, b.Bytes())
+			checkGuarded(t, m, v, b.Bytes())
 		}
 	}
 }
@@ -178,7 +181,7 @@ func checkSevenBit(t testing.TB, m *Message, v Variant, eightBit []byte) {
 // each text part the original's text with exactly the edits of its kind applied, and every
 // other part byte for byte.
 func checkOutside(t testing.TB, m *Message, v Variant, out []byte) {
-	key := planKey{bit: variantBit(v.Open, v.Click), link: v.Link != "", list: v.OneClick != ""}
+	key := planKey{bit: variantBit(v.Open, v.Click), link: v.Link != "", list: v.OneClick != "", guard: v.Guard != nil}
 	if key.link && !m.hasFooterPlace() && (m.signed || m.unreadable != "") {
 		if src := m.src.(Bytes)[m.root.body:]; !bytes.Contains(out, src) {
 			t.Fatalf("a wrapped body is not there byte for byte")
@@ -193,7 +196,10 @@ func checkOutside(t testing.TB, m *Message, v Variant, out []byte) {
 	key.lang = lang
 	k := 0
 	for _, tx := range m.texts {
-		if tx.amp && key.bit&withoutBoth != 0 {
+		if key.guard && tx.part.doubtful { // a boundary that nobody names may be guessed otherwise in what is written in lines anew
+			return
+		}
+		if tx.amp && (key.bit&withoutBoth != 0 || key.guard) {
 			continue
 		}
 		if k >= len(again.texts) {
@@ -223,14 +229,18 @@ func checkOutside(t testing.TB, m *Message, v Variant, out []byte) {
 			want = append(want, conv(tx.plain[done:e.start])...)
 			for _, p := range e.pieces {
 				if p.hole != noHole {
-					want = append(want, v.value(p.hole)...)
+					want = append(want, v.values(m.targets)(p.hole)...)
 				}
 				want = append(want, p.lit...)
 			}
 			done = e.end
 		}
 		want = append(want, conv(tx.plain[done:])...)
-		if !bytes.Equal(got.plain, want) {
+		have := got.plain
+		if hasTargets(edits) && tx.enc == identity { // a line end at the end of quoted-printable may be the delimiter's
+			have, want = bytes.TrimRight(have, "\r\n"), bytes.TrimRight(want, "\r\n")
+		}
+		if !bytes.Equal(have, want) {
 			t.Fatalf("part %s, variant %v/%v: text differs (-want +got):\n%s", tx.part.number, v.Open, v.Click, cmp.Diff(string(want), string(got.plain)))
 		}
 		if len(edits) == 0 && !bytes.Equal(got.raw, tx.raw) {

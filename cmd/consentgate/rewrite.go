@@ -12,6 +12,7 @@ import (
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/token"
+	"github.com/consentgate/consentgate/relay"
 	"github.com/consentgate/consentgate/rewrite"
 )
 
@@ -66,7 +67,7 @@ func (c rewriteCmd) Run(std streams) error {
 	if err != nil {
 		return fmt.Errorf("the message: %w", err)
 	}
-	v, err := c.variant(m, cfg, token.New(ring), who)
+	v, err := c.variant(m, cfg, ring, who)
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,8 @@ func (c rewriteCmd) Run(std streams) error {
 }
 
 // variant is what the gateway would ask for, had the store said what the flags say.
-func (c rewriteCmd) variant(m *rewrite.Message, cfg *config.Config, links *token.Sealer, who consent.Address) (rewrite.Variant, error) {
+func (c rewriteCmd) variant(m *rewrite.Message, cfg *config.Config, ring *keyring.Ring, who consent.Address) (rewrite.Variant, error) {
+	links := token.New(ring)
 	first := func(field string) string {
 		if bodies := m.Fields(field); len(bodies) > 0 {
 			return strings.TrimSpace(bodies[0])
@@ -113,6 +115,9 @@ func (c rewriteCmd) variant(m *rewrite.Message, cfg *config.Config, links *token
 	}
 	if class, err := consent.ParseClass(first("X-Consent-Class")); err != nil || class == consent.Marketing {
 		v.OneClick = v.Link // a receipt cannot be unsubscribed from
+	}
+	if base := guardURL(cfg); base != "" {
+		v.Guard = relay.Guard(base, token.NewHits(ring), who, scope, language)
 	}
 	for _, l := range m.OwnLinks() {
 		claims, err := links.Open(l.Token)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/guard"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/consent/web"
@@ -148,8 +150,20 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		g.closers = append(g.closers, waiting.Close)
 	}
 
-	public := web.NewPublic(web.PublicConfig{Store: g.store, Links: links, Company: cfg.Unsubscribe.Company, Log: g.log, Now: time.Now})
-	if err := g.listen("unsubscribe", cfg.Unsubscribe.Listen, belowBase(cfg.Unsubscribe.BaseURL, public)); err != nil {
+	page := web.NewPublic(web.PublicConfig{Store: g.store, Links: links, Company: cfg.Unsubscribe.Company, Log: g.log, Now: time.Now})
+	public := belowBase(cfg.Unsubscribe.BaseURL, page)
+	hits := token.NewHits(ring)
+	if base := guardURL(cfg); base != "" {
+		public = besides(public, base, guard.New(guard.Config{
+			Store:   g.store,
+			Hits:    hits,
+			Policy:  func() consent.Policy { return g.relay.Policy() },
+			Forward: guard.Forward(cfg.Tracking.ForwardAddress),
+			Client:  peer,
+			Log:     g.log,
+		}))
+	}
+	if err := g.listen("unsubscribe", cfg.Unsubscribe.Listen, public); err != nil {
 		return err
 	}
 	var ready []func(context.Context) error
@@ -201,6 +215,8 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		BaseURL:         cfg.Unsubscribe.BaseURL,
 		KeepCopiesFor:   seed,
 		CopiesDir:       copiesDir(cfg),
+		GuardURL:        guardURL(cfg),
+		Hits:            hits,
 		FullAddresses:   cfg.Log.Addresses == "full",
 		Log:             g.log,
 		Now:             time.Now,
@@ -394,6 +410,32 @@ func belowBase(base string, h http.Handler) http.Handler {
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+// besides lets the guard serve its own paths, from the root or below its public address base, and page all
+// others. The host that is asked for makes no difference: a proxy in front may give another name.
+func besides(page http.Handler, base string, hits http.Handler) http.Handler {
+	below := belowBase(base, hits)
+	u, err := url.Parse(base)
+	if err != nil { // the configuration was checked
+		return page
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, relay.GuardPath) || strings.HasPrefix(r.URL.Path, u.Path+relay.GuardPath) {
+			below.ServeHTTP(w, r)
+			return
+		}
+		page.ServeHTTP(w, r)
+	})
+}
+
+// peer is the address of whoever connected.
+func peer(r *http.Request) netip.Addr {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return at.Addr()
 }
 
 // bindError says what to do about an address that cannot be listened on.

@@ -178,7 +178,12 @@ func rewriteOptions(cfg *config.Config) (rewrite.Options, error) {
 	if err != nil {
 		return rewrite.Options{}, usageError{err}
 	}
+	guard := guardURL(cfg)
+	if guard != "" {
+		guard += relay.GuardPath
+	}
 	return rewrite.Options{
+		GuardPrefix: guard,
 		LinkPrefix:  cfg.Unsubscribe.BaseURL + "/u/",
 		Images:      rewrite.Images(cfg.Rewrite.Images),
 		Opaque:      rewrite.Opaque(cfg.Rewrite.OpaqueLinks),
@@ -193,6 +198,14 @@ func rewriteOptions(cfg *config.Config) (rewrite.Options, error) {
 			WithoutClick:        cfg.Smarthost.HeadersWithoutClick,
 		},
 	}, nil
+}
+
+// guardURL is the public address of the guard, "" where copies are not guarded.
+func guardURL(cfg *config.Config) string {
+	if cfg.Tracking.Mode != "guard" {
+		return ""
+	}
+	return cfg.Tracking.BaseURL
 }
 
 // footers returns the built-in ones (nil where they name no company), or the operator's own for

@@ -88,3 +88,17 @@ func looksLikeAddress(raw string) bool {
 	}
 	return i > 0 && i < len(s) && s[i] == ':' && lower(s[0])-'a' < 26
 }
+
+// Web returns the address (absolute or protocol-relative, HTML entities decoded) as it can be followed:
+// absolute http or https with a host, in ASCII, "/" for "\" before the query. False for any other.
+func Web(url string) (string, bool) {
+	s, ok := accept(url)
+	if !ok || !strings.HasPrefix(s, "http") {
+		return "", false
+	}
+	end := strings.IndexAny(s, "?#")
+	if end < 0 {
+		end = len(s)
+	}
+	return strings.ReplaceAll(s[:end], `\`, "/") + s[end:], true
+}

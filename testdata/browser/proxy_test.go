@@ -42,6 +42,7 @@ type proxy struct {
 	cert    tls.Certificate
 
 	mu     sync.Mutex
+	hosts  map[string]http.Handler // who answers for a host; the proxy for all others
 	doc    document
 	seen   []string
 	pixels map[string]bool // bare addresses of pictures of one pixel
@@ -86,6 +87,16 @@ func (p *proxy) show(d document) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.doc, p.seen = d, nil
+}
+
+// host lets another answer for a host.
+func (p *proxy) host(name string, h http.Handler) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hosts == nil {
+		p.hosts = map[string]http.Handler{}
+	}
+	p.hosts[name] = h
 }
 
 // spacers says which bare addresses are answered with a picture of one transparent pixel, beside the
@@ -162,8 +173,12 @@ func (p *proxy) answer(w http.ResponseWriter, r *http.Request, host string) {
 	}
 	p.note(url)
 	p.mu.Lock()
-	spacer := p.pixels[bare(url)]
+	spacer, other := p.pixels[bare(url)], p.hosts[r.Host]
 	p.mu.Unlock()
+	if other != nil {
+		other.ServeHTTP(w, r)
+		return
+	}
 	switch {
 	case strings.HasPrefix(r.Header.Get("Sec-Fetch-Dest"), "style"), path.Ext(r.URL.Path) == ".css":
 		w.Header().Set("Content-Type", "text/css")

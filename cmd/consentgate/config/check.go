@@ -43,6 +43,7 @@ func (c *Config) check(d *decoder) {
 	c.checkConsent(d)
 	c.checkRewrite(d)
 	c.checkUnsubscribe(d)
+	c.checkTracking(d)
 	c.checkDKIM(d)
 	c.checkAdmin(d)
 	c.checkListeners(d)
@@ -376,7 +377,35 @@ func (c *Config) checkUnsubscribe(d *decoder) {
 	}
 }
 
-// baseURL says what is wrong with the public address of the unsubscribe page.
+func (c *Config) checkTracking(d *decoder) {
+	const path = "tracking.base_url"
+	t := &c.Tracking
+	if d.wrong[path] {
+		return
+	}
+	if t.BaseURL == "" {
+		if t.Mode == "guard" {
+			d.bad("tracking.mode", "\"guard\" needs tracking.base_url", `base_url = "https://links.example.org", which leads to unsubscribe.listen`)
+		}
+		return
+	}
+	if wrong, right := baseURL(t.BaseURL); wrong != "" {
+		d.is(path, wrong, strings.Replace(right, "https, which RFC 8058 asks for", "https", 1))
+		return
+	}
+	t.BaseURL = strings.TrimRight(t.BaseURL, "/")
+	guard, err1 := url.Parse(t.BaseURL)
+	page, err2 := url.Parse(c.Unsubscribe.BaseURL)
+	switch below := func(path string) bool { return strings.HasPrefix(page.Path+"/", path+"/t/") }; {
+	case err1 != nil || err2 != nil:
+	case strings.EqualFold(guard.Hostname(), page.Hostname()):
+		d.is(path, "is on the host of unsubscribe.base_url, whose reputation is not to hang on counted links", `a host of its own, such as "https://links.example.org"`)
+	case below("") || below(guard.Path):
+		d.bad("unsubscribe.base_url", "its path is below /t/, which is the guard's on the same listener", "another path")
+	}
+}
+
+// baseURL says what is wrong with the public address of the unsubscribe page, or of the guard.
 func baseURL(text string) (wrong, right string) {
 	const example = `"https://mail.example.org"`
 	u, err := url.Parse(text)

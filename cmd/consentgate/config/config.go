@@ -144,9 +144,9 @@ type Unsubscribe struct {
 
 // Tracking is how copies with consent are tracked.
 type Tracking struct {
-	Mode           string `toml:"mode" oneof:"keep guard" later:""`
-	BaseURL        string `toml:"base_url" later:""`
-	ForwardAddress string `toml:"forward_address" oneof:"none truncated full" later:""`
+	Mode           string `toml:"mode" oneof:"keep guard"`
+	BaseURL        string `toml:"base_url"`                                    // of the guard, without a slash at the end; needed with it
+	ForwardAddress string `toml:"forward_address" oneof:"none truncated full"` // what a pixel's server learns of the reader
 }
 
 // DKIM is the key that copies are signed with, or several. No key at all: not signed here.

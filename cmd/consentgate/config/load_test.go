@@ -375,9 +375,12 @@ func TestMistakes(t *testing.T) {
 		{"notice_file", `"/notice"`, `not yet`},
 		{"footer_position", `"left"`, `one of auto, bottom, top`},
 
-		{"tracking.mode", `"guard"`, `not yet`},
-		{"tracking.base_url", `"https://t.example.org"`, `not yet`},
-		{"forward_address", `"full"`, `not yet`},
+		{"tracking.mode", `"guard"`, `"guard" needs tracking.base_url; base_url = "https://links.example.org"`},
+		{"tracking.mode", `"watch"`, `one of keep, guard`},
+		{"tracking.base_url", `"t.example.org"`, `is not a URL with a host`},
+		{"tracking.base_url", `"http://t.example.org"`, `is http; https; http only for a loopback host, in a trial`},
+		{"tracking.base_url", `"https://MAIL.example.org/t"`, `is on the host of unsubscribe.base_url`},
+		{"forward_address", `"some"`, `one of none, truncated, full`},
 
 		{"dkim.domain", `"example.org"`, ``},
 		{"dkim.selector", `"gate"`, `is set but dkim.domain is empty, so nothing would be signed`},
@@ -526,6 +529,12 @@ password_hash = "${SMARTHOST_PASSWORD}"
 		"another's key": {strings.Replace(minimal, "[smarthost]", "[smtp]\nlisten_tls = [\"127.0.0.1:465\"]\ntls_cert = \"${STATE}/cert.pem\"\ntls_key = \"${STATE}/other.pem\"\n[smarthost]", 1), []string{
 			`5: smtp.tls_cert: private key does not match public key, in STATE/cert.pem with STATE/other.pem; a certificate in PEM, its chain behind it, and the key that belongs to it`,
 		}},
+		"guard below the page": {strings.Replace(minimal, "mail.example.org", "mail.example.org/t/x", 1) + "[tracking]\nmode = \"guard\"\nbase_url = \"https://links.example.org\"\n", []string{
+			`12: unsubscribe.base_url: its path is below /t/, which is the guard's on the same listener; another path`,
+		}},
+		"guard": {minimal + "[tracking]\nmode = \"guard\"\nbase_url = \"https://mail.example.org:8443/t/\"\n", []string{
+			`15: tracking.base_url: "https://mail.example.org:8443/t/" is on the host of unsubscribe.base_url, whose reputation is not to hang on counted links; a host of its own, such as "https://links.example.org"`,
+		}},
 		"dkim":  {minimal + "[dkim]\ndomain = \"example.org\"\n", []string{`13: dkim.key_file: is missing beside dkim.domain; the PEM file of the private key`, `13: dkim.selector: is missing beside dkim.domain; selector = "gate", for gate._domainkey.example.org`}},
 		"hosts": {strings.Replace(minimal, "[rewrite]", "[rewrite]\nallow_hosts = [\"a.example.org\"]\ntracker_hosts = [\"A.example.org\"]", 1), []string{`9: rewrite.allow_hosts: "a.example.org" is in tracker_hosts as well; one of the two`}},
 	} {
@@ -560,6 +569,14 @@ opaque_links = "keep"
 [unsubscribe]
 base_url = "https://mail.example.org"
 `
+
+func TestGuard(t *testing.T) {
+	_, env := fixture(t)
+	c, err := load(t, minimal+"[tracking]\nmode = \"guard\"\nbase_url = \"https://links.example.org/x/\"\nforward_address = \"truncated\"\n", env)
+	if err != nil || c.Tracking.BaseURL != "https://links.example.org/x" || c.Tracking.ForwardAddress != "truncated" {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
 
 func TestMinimal(t *testing.T) {
 	_, env := fixture(t)
