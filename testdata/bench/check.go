@@ -41,7 +41,7 @@ func (s *site) check(ctx context.Context, msg *message, to *sink) (err error) {
 			return err
 		}
 		joined := strings.ReplaceAll(string(text), "=\r\n", "") // the soft line breaks of quoted-printable
-		pictures[kind] = strings.Count(joined, `src=3D"http`) // a pixel may leave its box, with nothing remote in it
+		pictures[kind] = strings.Count(joined, `src=3D"http`)   // a pixel may leave its box, with nothing remote in it
 	}
 	if pictures[0] != pictures[1] || pictures[2] != pictures[3] || pictures[0] <= pictures[3] {
 		return fmt.Errorf("remote pictures in the copies, by consent to opens and clicks: both %d, opens %d, clicks %d, none %d",
