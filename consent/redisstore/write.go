@@ -20,7 +20,7 @@ import (
 // "" where it does not matter, "replace" or "append", how many fields to set, to remove; then each field
 // that was there with its value, each to set with its value, each to remove, and the events.
 //
-// It returns 1, or where somebody was faster the fields and the last event as they are now.
+// It returns 1, or where somebody was faster the fields and the last two events as they are now.
 var update = redis.NewScript(`
 local had, length, sets, dels = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[6]), tonumber(ARGV[7])
 local at = 8
@@ -30,7 +30,7 @@ for i = 1, had do
 	at = at + 2
 end
 if not same then
-	return {redis.call('HGETALL', KEYS[1]), redis.call('LRANGE', KEYS[2], -1, -1)}
+	return {redis.call('HGETALL', KEYS[1]), redis.call('LRANGE', KEYS[2], -2, -1)}
 end
 redis.call('PUBLISH', ARGV[1], ARGV[2])
 local set, del = at, at + 2 * sets
@@ -50,7 +50,7 @@ const maxAttempts = 400
 // job is one person to change.
 type job struct {
 	key   consent.Key
-	whole bool // work needs all events, not the last alone
+	whole bool // work needs all events, not the last two alone
 	work  func(*consent.Held) (consent.Update, error)
 
 	held   *consent.Held // as last read; as written, where that was done
@@ -172,7 +172,7 @@ func (s *Store) readAll(ctx context.Context, jobs []*job) error {
 		if j.whole {
 			r.events = pipe.LRange(ctx, listKey(j.key), 0, -1)
 		} else {
-			r.events = pipe.LRange(ctx, listKey(j.key), -1, -1)
+			r.events = pipe.LRange(ctx, listKey(j.key), -2, -1)
 		}
 		replies = append(replies, r)
 	}
