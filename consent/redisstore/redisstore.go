@@ -185,7 +185,7 @@ func (s *Store) Lookup(ctx context.Context, scope consent.Scope, people []consen
 		for _, reply := range replies {
 			answered = answered || reply != nil && reply.Err() == nil
 		}
-		if !answered || !s.cluster || !s.known.yes() || errors.Is(err, consent.ErrLost) || errors.Is(err, consent.ErrForeign) {
+		if !answered || !s.cluster || !s.known.yes() || s.danger.Load() != nil || errors.Is(err, consent.ErrLost) || errors.Is(err, consent.ErrForeign) {
 			return fail(results, err)
 		}
 	}
