@@ -45,8 +45,11 @@
 // snapshot and the next rewrite of the append-only file: BGSAVE and BGREWRITEAOF hasten that. Backups
 // still hold it.
 //
-// An ACL user needs: ~consentgate* ~consent:* &consentgate:* +@read +@write +@pubsub +@connection
-// +@transaction +@scripting +info +wait (and +cluster|slots +cluster|shards in a Cluster).
+// An ACL user needs these rights and no others (none of them empties the store, or reads its settings):
+//
+//	user consentgate on >PASSWORD ~consentgate* ~consent:* &consentgate:* +hello +auth +ping +select +info
+//		+get +set +setnx +exists +scan +hget +hmget +hgetall +hlen +hset +hdel +llen +lrange +rpush +del
+//		+eval +evalsha +multi +exec +publish +subscribe +wait +cluster|slots +cluster|info +asking +command
 package redisstore
 
 import (

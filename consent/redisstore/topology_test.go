@@ -13,11 +13,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/cache"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/storetest"
 )
@@ -218,34 +222,100 @@ func TestWaitReplicasInACluster(t *testing.T) {
 	}
 }
 
-func TestTLSAndACL(t *testing.T) {
+// leastRights is the ACL that the package's comment documents, without the user's name and password.
+func leastRights(t *testing.T, cluster bool) []string {
+	t.Helper()
+	source, err := os.ReadFile("redisstore.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(source), "//	user consentgate on >PASSWORD ")
+	text, _, _ = strings.Cut(text, "\npackage ")
+	rights := strings.Fields(strings.ReplaceAll(text, "//", ""))
+	if !cluster {
+		rights = slices.DeleteFunc(rights, func(r string) bool { return strings.HasPrefix(r, "+cluster") || r == "+asking" || r == "+command" })
+	}
+	if len(rights) < 20 {
+		t.Fatalf("%q", rights)
+	}
+	return rights
+}
+
+// The whole suite passes with the least rights that are documented: over a unix socket, in a
+// Cluster, and through Sentinels.
+func TestLeastRights(t *testing.T) {
+	suite := func(t *testing.T, url string, nodes []*process) {
+		storetest.Run(t, func(t *testing.T) storetest.Open {
+			flush(t, nodes...)
+			return func(ring *keyring.Ring) (consent.Store, error) {
+				s, err := Open(url, ring, Options{})
+				if err != nil {
+					return nil, err
+				}
+				return cache.New(s, cache.Options{TTL: time.Hour}), s.look(t.Context())
+			}
+		})
+		for _, p := range nodes {
+			for _, entry := range bare(t, p.addr).Do(t.Context(), "acl", "log").Val().([]any) {
+				t.Errorf("refused: %v", entry)
+			}
+		}
+	}
+	permit := func(t *testing.T, p *process, cluster bool) {
+		t.Helper()
+		args := []any{"acl", "setuser", "gate", "on", ">p@ss"}
+		for _, r := range leastRights(t, cluster) {
+			args = append(args, r)
+		}
+		if err := bare(t, p.addr).Do(t.Context(), args...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("unix socket", func(t *testing.T) {
+		p := start(t, freePort(t))
+		permit(t, p, false)
+		suite(t, "redis+unix://gate:p%40ss@"+p.socket+"?db=3", []*process{p})
+		// What is not needed is not permitted.
+		rdb := redis.NewClient(&redis.Options{Addr: p.addr, Username: "gate", Password: "p@ss"})
+		defer rdb.Close()
+		for _, args := range [][]any{{"flushall"}, {"flushdb"}, {"config", "get", "*"}, {"keys", "*"}, {"get", "elsewhere"}, {"shutdown"}, {"acl", "list"}, {"replicaof", "no", "one"}, {"rename", "consentgate", "consent:x"}} {
+			if err := rdb.Do(t.Context(), args...).Err(); !redis.HasErrorPrefix(err, "NOPERM") {
+				t.Errorf("%v: %v", args, err)
+			}
+		}
+	})
+	t.Run("cluster", func(t *testing.T) {
+		nodes := clusterOf3(t)
+		for _, p := range nodes {
+			permit(t, p, true)
+		}
+		suite(t, "redis+cluster://gate:p%40ss@"+addrs(nodes), nodes)
+	})
+	t.Run("sentinel", func(t *testing.T) {
+		master, replica := withReplica(t)
+		permit(t, master, false)
+		permit(t, replica, false)
+		suite(t, "redis+sentinel://gate:p%40ss@"+addrs(sentinels(t, master))+"/people", []*process{master})
+	})
+}
+
+func TestTLS(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := certificate(t, dir)
 	port := freePort(t)
-	start(t, "0", append([]string{"--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no", "--user", "default", "off", "--user"},
-		strings.Fields("gate on >p@ss:w/ord ~consentgate* ~consent:* &consentgate:* +@read +@write +@pubsub +@connection +@transaction +@scripting +info +wait")...)...)
+	start(t, "0", append([]string{"--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no", "--user", "default", "off", "--user",
+		"gate", "on", ">p@ss:w/ord"}, leastRights(t, false)...)...)
 	host := "127.0.0.1:" + port
 	s := open(t, "rediss://gate:p%40ss%3Aw%2Ford@"+host+"/0?tls_ca="+cert, keyring.Ephemeral())
-	if err := s.Ping(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if rs, err := s.Apply(t.Context(), unsubscribe(person(t, 1))); err != nil || rs[0].Err != nil {
-		t.Errorf("%+v, %v", rs, err)
-	}
-	if err := s.Rename(t.Context(), person(t, 1), person(t, 2), consent.FromAPI, noon); err != nil {
-		t.Error(err)
-	}
-	if _, err := s.Purge(t.Context(), noon); err != nil {
-		t.Error(err)
-	}
+	works(t, "with a CA of one's own", s)
 	keys, err := s.Watch(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Erase(t.Context(), person(t, 2)); err != nil {
+	if err := s.Erase(t.Context(), person(t, 1)); err != nil {
 		t.Error(err)
 	}
-	if k := <-keys; k != s.Key(person(t, 2)) {
+	if k := <-keys; k != s.Key(person(t, 1)) {
 		t.Error("not told of the change")
 	}
 	for url, want := range map[string]string{
