@@ -89,6 +89,7 @@ type Store struct {
 	known   known
 	danger  atomic.Pointer[error] // why what is there may not be all, nil where it is
 	mute    sync.Once             // a warning is given once
+	forgets sync.Once             // another
 
 	life  context.Context // ends with Close
 	end   context.CancelFunc

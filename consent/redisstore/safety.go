@@ -188,7 +188,7 @@ func (s *Store) keepLooking() {
 func (s *Store) look(ctx context.Context) error {
 	policy := ""
 	see := func(ctx context.Context, client redis.Cmdable) error {
-		info, err := client.Info(ctx, "memory").Result()
+		info, err := client.Info(ctx, "memory", "persistence").Result()
 		if isReply(err) || err == nil && !strings.Contains(info, "maxmemory_policy:") {
 			s.mute.Do(func() {
 				s.log.Warn("the consent store does not say whether it may drop records: see that its maxmemory-policy is noeviction", "answer", err)
@@ -196,6 +196,11 @@ func (s *Store) look(ctx context.Context) error {
 			return nil
 		} else if err != nil {
 			return wrap(err)
+		}
+		if infoValue(info, "aof_enabled") == "0" && s.wait == 0 {
+			s.forgets.Do(func() {
+				s.log.Warn("the consent store has no append-only file: after a crash, opt-outs since its last snapshot are lost though they were confirmed; set appendonly yes and appendfsync always, or consent.wait_replicas")
+			})
 		}
 		if p := infoValue(info, "maxmemory_policy"); strings.HasPrefix(p, "allkeys-") && infoValue(info, "maxmemory") != "0" {
 			policy = p

@@ -172,3 +172,23 @@ func TestSettingsNotTold(t *testing.T) {
 		t.Errorf("%d warnings: %s", n, &log)
 	}
 }
+
+// Redis as it is installed confirms what a crash loses; whoever did not choose that is told, once.
+func TestNoAppendOnlyFile(t *testing.T) {
+	for _, c := range []struct {
+		appendonly string
+		wait, want int
+	}{{"no", 0, 1}, {"yes", 0, 0}, {"no", 1, 0}} {
+		addr, _ := server(t, "--appendonly", c.appendonly)
+		var log bytes.Buffer
+		s, err := Open("redis://"+addr, keyring.Ephemeral(), Options{WaitReplicas: c.wait, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Ping(t.Context())
+		s.Close()
+		if n := strings.Count(log.String(), "append-only"); n != c.want {
+			t.Errorf("appendonly %s, %d replicas: %d warnings, want %d: %s", c.appendonly, c.wait, n, c.want, &log)
+		}
+	}
+}
