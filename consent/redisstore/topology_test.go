@@ -146,6 +146,43 @@ func TestClusterThatLostAPart(t *testing.T) {
 	}
 }
 
+// One part of the Cluster was emptied, and then the node that holds the marker dies: who can still be read
+// may be one whose opt-out is gone.
+func TestClusterThatLostAPartWithoutItsMarker(t *testing.T) {
+	nodes := clusterOf3(t)
+	for _, p := range nodes {
+		if err := bare(t, p.addr).ConfigSet(t.Context(), "cluster-require-full-coverage", "no").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := open(t, "redis+cluster://"+addrs(nodes), keyring.Ephemeral())
+	var people []consent.Address
+	for i := range 30 {
+		people = append(people, person(t, i))
+		if rs, err := s.Apply(t.Context(), unsubscribe(people[i])); err != nil || rs[0].Err != nil {
+			t.Fatal(rs, err)
+		}
+	}
+	slot, err := bare(t, nodes[0].addr).ClusterKeySlot(t.Context(), marker).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder := int(slot) * 3 / 16384
+	flush(t, nodes[(holder+1)%3])
+	if err := s.Ping(t.Context()); !errors.Is(err, consent.ErrLost) {
+		t.Fatalf("a part was emptied: %v", err)
+	}
+	nodes[holder].stop()
+	for range 20 {
+		rs, _ := s.Lookup(t.Context(), "newsletter", people)
+		for i, r := range rs {
+			if r.Err == nil {
+				t.Fatalf("%s is answered, as %q", people[i], r.Scope.Mail.State)
+			}
+		}
+	}
+}
+
 func TestWaitReplicas(t *testing.T) {
 	master, replica := withReplica(t)
 	ring := keyring.Ephemeral()
