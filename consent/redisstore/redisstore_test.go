@@ -106,7 +106,11 @@ func TestMemoryOfOnePerson(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d bytes of Redis memory for a person with one scope", bytes)
+	history, err := rdb.MemoryUsage(t.Context(), listKey(s.Key(person(t, 1)))).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d bytes of Redis memory for a person with one scope, and %d for the first entry of the history", bytes, history)
 	if bytes > 300 {
 		t.Errorf("%d bytes for one person, want at most 300", bytes)
 	}
