@@ -7,7 +7,7 @@ import "fmt"
 // alone and turn a denial into a consent.
 func (l *Ledger) check(h *Held) []line {
 	lines := l.verify(h.Key, h.Events, h.Fields[HeadField])
-	var number uint64
+	number := uint64(1)
 	if n := len(lines); n > 0 {
 		number = lines[n-1].Number
 	}
