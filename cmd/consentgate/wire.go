@@ -28,7 +28,7 @@ import (
 // openStore opens the store for a verb that is done soon. It succeeds where a Redis does not answer now, and
 // does not ask what a gateway knew of it.
 func openStore(cfg *config.Config, ring *keyring.Ring) (consent.Store, error) {
-	return storeWith(cfg, ring, redisstore.Options{})
+	return storeWith(cfg, ring, redisstore.Options{Log: slog.New(slog.DiscardHandler)})
 }
 
 func storeWith(cfg *config.Config, ring *keyring.Ring, opts redisstore.Options) (consent.Store, error) {

@@ -21,7 +21,7 @@ func TestStoreWithCache(t *testing.T) {
 		url := fmt.Sprintf("redis://%s/%d", addr, db)
 		db++
 		return func(ring *keyring.Ring) (consent.Store, error) {
-			s, err := Open(url, ring, Options{})
+			s, err := Open(url, ring, Options{Log: quiet})
 			if err != nil {
 				return nil, err
 			}

@@ -142,6 +142,7 @@ func (l *load) judge(t *testing.T) {
 // The master is killed under load. With wait_replicas = 1 every opt-out that was confirmed is known to
 // who takes its place, and a second after that one is in place it is asked.
 func TestSentinelFailoverUnderLoad(t *testing.T) {
+	t.Parallel()
 	master, _ := withReplica(t)
 	host, port, _ := net.SplitHostPort(master.addr)
 	start(t, freePort(t), "--replicaof", host+" "+port)
@@ -164,7 +165,7 @@ func TestSentinelFailoverUnderLoad(t *testing.T) {
 			return err
 		})
 	}
-	s, err := Open("redis+sentinel://"+addrs(watchers)+"/people", keyring.Ephemeral(), Options{WaitReplicas: 1})
+	s, err := Open("redis+sentinel://"+addrs(watchers)+"/people", keyring.Ephemeral(), Options{WaitReplicas: 1, Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,6 +202,7 @@ func TestSentinelFailoverUnderLoad(t *testing.T) {
 
 // The same with a Cluster, one of whose three masters, which has two replicas, is killed.
 func TestClusterFailoverUnderLoad(t *testing.T) {
+	t.Parallel()
 	nodes := clusterOf3(t)
 	for i := range 4 { // two for the first
 		of := nodes[max(0, i-1)]
@@ -227,7 +229,7 @@ func TestClusterFailoverUnderLoad(t *testing.T) {
 			return err
 		})
 	}
-	s, err := Open("redis+cluster://"+addrs(nodes), keyring.Ephemeral(), Options{WaitReplicas: 1})
+	s, err := Open("redis+cluster://"+addrs(nodes), keyring.Ephemeral(), Options{WaitReplicas: 1, Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}

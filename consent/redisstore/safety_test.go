@@ -52,7 +52,7 @@ func TestLostAcrossARestart(t *testing.T) {
 	dir := t.TempDir()
 	gateway := func(name string) *Store {
 		t.Helper()
-		s, err := Open("redis://"+p.addr, ring, Options{Known: filepath.Join(dir, name)})
+		s, err := Open("redis://"+p.addr, ring, Options{Known: filepath.Join(dir, name), Log: quiet})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +97,7 @@ func TestLostAcrossARestart(t *testing.T) {
 
 	// Another key file's store is not this one's loss, and a damaged file is said.
 	flush(t, p)
-	s, err := Open("redis://"+p.addr, keyring.Ephemeral(), Options{Known: filepath.Join(dir, "one")})
+	s, err := Open("redis://"+p.addr, keyring.Ephemeral(), Options{Known: filepath.Join(dir, "one"), Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestLostAcrossARestart(t *testing.T) {
 func TestEviction(t *testing.T) {
 	p := start(t, freePort(t), "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
 	ring := keyring.Ephemeral()
-	opts := Options{Known: filepath.Join(t.TempDir(), "known")}
+	opts := Options{Known: filepath.Join(t.TempDir(), "known"), Log: quiet}
 	gateway := func() *Store {
 		t.Helper()
 		s, err := Open("redis://"+p.addr, ring, opts)

@@ -61,7 +61,7 @@ chain = false
 listen = %q
 `
 
-func newGateway(dir, binary, mode, smarthost, spoolDir string) (*gateway, error) {
+func newGateway(dir, binary, mode, smarthost, spoolDir, store string) (*gateway, error) {
 	g := &gateway{binary: binary, dir: dir, config: filepath.Join(dir, "consentgate.toml"), spoolDir: spoolDir}
 	if err := keyring.Create(filepath.Join(dir, "key")); err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func newGateway(dir, binary, mode, smarthost, spoolDir string) (*gateway, error)
 	}
 	g.smtp = ports[0]
 	text := fmt.Sprintf(configuration, filepath.Join(dir, "key"), g.smtp, smarthost, mode, spoolDir,
-		"file:"+filepath.Join(dir, "consent.db"), ports[1], ports[2])
+		store, ports[1], ports[2])
 	return g, os.WriteFile(g.config, []byte(text), 0o600)
 }
 

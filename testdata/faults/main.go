@@ -1,6 +1,6 @@
 // Command faults breaks the gateway on purpose and counts what becomes of the mail: a smarthost that
-// refuses, stalls, resets and closes at random, SIGKILL and now and then SIGTERM, and a disk that is full
-// for some of the time. What was answered 250 must be found at the smarthost, or in a report to its
+// refuses, stalls, resets and closes at random, SIGKILL and now and then SIGTERM, a disk that is full
+// for some of the time, and a Redis that is killed, paused, slow, answers errors or fails over. What was answered 250 must be found at the smarthost, or in a report to its
 // sender. What is there twice though the smarthost said that it has it was on its way at a SIGKILL: no more
 // than the connections to the smarthost for each.
 //
@@ -44,13 +44,17 @@ type scenario struct {
 	kill     time.Duration // SIGKILL or SIGTERM about that often; 0 = never
 	fullDisk bool
 	share    float64 // of the time
+	redis    string  // what is disturbed in the gateway's stead, as often: "alone" or "sentinel"; "" = nothing
 }
 
 var scenarios = []scenario{
-	{"cutthrough, smarthost at random, killed", "cutthrough", 2 * time.Second, false, 0.35},
-	{"spool, smarthost at random, killed", "spool", 2 * time.Second, false, 0.35},
-	{"cutthrough, disk full now and then, killed", "cutthrough", 4 * time.Second, true, 0.15},
-	{"spool, disk full now and then, killed", "spool", 4 * time.Second, true, 0.15},
+	{"cutthrough, smarthost at random, killed", "cutthrough", 2 * time.Second, false, 0.25, ""},
+	{"spool, smarthost at random, killed", "spool", 2 * time.Second, false, 0.25, ""},
+	{"cutthrough, disk full now and then, killed", "cutthrough", 4 * time.Second, true, 0.1, ""},
+	{"spool, disk full now and then, killed", "spool", 4 * time.Second, true, 0.1, ""},
+	{"cutthrough, Redis killed, paused, slow, answering errors", "cutthrough", 2 * time.Second, false, 0.1, "alone"},
+	{"spool, Redis killed, paused, slow, answering errors", "spool", 2 * time.Second, false, 0.1, "alone"},
+	{"spool, Redis failing over", "spool", 4 * time.Second, false, 0.1, "sentinel"},
 }
 
 func run(ctx context.Context, duration time.Duration, seed uint64, keep bool, results string) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -53,7 +54,19 @@ func (sc scenario) run(ctx context.Context, dir, binary string, duration time.Du
 		return nil, err
 	}
 	defer k.close()
-	g, err := newGateway(dir, binary, sc.mode, k.addr, filepath.Join(disk, "spool"))
+	store := "file:" + filepath.Join(dir, "consent.db")
+	var behind *stores
+	if sc.redis != "" {
+		if _, err := exec.LookPath("redis-server"); err != nil {
+			return nil, skipped("redis-server is not in PATH")
+		}
+		behind, store, err = newStores(ctx, dir, sc.redis == "sentinel")
+		defer behind.stop()
+		if err != nil {
+			return nil, err
+		}
+	}
+	g, err := newGateway(dir, binary, sc.mode, k.addr, filepath.Join(disk, "spool"), store)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +95,7 @@ func (sc scenario) run(ctx context.Context, dir, binary string, duration time.Du
 	}()
 	random := rand.New(rand.NewPCG(seed, 2))
 	nextFill := time.Now().Add(3 * time.Second)
-	filled := false
+	filled, disturbed := false, map[string]int{}
 	for loading.Err() == nil {
 		pause := sc.kill/2 + time.Duration(random.Int64N(int64(sc.kill)))
 		sleep(loading, pause)
@@ -96,6 +109,14 @@ func (sc scenario) run(ctx context.Context, dir, binary string, duration time.Du
 				return nil, err
 			}
 			filled, nextFill = !filled, time.Now().Add(3*time.Second)
+		}
+		if behind != nil && loading.Err() == nil {
+			what, err := behind.disturb(loading, random)
+			if err != nil && loading.Err() == nil {
+				return nil, fmt.Errorf("Redis, %s: %w", what, err)
+			}
+			disturbed[what]++
+			continue
 		}
 		if loading.Err() == nil {
 			if err := g.kill(ctx, random.IntN(5) == 0); err != nil {
@@ -118,6 +139,9 @@ func (sc scenario) run(ctx context.Context, dir, binary string, duration time.Du
 		return nil, err
 	}
 	t := count(l, k)
+	if behind != nil {
+		fmt.Printf("Redis: %v\n", disturbed)
+	}
 	t.name, t.seconds, t.restarts, t.kills, t.waiting = sc.name, int(duration.Seconds()), g.restarts, g.kills, left
 	if left != "" {
 		return nil, fmt.Errorf("the spool is not empty two minutes after all is well again:\n%s", left)
