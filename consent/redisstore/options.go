@@ -100,6 +100,16 @@ func read(url string) (target, error) {
 	return t, nil
 }
 
+// CheckURL says what is wrong with a store's url, without connecting. Like all errors about it, its own does
+// not repeat the url.
+func CheckURL(url string) error {
+	c, err := client(url, 0)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
 // client makes the client for a store's url, without connecting. slow is added to the time that
 // an answer may take.
 func client(url string, slow time.Duration) (redis.UniversalClient, error) {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/redisstore"
 	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/relay/sign"
@@ -227,7 +228,7 @@ func (c *Config) checkDelivery(d *decoder) {
 }
 
 func (c *Config) checkConsent(d *decoder) {
-	const right = `"file:/path", "redis://host:6379/0" or "rediss://host:6379/0"`
+	const right = `"file:/path", "redis://host:6379/0", "redis+unix:///path?db=0", "redis+sentinel://host:26379,host:26379/MASTER", "redis+cluster://host:6379,host:6379", or rediss… for TLS`
 	path := "consent.store"
 	if d.wrong[path] {
 		return
@@ -242,21 +243,20 @@ func (c *Config) checkConsent(d *decoder) {
 		} else if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
 			d.bad(path, "this names no regular file", `"file:/var/lib/consentgate/consent.db"`)
 		}
-	case scheme == "redis+sentinel" || scheme == "redis+cluster":
-		d.bad(path, scheme+" is not yet in this version", right)
-	case scheme == "redis" || scheme == "rediss":
+	case slices.Contains([]string{"redis", "rediss", "unix", "redis+unix", "redis+sentinel", "redis+cluster", "rediss+sentinel", "rediss+cluster"}, scheme):
+		if err := redisstore.CheckURL(c.Consent.Store); err != nil {
+			d.bad(path, err.Error(), right)
+			return
+		}
+		if scheme != "redis" && scheme != "rediss" {
+			return
+		}
 		u, err := url.Parse(c.Consent.Store)
 		switch {
-		case err != nil:
-			d.bad(path, "this is not a URL", right+`; a password with special characters is percent-encoded`)
-		case u.Hostname() == "":
+		case err != nil || u.Hostname() == "":
 			d.bad(path, "this names no host", right)
 		case u.Port() != "" && (!isPort(u.Port()) || u.Port() == "0"):
 			d.bad(path, "the port is not from 1 to 65535", right)
-		case strings.Trim(u.Path, "/") != "":
-			if n, err := strconv.Atoi(strings.Trim(u.Path, "/")); err != nil || n < 0 {
-				d.bad(path, "what follows the host is the number of a database", right)
-			}
 		}
 	default:
 		d.bad(path, "the scheme is not known", right)
