@@ -32,19 +32,37 @@ type link struct {
 	mac    mac
 }
 
-// end reads the end of a history from its head and its last event, "" where there is none. Where
-// they disagree the larger number counts, so that the next event hides no hole.
-func end(head, last string) link {
+// end reads the end of a history from its head and its last two events. Where the head is not that
+// of the last event, a number is left out, so that the next event does not hide what was done.
+func (l *Ledger) end(h *Held) link {
 	var to link
+	head := h.Fields[HeadField]
 	number, _, _ := strings.Cut(head, " ")
 	if n, err := strconv.ParseUint(number, 10, 64); err == nil && n <= maxNumber {
 		to.number = n
 	}
-	if last != "" {
-		l, _ := parseLine(last)
-		to.mac, to.number = l.mac, max(to.number, l.Number)
+	n := len(h.Events)
+	if n == 0 {
+		return to
 	}
+	var before link
+	if n > 1 {
+		previous, _ := parseLine(h.Events[n-2])
+		before = previous.end()
+	}
+	last, err := parseLine(h.Events[n-1])
+	own, proof := l.sum(h.Key, before.mac, last.body)
+	to.number = max(to.number, last.Number)
+	if err != nil || own != last.mac || head != headText(last.Number, proof) {
+		to.number++
+	}
+	to.mac = last.end().mac
 	return to
+}
+
+// headText is the head of a history whose last event has that number and second half.
+func headText(number uint64, proof mac) string {
+	return string(proof.appendText(append(strconv.AppendUint(nil, number, 10), ' ')))
 }
 
 // sum returns both halves for a body behind the event with the mac before.
@@ -69,8 +87,7 @@ func (l *Ledger) add(who Key, to link, next line) (text string, after link, head
 	if next.Kind == Checkpoint {
 		after.mac = next.last
 	}
-	head = string(proof.appendText(append(strconv.AppendUint(nil, next.Number, 10), ' ')))
-	return string(own.appendText(append(body, '\t'))), after, head
+	return string(own.appendText(append(body, '\t'))), after, headText(next.Number, proof)
 }
 
 // verify reads a whole history and says of each event whether it fits onto the one before, and

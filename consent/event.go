@@ -10,7 +10,7 @@ const (
 	RenamedFrom EventKind = "renamed-from" // these records came from another address of this person
 	RenamedTo   EventKind = "renamed-to"   // they went to one
 	Checkpoint  EventKind = "checkpoint"   // the events up to this number were deleted, since they prove nothing in force
-	Missing     EventKind = "missing"      // stands for the events up to this number, which are gone from the end; never stored
+	Missing     EventKind = "missing"      // stands for events up to this number that are gone from the end, or that would explain a record; never stored
 )
 
 // Event is one entry of a person's history. Old and New hold the states of what the event changed,

@@ -48,7 +48,7 @@ func NewLedger(ring *keyring.Ring) *Ledger {
 type Held struct {
 	Key    Key
 	Fields map[string]string // by scope the text of the record, and the two below; nothing where there is nothing
-	Events []string          // oldest first; the last alone is enough for Apply
+	Events []string          // oldest first; the last two are enough for Apply
 }
 
 // The fields that are no scope's.
@@ -171,7 +171,7 @@ func (l *Ledger) Person(h *Held) (Person, error) {
 
 // History reads and checks a history.
 func (l *Ledger) History(h *Held) []Event {
-	lines := l.verify(h.Key, h.Events, h.Fields[HeadField])
+	lines := l.check(h)
 	events := make([]Event, len(lines))
 	for i, l := range lines {
 		events[i] = l.Event
@@ -186,11 +186,7 @@ func (l *Ledger) Apply(h *Held, changes []Change) ([]Result, Update) {
 	for name, text := range h.Fields {
 		now.Fields[name] = text
 	}
-	last := ""
-	if n := len(h.Events); n > 0 {
-		last = h.Events[n-1]
-	}
-	to := end(h.Fields[HeadField], last)
+	to := l.end(h)
 	u := Update{Fields: map[string]string{}}
 	results := make([]Result, len(changes))
 	for i, c := range changes {

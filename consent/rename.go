@@ -28,7 +28,7 @@ func (l *Ledger) Rename(old, new *Held, to Address, source Source, at time.Time)
 	if _, err := new.records(); err != nil {
 		return first, second, err
 	}
-	events := l.verify(old.Key, old.Events, old.Fields[HeadField])
+	events := l.check(old)
 	if err := broken(events); err != nil {
 		return first, second, err
 	}
@@ -93,11 +93,7 @@ func uncopied(events []line, new *Held, old Key) []line {
 // copy adds to u the event that says where others came from, and behind it these, under numbers
 // and macs of their new place.
 func (l *Ledger) copy(h *Held, from Key, events []line, source Source, at time.Time, u *Update) {
-	last := ""
-	if n := len(h.Events); n > 0 {
-		last = h.Events[n-1]
-	}
-	to := end(h.Fields[HeadField], last)
+	to := l.end(h)
 	add := func(next line) {
 		var text string
 		text, to, u.Fields[HeadField] = l.add(h.Key, to, next)
@@ -121,6 +117,9 @@ func (l *Ledger) copy(h *Held, from Key, events []line, source Source, at time.T
 			continue
 		}
 		next := line{Event: e.Event, last: e.last}
+		if e.Kind == Checkpoint { // an end of its own, or the next Rename took it for one that came along
+			next.last, _ = l.sum(h.Key, to.mac, e.body)
+		}
 		next.Number = to.number + e.Number - before
 		before = e.Number
 		add(next)

@@ -3,20 +3,23 @@ package consent
 import "time"
 
 // Purge works out what is left of a history when the events of before go that prove nothing in
-// force: all but the last event, and the one that set each purpose of each record to what it is. For each run of them
-// stays a Checkpoint. It returns how many go; with an error that wraps ErrBroken, none does, since
+// force: all but the last event, the one that set each purpose of each record to what it is, and those that say
+// from where others came along. For each run of them stays a Checkpoint. It returns how many go; with an error that wraps ErrBroken, none does, since
 // a new chain would hide what was done to the old.
 func (l *Ledger) Purge(h *Held, before time.Time) (Update, int, error) {
 	records, err := h.records()
 	if err != nil {
 		return Update{}, 0, err
 	}
-	lines := l.verify(h.Key, h.Events, h.Fields[HeadField])
+	lines := l.check(h)
 	if err := broken(lines); err != nil || len(lines) == 0 {
 		return Update{}, 0, err
 	}
 	keep := setters(lines, records)
 	keep[len(lines)-1] = true
+	for i, l := range lines { // what came along is not in the order of time, which only this says
+		keep[i] = keep[i] || l.Kind == RenamedFrom
+	}
 	var kept []string
 	var to link
 	deleted := 0

@@ -110,7 +110,8 @@ type Store interface {
 
 	// History yields a person's events, the oldest first, each checked against the one before: an
 	// Event whose Broken is set says that something before or in it was changed or is missing. What is
-	// missing at the end is said by one more Event, of the kind Missing. An error ends it. Of a person
+	// missing at the end, and a record that is not what the history says, is told by one more Event of
+	// the kind Missing each. An error ends it. Of a person
 	// never seen or erased there are none.
 	History(ctx context.Context, who Address) iter.Seq2[Event, error]
 

@@ -26,21 +26,22 @@ import (
 
 // What the configuration says, as the parts of the gateway want it.
 
-// openStore opens the store for a verb that is done soon. It succeeds where a Redis does not answer now.
+// openStore opens the store for a verb that is done soon. It succeeds where a Redis does not answer now, and
+// does not ask what a gateway knew of it.
 func openStore(cfg *config.Config, ring *keyring.Ring) (consent.Store, error) {
-	return storeWith(cfg, ring, redisstore.Options{})
+	return storeWith(cfg, ring, redisstore.Options{Log: slog.New(slog.DiscardHandler)})
 }
 
 func storeWith(cfg *config.Config, ring *keyring.Ring, opts redisstore.Options) (consent.Store, error) {
 	if file := cfg.StoreFile(); file != "" {
-		return boltstore.Open(file, ring)
+		return boltstore.OpenKnown(file, ring, opts.Known, opts.Log)
 	}
 	opts.WaitReplicas = cfg.Consent.WaitReplicas
 	return redisstore.Open(cfg.Consent.Store, ring, opts)
 }
 
 // openCached opens the store for the gateway, with a memory before it. The file beside the spool tells
-// across a restart that Redis has lost its data; a gateway without a disk does without.
+// across a restart that the store has lost its data; a gateway without a disk does without.
 func openCached(cfg *config.Config, ring *keyring.Ring, log *slog.Logger) (consent.Store, error) {
 	opts := redisstore.Options{Log: log}
 	if cfg.Delivery.Mode != "stateless" {

@@ -4,7 +4,7 @@
 //
 // Layout of the file, version 2:
 //
-//	bucket "meta"     "layout" → "2", "lookup" → fingerprint of the lookup key
+//	bucket "meta"     "layout" → "2", "lookup" → fingerprint of the lookup key, "epoch" → a random name for this data
 //	bucket "records"  KEY | scope → record
 //	                  KEY | "@"   → the sealed address, 16 bytes longer than in clear
 //	                  KEY | "#"   → number and proof of the last event
@@ -25,9 +25,11 @@ package boltstore
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -59,23 +61,74 @@ type Store struct {
 	ledger      *consent.Ledger
 	path        string
 	fingerprint string
+	known       consent.Known
 	watchers    watchers
 
 	mu   sync.RWMutex // held to read while db is used, to write while it is scrubbed or exchanged
 	db   *bolt.DB
 	file os.FileInfo // of db, when it was opened
+	lost error       // why db is not the data that is known, nil where it is
 }
 
 var _ consent.Store = (*Store)(nil)
 
 // Open opens the file at path, or makes it (mode 0600) and its folder (mode 0700). It waits at
 // most a second for the file's lock. A file begun with another key file gives consent.ErrForeign.
-func Open(path string, ring *keyring.Ring) (*Store, error) {
+func Open(path string, ring *keyring.Ring) (*Store, error) { return OpenKnown(path, ring, "", nil) }
+
+// OpenKnown is Open for a gateway, which remembers in the file known which data it worked with: where that
+// is gone and the file at path is a new one, or another, every call fails with consent.ErrLost until
+// AcceptStore. Where known cannot be written, log is told so.
+func OpenKnown(path string, ring *keyring.Ring, known string, log *slog.Logger) (*Store, error) {
 	s := &Store{ledger: consent.NewLedger(ring), path: path, fingerprint: ring.Fingerprint()}
+	s.known = consent.Known{Path: known, Print: s.fingerprint}
 	if err := s.open(); err != nil {
 		return nil, err
 	}
+	if err := s.recognise(log); err != nil {
+		s.db.Close()
+		return nil, err
+	}
 	return s, nil
+}
+
+// recognise compares the data with what is known, and remembers it where nothing is.
+func (s *Store) recognise(log *slog.Logger) error {
+	if s.known.Path == "" {
+		return nil
+	}
+	epoch, err := s.epoch()
+	if err != nil {
+		return fmt.Errorf("consent store %s: %w", s.path, err)
+	}
+	switch known, _, err := s.known.Load(); {
+	case err != nil:
+		return err
+	case known == "":
+		if err := s.known.Save(epoch, false); err != nil {
+			log.Error("the consent store's loss would not be noticed after a restart", "err", err)
+		}
+	case known != epoch:
+		s.lost = fmt.Errorf("%w: %s was begun anew, or is another, since this gateway saw it last; bring the data back and start again, or run: consentgate consent accept-store", consent.ErrLost, s.path)
+	}
+	return nil
+}
+
+// epoch returns the name of the data, which it is given now where it has none.
+func (s *Store) epoch() (epoch string, err error) {
+	name := []byte("epoch")
+	err = guard(func() error {
+		err := s.db.View(func(tx *bolt.Tx) error {
+			epoch = string(tx.Bucket(metaBucket).Get(name))
+			return nil
+		})
+		if err != nil || epoch != "" {
+			return err
+		}
+		epoch = rand.Text()
+		return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put(name, []byte(epoch)) })
+	})
+	return epoch, err
 }
 
 func (s *Store) open() error {
@@ -266,10 +319,22 @@ func (s *Store) AcceptStore(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.db.Close(); err != nil {
-		return fail(nil, err)
+	if s.here() != nil {
+		if err := s.db.Close(); err != nil {
+			return fail(nil, err)
+		}
+		if err := s.open(); err != nil {
+			return fail(nil, err)
+		}
 	}
-	return fail(nil, s.open())
+	epoch, err := s.epoch()
+	if err == nil {
+		err = s.known.Save(epoch, false)
+	}
+	if err == nil {
+		s.lost = nil
+	}
+	return fail(nil, err)
 }
 
 // Watch tells of changes made through this Store; nobody else can make any.
@@ -305,6 +370,9 @@ func guard(f func() error) (err error) {
 func (s *Store) view(f func(*bolt.Tx) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if s.lost != nil {
+		return s.lost
+	}
 	return guard(func() error { return s.db.View(f) })
 }
 
@@ -312,6 +380,9 @@ func (s *Store) view(f func(*bolt.Tx) error) error {
 func (s *Store) batch(f func(*bolt.Tx) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if s.lost != nil {
+		return s.lost
+	}
 	return guard(func() error { return s.db.Batch(f) })
 }
 

@@ -13,6 +13,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/cache"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/storetest"
 )
@@ -28,6 +29,20 @@ func TestStore(t *testing.T) {
 				return nil, err
 			}
 			return s, nil
+		}
+	})
+}
+
+// The suite passes with a memory before the store too.
+func TestStoreWithCache(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Open {
+		path := filepath.Join(t.TempDir(), "consent.db")
+		return func(ring *keyring.Ring) (consent.Store, error) {
+			s, err := Open(path, ring)
+			if err != nil {
+				return nil, err
+			}
+			return cache.New(s, cache.Options{TTL: time.Hour}), nil
 		}
 	})
 }

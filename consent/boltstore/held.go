@@ -4,17 +4,19 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/consentgate/consentgate/consent"
 )
 
-// readLast reads a person with the last event alone.
+// readLast reads a person with the last two events alone.
 func readLast(tx *bolt.Tx, k consent.Key) *consent.Held {
 	h := &consent.Held{Key: k, Fields: fields(tx, k)}
-	if key, text := lastEvent(tx, k); key != nil {
-		h.Events = []string{string(text)}
+	c, key, text := lastEvent(tx, k)
+	for ; bytes.HasPrefix(key, k[:]) && len(h.Events) < 2; key, text = c.Prev() {
+		h.Events = slices.Insert(h.Events, 0, string(text))
 	}
 	return h
 }
@@ -38,18 +40,18 @@ func fields(tx *bolt.Tx, k consent.Key) map[string]string {
 	return all
 }
 
-// lastEvent returns nils where there is none.
-func lastEvent(tx *bolt.Tx, k consent.Key) (key, text []byte) {
-	c := tx.Bucket(historyBucket).Cursor()
+// lastEvent returns a cursor at the last event, and a nil key where there is none.
+func lastEvent(tx *bolt.Tx, k consent.Key) (c *bolt.Cursor, key, text []byte) {
+	c = tx.Bucket(historyBucket).Cursor()
 	if key, _ = c.Seek(eventKey(k, math.MaxUint64)); key == nil {
 		key, text = c.Last()
 	} else {
 		key, text = c.Prev()
 	}
 	if !bytes.HasPrefix(key, k[:]) {
-		return nil, nil
+		return c, nil, nil
 	}
-	return key, text
+	return c, key, text
 }
 
 func eventKey(k consent.Key, n uint64) []byte {
@@ -82,7 +84,7 @@ func write(tx *bolt.Tx, k consent.Key, u consent.Update) error {
 		}
 	}
 	n := uint64(0)
-	if key, _ := lastEvent(tx, k); key != nil {
+	if _, key, _ := lastEvent(tx, k); key != nil {
 		n = binary.BigEndian.Uint64(key[len(k):])
 	}
 	for _, text := range u.Events {

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -18,6 +19,7 @@ import (
 type tap struct {
 	net.Listener
 	silent atomic.Bool // swallows what the server answers
+	deaf   atomic.Bool // swallows what it says to those who subscribed
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -45,8 +47,25 @@ func newTap(t *testing.T, to string) *tap {
 			p.mu.Lock()
 			p.conns = append(p.conns, in, out)
 			p.mu.Unlock()
-			wg.Go(func() { io.Copy(out, in); out.Close() })
-			wg.Go(func() { io.Copy(writer(func(b []byte) (int, error) { return p.answer(in, b) }), out); in.Close() })
+			var subscribed atomic.Bool
+			wg.Go(func() {
+				io.Copy(writer(func(b []byte) (int, error) {
+					if bytes.Contains(b, []byte("\r\nsubscribe\r\n")) {
+						subscribed.Store(true)
+					}
+					return out.Write(b)
+				}), in)
+				out.Close()
+			})
+			wg.Go(func() {
+				io.Copy(writer(func(b []byte) (int, error) {
+					if p.silent.Load() || p.deaf.Load() && subscribed.Load() {
+						return len(b), nil
+					}
+					return in.Write(b)
+				}), out)
+				in.Close()
+			})
 		}
 	})
 	t.Cleanup(func() {
@@ -64,13 +83,6 @@ func newTap(t *testing.T, to string) *tap {
 type writer func([]byte) (int, error)
 
 func (w writer) Write(b []byte) (int, error) { return w(b) }
-
-func (p *tap) answer(to net.Conn, b []byte) (int, error) {
-	if p.silent.Load() {
-		return len(b), nil
-	}
-	return to.Write(b)
-}
 
 // atOnce checks that calls fail without waiting.
 func atOnce(t *testing.T, s *Store) {

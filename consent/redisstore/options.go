@@ -100,13 +100,14 @@ func read(url string) (target, error) {
 	return t, nil
 }
 
-// CheckURL says what is wrong with a store's url, without connecting.
+// CheckURL says what is wrong with a store's url, without connecting. Like all errors about it, its own does
+// not repeat the url.
 func CheckURL(url string) error {
-	rdb, err := client(url, 0)
+	c, err := client(url, 0)
 	if err != nil {
 		return err
 	}
-	return rdb.Close()
+	return c.Close()
 }
 
 // client makes the client for a store's url, without connecting. slow is added to the time that

@@ -45,8 +45,11 @@
 // snapshot and the next rewrite of the append-only file: BGSAVE and BGREWRITEAOF hasten that. Backups
 // still hold it.
 //
-// An ACL user needs: ~consentgate* ~consent:* &consentgate:* +@read +@write +@pubsub +@connection
-// +@transaction +@scripting +info +wait (and +cluster|slots +cluster|shards in a Cluster).
+// An ACL user needs these rights and no others (none of them empties the store, or reads its settings):
+//
+//	user consentgate on >PASSWORD ~consentgate* ~consent:* &consentgate:* +hello +auth +ping +select +info
+//		+get +set +setnx +exists +scan +hget +hmget +hgetall +hlen +hset +hdel +llen +lrange +rpush +del
+//		+eval +evalsha +multi +exec +publish +subscribe +wait +cluster|slots +cluster|info +asking +command
 package redisstore
 
 import (
@@ -87,6 +90,7 @@ type Store struct {
 	known   known
 	danger  atomic.Pointer[error] // why what is there may not be all, nil where it is
 	mute    sync.Once             // a warning is given once
+	forgets sync.Once             // another
 
 	life  context.Context // ends with Close
 	end   context.CancelFunc
@@ -181,7 +185,7 @@ func (s *Store) Lookup(ctx context.Context, scope consent.Scope, people []consen
 		for i := range replies {
 			answered = answered || !people[i].IsZero() && replies[i].Err() == nil
 		}
-		if !answered || !s.cluster || !s.known.yes() || errors.Is(err, consent.ErrLost) || errors.Is(err, consent.ErrForeign) {
+		if !answered || !s.cluster || !s.known.yes() || s.danger.Load() != nil || errors.Is(err, consent.ErrLost) || errors.Is(err, consent.ErrForeign) {
 			return fail(results, err)
 		}
 	}

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -20,6 +21,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// quiet tells nobody that the servers of these tests keep nothing on disk.
+var quiet = slog.New(slog.DiscardHandler)
+
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func TestStoreOnRedis(t *testing.T) {
@@ -28,7 +32,7 @@ func TestStoreOnRedis(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Open {
 		url := fmt.Sprintf("redis://%s/%d", addr, db)
 		db++
-		return func(ring *keyring.Ring) (consent.Store, error) { return orNil(Open(url, ring, Options{})) }
+		return func(ring *keyring.Ring) (consent.Store, error) { return orNil(Open(url, ring, Options{Log: quiet})) }
 	})
 }
 
@@ -41,7 +45,7 @@ func orNil(s *Store, err error) (consent.Store, error) {
 
 func open(t testing.TB, url string, ring *keyring.Ring) *Store {
 	t.Helper()
-	s, err := Open(url, ring, Options{})
+	s, err := Open(url, ring, Options{Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +110,11 @@ func TestMemoryOfOnePerson(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d bytes of Redis memory for a person with one scope", bytes)
+	history, err := rdb.MemoryUsage(t.Context(), listKey(s.Key(person(t, 1)))).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d bytes of Redis memory for a person with one scope, and %d for the first entry of the history", bytes, history)
 	if bytes > 300 {
 		t.Errorf("%d bytes for one person, want at most 300", bytes)
 	}
@@ -145,7 +153,7 @@ func TestURLs(t *testing.T) {
 		"redis://:secret@127.0.0.1/zero":         "database",
 		"redis://:secret@127.0.0.1/0?nonsense=1": "nonsense",
 	} {
-		s, err := Open(url, keyring.Ephemeral(), Options{})
+		s, err := Open(url, keyring.Ephemeral(), Options{Log: quiet})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", url, err, want)
 		}
@@ -307,7 +315,7 @@ func TestLostDataIsNotAnEmptyStore(t *testing.T) {
 func TestOtherLayout(t *testing.T) {
 	m := miniredis.RunT(t)
 	m.Set(marker, "1 whatever")
-	if s, err := Open("redis://"+m.Addr(), keyring.Ephemeral(), Options{}); err == nil || !strings.Contains(err.Error(), `layout "1"`) {
+	if s, err := Open("redis://"+m.Addr(), keyring.Ephemeral(), Options{Log: quiet}); err == nil || !strings.Contains(err.Error(), `layout "1"`) {
 		t.Error(err)
 		if err == nil {
 			s.Close()

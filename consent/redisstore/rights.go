@@ -59,7 +59,7 @@ func (s *Store) Erase(ctx context.Context, who consent.Address) error {
 	if who.IsZero() {
 		return consent.ErrAddress
 	}
-	return s.one(ctx, &job{key: s.Key(who), work: s.ledger.Erase})
+	return s.one(ctx, &job{key: s.Key(who), sure: true, work: s.ledger.Erase})
 }
 
 // one runs one job.
@@ -82,7 +82,7 @@ func (s *Store) Rename(ctx context.Context, old, new consent.Address, source con
 		if err != nil {
 			return err
 		}
-		there := &job{key: s.Key(new), whole: true}
+		there := &job{key: s.Key(new), whole: true, sure: true}
 		there.work = func(h *consent.Held) (consent.Update, error) {
 			first, _, err := s.ledger.Rename(from, h, new, source, at)
 			return first, err
@@ -90,7 +90,7 @@ func (s *Store) Rename(ctx context.Context, old, new consent.Address, source con
 		if err := s.one(ctx, there); err != nil {
 			return err
 		}
-		here := &job{key: s.Key(old), whole: true}
+		here := &job{key: s.Key(old), whole: true, sure: true}
 		here.work = func(h *consent.Held) (consent.Update, error) {
 			first, second, err := s.ledger.Rename(h, there.held, new, source, at)
 			if err == nil && !first.Empty() {

@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,56 +27,23 @@ const lookEvery = 10 * time.Second
 
 // known is what a gateway remembers of the store.
 type known struct {
-	path  string
-	print string
-	mark  atomic.Pointer[string] // the marker as it was last judged good, nil before
+	file consent.Known
+	mark atomic.Pointer[string] // the marker as it was last judged good, nil before
 
 	mu      sync.Mutex
 	epoch   string // "" = none yet
 	evicted bool   // the operator accepted that Redis may drop records
 }
 
-// load reads the file: "FINGERPRINT EPOCH" and maybe "may-evict". What it says of another key file's store
-// does not count.
-func (k *known) load(path, print string) error {
-	k.path, k.print = path, print
-	if path == "" {
-		return nil
-	}
-	text, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return fmt.Errorf("what is known of the consent store: %w", err)
-	}
-	if words := strings.Fields(string(text)); len(words) >= 2 && words[0] == print {
-		k.epoch, k.evicted = words[1], len(words) == 3 && words[2] == "may-evict"
-	} else if len(words) < 2 {
-		return fmt.Errorf("what is known of the consent store: %s is damaged; delete it if the store holds what it should", path)
-	}
-	return nil
-}
-
-// save replaces the file, so that it is whole or the old one. k.mu is held.
-func (k *known) save() error {
-	if k.path == "" {
-		return nil
-	}
-	text := k.print + " " + k.epoch
-	if k.evicted {
-		text += " may-evict"
-	}
-	f, err := os.CreateTemp(filepath.Dir(k.path), ".known-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(text + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), k.path)
-	}
+// load reads the file.
+func (k *known) load(path, print string) (err error) {
+	k.file = consent.Known{Path: path, Print: print}
+	k.epoch, k.evicted, err = k.file.Load()
 	return err
 }
+
+// save replaces it. k.mu is held.
+func (k *known) save() error { return k.file.Save(k.epoch, k.evicted) }
 
 // yes reports whether this process found the store as it should be before.
 func (k *known) yes() bool { return k.mark.Load() != nil }
@@ -223,7 +188,7 @@ func (s *Store) keepLooking() {
 func (s *Store) look(ctx context.Context) error {
 	policy := ""
 	see := func(ctx context.Context, client redis.Cmdable) error {
-		info, err := client.Info(ctx, "memory").Result()
+		info, err := client.Info(ctx, "memory", "persistence").Result()
 		if isReply(err) || err == nil && !strings.Contains(info, "maxmemory_policy:") {
 			s.mute.Do(func() {
 				s.log.Warn("the consent store does not say whether it may drop records: see that its maxmemory-policy is noeviction", "answer", err)
@@ -231,6 +196,11 @@ func (s *Store) look(ctx context.Context) error {
 			return nil
 		} else if err != nil {
 			return wrap(err)
+		}
+		if infoValue(info, "aof_enabled") == "0" && s.wait == 0 {
+			s.forgets.Do(func() {
+				s.log.Warn("the consent store has no append-only file: after a crash, opt-outs since its last snapshot are lost though they were confirmed; set appendonly yes and appendfsync always, or consent.wait_replicas")
+			})
 		}
 		if p := infoValue(info, "maxmemory_policy"); strings.HasPrefix(p, "allkeys-") && infoValue(info, "maxmemory") != "0" {
 			policy = p

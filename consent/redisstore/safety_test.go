@@ -52,7 +52,7 @@ func TestLostAcrossARestart(t *testing.T) {
 	dir := t.TempDir()
 	gateway := func(name string) *Store {
 		t.Helper()
-		s, err := Open("redis://"+p.addr, ring, Options{Known: filepath.Join(dir, name)})
+		s, err := Open("redis://"+p.addr, ring, Options{Known: filepath.Join(dir, name), Log: quiet})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +97,7 @@ func TestLostAcrossARestart(t *testing.T) {
 
 	// Another key file's store is not this one's loss, and a damaged file is said.
 	flush(t, p)
-	s, err := Open("redis://"+p.addr, keyring.Ephemeral(), Options{Known: filepath.Join(dir, "one")})
+	s, err := Open("redis://"+p.addr, keyring.Ephemeral(), Options{Known: filepath.Join(dir, "one"), Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestLostAcrossARestart(t *testing.T) {
 func TestEviction(t *testing.T) {
 	p := start(t, freePort(t), "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
 	ring := keyring.Ephemeral()
-	opts := Options{Known: filepath.Join(t.TempDir(), "known")}
+	opts := Options{Known: filepath.Join(t.TempDir(), "known"), Log: quiet}
 	gateway := func() *Store {
 		t.Helper()
 		s, err := Open("redis://"+p.addr, ring, opts)
@@ -170,5 +170,25 @@ func TestSettingsNotTold(t *testing.T) {
 	s.Close()
 	if n := strings.Count(log.String(), "noeviction"); n != 1 {
 		t.Errorf("%d warnings: %s", n, &log)
+	}
+}
+
+// Redis as it is installed confirms what a crash loses; whoever did not choose that is told, once.
+func TestNoAppendOnlyFile(t *testing.T) {
+	for _, c := range []struct {
+		appendonly string
+		wait, want int
+	}{{"no", 0, 1}, {"yes", 0, 0}, {"no", 1, 0}} {
+		addr, _ := server(t, "--appendonly", c.appendonly)
+		var log bytes.Buffer
+		s, err := Open("redis://"+addr, keyring.Ephemeral(), Options{WaitReplicas: c.wait, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Ping(t.Context())
+		s.Close()
+		if n := strings.Count(log.String(), "append-only"); n != c.want {
+			t.Errorf("appendonly %s, %d replicas: %d warnings, want %d: %s", c.appendonly, c.wait, n, c.want, &log)
+		}
 	}
 }

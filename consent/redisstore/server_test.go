@@ -32,8 +32,23 @@ func freePort(t testing.TB) string {
 	return port
 }
 
+// program is the redis-server to test with: that in PATH, or whatever REDIS_SERVER names, such as a
+// valkey-server. The test is skipped where there is none.
+func program(t testing.TB) string {
+	t.Helper()
+	name := os.Getenv("REDIS_SERVER")
+	if name == "" {
+		name = "redis-server"
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skip(name + " is not to be found: this test needs a real one")
+	}
+	return path
+}
+
 // server starts a real redis-server of its own, without persistence, and returns its address on
-// loopback and the path of its unix socket. The test is skipped where Redis is not installed.
+// loopback and the path of its unix socket.
 func server(t testing.TB, more ...string) (addr, socket string) {
 	t.Helper()
 	p := start(t, freePort(t), more...)
@@ -43,10 +58,7 @@ func server(t testing.TB, more ...string) (addr, socket string) {
 // start is server at a port of the caller's choice.
 func start(t testing.TB, port string, more ...string) *process {
 	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip("redis-server is not in PATH: this test needs a real one")
-	}
+	path := program(t)
 	dir, err := os.MkdirTemp("", "redis") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
@@ -193,10 +205,7 @@ func withReplica(t testing.TB) (master, replica *process) {
 // sentinels starts three that watch a master, under the name "people".
 func sentinels(t testing.TB, master *process) []*process {
 	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip("redis-server is not in PATH: this test needs a real one")
-	}
+	path := program(t)
 	host, port, _ := net.SplitHostPort(master.addr)
 	var all []*process
 	for range 3 {

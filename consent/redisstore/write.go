@@ -17,10 +17,11 @@ import (
 //
 // KEYS: the person's hash, the list of events.
 // ARGV: the channel and what to say there; how many fields the hash had, the list's length or
-// "" where it does not matter, "replace" or "append", how many fields to set, to remove; then each field
-// that was there with its value, each to set with its value, each to remove, and the events.
+// "" where it does not matter, "replace", "append" or "again", how many fields to set, to remove; then each field
+// that was there with its value, each to set with its value, each to remove, and the events. With
+// "again" there is nothing to change, and something is written all the same, for WAIT to wait for.
 //
-// It returns 1, or where somebody was faster the fields and the last event as they are now.
+// It returns 1, or where somebody was faster the fields and the last two events as they are now.
 var update = redis.NewScript(`
 local had, length, sets, dels = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[6]), tonumber(ARGV[7])
 local at = 8
@@ -30,7 +31,16 @@ for i = 1, had do
 	at = at + 2
 end
 if not same then
-	return {redis.call('HGETALL', KEYS[1]), redis.call('LRANGE', KEYS[2], -1, -1)}
+	return {redis.call('HGETALL', KEYS[1]), redis.call('LRANGE', KEYS[2], -2, -1)}
+end
+if ARGV[5] == 'again' then
+	if had > 0 then
+		redis.call('HSET', KEYS[1], ARGV[8], ARGV[9])
+	else
+		redis.call('HSET', KEYS[1], '#', '')
+		redis.call('HDEL', KEYS[1], '#')
+	end
+	return 1
 end
 redis.call('PUBLISH', ARGV[1], ARGV[2])
 local set, del = at, at + 2 * sets
@@ -50,7 +60,8 @@ const maxAttempts = 400
 // job is one person to change.
 type job struct {
 	key   consent.Key
-	whole bool // work needs all events, not the last alone
+	whole bool // work needs all events, not the last two alone
+	sure  bool // where there is nothing to write since it was made before, replicas are waited for all the same
 	work  func(*consent.Held) (consent.Update, error)
 
 	held   *consent.Held // as last read; as written, where that was done
@@ -81,14 +92,10 @@ func (s *Store) Apply(ctx context.Context, changes []consent.Change) ([]consent.
 		if p == nil {
 			p = new(theirs)
 			people[k] = p
-			jobs = append(jobs, &job{key: k, work: func(h *consent.Held) (consent.Update, error) {
+			jobs = append(jobs, &job{key: k, sure: true, work: func(h *consent.Held) (consent.Update, error) {
 				made, u := s.ledger.Apply(h, p.changes)
 				for n, i := range p.indexes {
 					results[i] = made[n]
-				}
-				if u.Empty() && s.wait > 0 && h.Fields[consent.HeadField] != "" {
-					// It was made before, but maybe no replica has it: written once more, it is waited for.
-					u.Fields = map[string]string{consent.HeadField: h.Fields[consent.HeadField]}
 				}
 				return u, nil
 			}})
@@ -143,7 +150,7 @@ func (s *Store) run(ctx context.Context, jobs []*job) error {
 			if j.err == nil {
 				j.update, j.err = j.work(j.held)
 			}
-			if j.err == nil && !j.update.Empty() {
+			if j.err == nil && (!j.update.Empty() || j.sure && s.wait > 0) {
 				writes = append(writes, j)
 			}
 		}
@@ -172,7 +179,7 @@ func (s *Store) readAll(ctx context.Context, jobs []*job) error {
 		if j.whole {
 			r.events = pipe.LRange(ctx, listKey(j.key), 0, -1)
 		} else {
-			r.events = pipe.LRange(ctx, listKey(j.key), -1, -1)
+			r.events = pipe.LRange(ctx, listKey(j.key), -2, -1)
 		}
 		replies = append(replies, r)
 	}
@@ -317,8 +324,11 @@ func (s *Store) arguments(j *job) []any {
 	if j.whole {
 		length = fmt.Sprint(len(j.held.Events))
 	}
-	if j.update.Replace {
+	switch {
+	case j.update.Replace:
 		how = "replace"
+	case j.update.Empty():
+		how = "again"
 	}
 	var had, sets, dels []any
 	for name, text := range j.held.Fields {

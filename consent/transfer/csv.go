@@ -142,6 +142,9 @@ func (r *Reader) header(names map[string]string) error {
 		named[name], meant[member] = true, true
 		r.columns = append(r.columns, member)
 	}
+	if n := len(unknown); n > 10 { // it may be no list at all
+		unknown = append(unknown[:10], fmt.Sprintf("and %d more", n-10))
+	}
 	if unknown != nil {
 		return &LineError{1, "", fmt.Sprintf("unknown columns %s: a line has %s; map a column to one of them, or to nothing", strings.Join(unknown, ", "), settable)}
 	}

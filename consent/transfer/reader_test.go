@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -265,4 +266,112 @@ func FuzzReader(f *testing.F) {
 			t.Fatalf("it ends at %d of %d", at.Offset, len(file))
 		}
 	})
+}
+
+// endless is a file of one byte, over and over.
+type endless struct {
+	b    byte
+	left int
+}
+
+func (e *endless) Read(b []byte) (int, error) {
+	n := min(len(b), e.left)
+	if n == 0 {
+		return 0, io.EOF
+	}
+	for i := range n {
+		b[i] = e.b
+	}
+	e.left -= n
+	return n, nil
+}
+
+// What no list is costs its own lines, and never more memory or time than the file is long.
+func TestHostileFiles(t *testing.T) {
+	const good = "z@example.org,granted\n"
+	utf16 := func(s string) string {
+		var b strings.Builder
+		for _, c := range []byte(s) {
+			b.Write([]byte{c, 0})
+		}
+		return b.String()
+	}
+	const huge = 100 << 20
+	for _, c := range []struct {
+		name string
+		file io.Reader
+		want []string // of the lines; the good one at the end comes through wherever the header was read
+	}{
+		{"100 MB in a line", io.MultiReader(strings.NewReader("address,open\n"), &endless{'x', huge}, strings.NewReader("\n"+good)),
+			[]string{"line 2: it has over 65536 bytes", "3 z@example.org news /granted/"}},
+		{"100 MB in a quoted line", io.MultiReader(strings.NewReader("address,open\n\""), &endless{'x', huge}, strings.NewReader("\n"+good)),
+			[]string{"line 2: it has over 65536 bytes", "3 z@example.org news /granted/"}},
+		{"100 MB of quotes", io.MultiReader(strings.NewReader("address,open\n"), &endless{'"', huge}, strings.NewReader("\n"+good)),
+			[]string{"line 2: it has over 65536 bytes", "3 z@example.org news /granted/"}},
+		{"10 MB of empty lines", io.MultiReader(strings.NewReader("address,open\n"), &endless{'\n', 10 << 20}, strings.NewReader(good)),
+			[]string{fmt.Sprintf("%d z@example.org news /granted/", 10<<20+2)}},
+		{"100 MB in the header", io.MultiReader(&endless{'x', huge}, strings.NewReader("\n"+good)),
+			[]string{"no file: line 1: it has over 65536 bytes"}},
+		{"60,000 columns", io.MultiReader(&endless{',', 60 << 10}, strings.NewReader("\n"+good)),
+			[]string{"no file: line 1: unknown columns"}},
+		{"NUL", strings.NewReader("address,open\na\x00@example.org,granted\nb@example.org,gran\x00ted\n\x00\n" + good),
+			[]string{"line 2: address: not a mail address: control character in it", `line 3: open: open is granted, denied or unset, not "gran\x00ted"`,
+				"line 4: it has 1 fields, the header 2", "5 z@example.org news /granted/"}},
+		{"UTF-16 without a mark", strings.NewReader(utf16("address,open\na@example.org,granted\n")),
+			[]string{"no file: line 1: unknown columns"}},
+		{"UTF-16, big end first", strings.NewReader("\xfe\xff\x00a"), []string{"no file: the file is UTF-16: save it as UTF-8"}},
+		{"two marks", strings.NewReader("\xef\xbb\xbf\xef\xbb\xbfaddress,open\n" + good), []string{"no file: line 1: unknown columns"}},
+		{"a spreadsheet", strings.NewReader("PK\x03\x04\x14\x00\x08\n" + good), []string{"no file: line 1: unknown columns"}},
+		{"a formula", strings.NewReader("address,open\n=1+1,granted\n" + good), []string{"line 2: address: not a mail address", "3 z@example.org news /granted/"}},
+		{"old line ends", strings.NewReader("address,open\ra@example.org,granted\r"), []string{"no file: line 1: unknown columns"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			r, err := NewReader(c.file, ReadOptions{Format: CSV, Default: Row{Scope: "news"}})
+			got := []string{fmt.Sprintf("no file: %v", err)}
+			if err == nil {
+				got = drain(t, r)
+			}
+			runtime.ReadMemStats(&after)
+			if d := after.TotalAlloc - before.TotalAlloc; d > 32<<20 {
+				t.Errorf("%d bytes were allocated", d)
+			}
+			if len(got) != len(c.want) {
+				t.Fatalf("got %.300q", got)
+			}
+			for i, want := range c.want {
+				if !strings.HasPrefix(got[i], want) {
+					t.Errorf("got %.300q, want %q", got[i], want)
+				}
+			}
+			for _, line := range got {
+				if len(line) > 5000 {
+					t.Errorf("a message of %d bytes", len(line))
+				}
+			}
+		})
+	}
+}
+
+// A file in which every line begins a quote takes no more than a file of its length should: what is
+// read ahead in search of the end is bounded.
+func TestQuotesInEveryLine(t *testing.T) {
+	for _, line := range []string{"\"\n", "\"x\n", "\"x\"\"\n", "a,\"\n", "\"\"\"\n", "\"x\"y\n", "\"a\"\",\"b\n"} {
+		file := "address,open\n" + strings.Repeat(line+"x,y\n", 30_000)
+		began := time.Now()
+		r, err := NewReader(strings.NewReader(file), ReadOptions{Format: CSV, Default: Row{Scope: "news"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for ; ; n++ {
+			if _, _, err := r.Next(); err == io.EOF {
+				break
+			}
+		}
+		if d := time.Since(began); d > 5*time.Second {
+			t.Errorf("%q, 60,000 lines: %v for %d errors", line, d, n)
+		}
+	}
 }

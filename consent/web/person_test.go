@@ -1,13 +1,16 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/keyring"
 )
 
 func TestHistoryAndExportOfAPerson(t *testing.T) {
@@ -105,5 +108,28 @@ func TestPagesOfOtherSites(t *testing.T) {
 		if w := d.ask("POST", "/v1/accept-store", "", header); w.Code != 204 {
 			t.Errorf("%s: status %d", header, w.Code)
 		}
+	}
+}
+
+// tampered is a store in which somebody was made to agree by a hand that had no key.
+type tampered struct{ consent.Store }
+
+func (s tampered) History(ctx context.Context, who consent.Address) iter.Seq2[consent.Event, error] {
+	ledger := consent.NewLedger(keyring.Ephemeral())
+	h := &consent.Held{Key: ledger.Key(who), Fields: map[string]string{"news": "1\t\tg1772366400p\t"}}
+	return func(yield func(consent.Event, error) bool) {
+		for _, e := range ledger.History(h) {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func TestHistoryOfARecordWithoutOne(t *testing.T) {
+	d := newDesk(t, func(c *AdminConfig) { c.Store = tampered{c.Store} })
+	w := d.do("GET", "/v1/history/a@example.org", "", "")
+	if w.Code != 200 || !strings.Contains(w.Body.String(), `"intact":false`) || !strings.Contains(w.Body.String(), "scope news for open is not what the history says") {
+		t.Errorf("status %d: %s", w.Code, w.Body)
 	}
 }

@@ -280,7 +280,7 @@ func (c *Config) checkDelivery(d *decoder) {
 }
 
 func (c *Config) checkConsent(d *decoder) {
-	const right = `"file:/path", "redis://host:6379/0", "redis+unix:///path", "redis+sentinel://host:26379,host:26379/MASTER" or "redis+cluster://host:6379,host:6379", with rediss for TLS`
+	const right = `"file:/path", "redis://host:6379/0", "redis+unix:///path?db=0", "redis+sentinel://host:26379,host:26379/MASTER", "redis+cluster://host:6379,host:6379", or rediss… for TLS`
 	path := "consent.store"
 	if d.wrong[path] {
 		return
@@ -295,23 +295,20 @@ func (c *Config) checkConsent(d *decoder) {
 		} else if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
 			d.bad(path, "this names no regular file", `"file:/var/lib/consentgate/consent.db"`)
 		}
-	case scheme == "redis" || scheme == "rediss":
+	case slices.Contains([]string{"redis", "rediss", "unix", "redis+unix", "redis+sentinel", "redis+cluster", "rediss+sentinel", "rediss+cluster"}, scheme):
+		if err := redisstore.CheckURL(c.Consent.Store); err != nil {
+			d.bad(path, err.Error(), right)
+			return
+		}
+		if scheme != "redis" && scheme != "rediss" {
+			return
+		}
 		u, err := url.Parse(c.Consent.Store)
 		switch {
-		case err != nil:
-			d.bad(path, "this is not a URL", right+`; a password with special characters is percent-encoded`)
-		case u.Hostname() == "":
+		case err != nil || u.Hostname() == "":
 			d.bad(path, "this names no host", right)
 		case u.Port() != "" && (!isPort(u.Port()) || u.Port() == "0"):
 			d.bad(path, "the port is not from 1 to 65535", right)
-		case strings.Trim(u.Path, "/") != "":
-			if n, err := strconv.Atoi(strings.Trim(u.Path, "/")); err != nil || n < 0 {
-				d.bad(path, "what follows the host is the number of a database", right)
-			}
-		}
-	case strings.HasPrefix(scheme, "redis+") || strings.HasPrefix(scheme, "rediss+"):
-		if err := redisstore.CheckURL(c.Consent.Store); err != nil {
-			d.bad(path, err.Error(), right)
 		}
 	default:
 		d.bad(path, "the scheme is not known", right)

@@ -93,7 +93,7 @@ type Delivery struct {
 
 // Consent says where the consents are kept and what counts where nothing is known.
 type Consent struct {
-	Store            string        `toml:"store" secret:""` // "file:/path", or what redisstore.Open takes: "redis://…", "redis+sentinel://…" …
+	Store            string        `toml:"store" secret:""` // "file:/path", or what redisstore.Open takes
 	WhenUnset        WhenUnset     `toml:"when_unset" reload:""`
 	WhenUnreachable  string        `toml:"when_unreachable" oneof:"defer untracked" reload:""`
 	WaitReplicas     int           `toml:"wait_replicas" min:"0" max:"100"` // of Redis, that must have a change before it is confirmed
