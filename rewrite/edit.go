@@ -60,7 +60,7 @@ type edit struct {
 	finding       int // index into Message.findings, -1 for none
 	action        Action
 	linked        bool // only in copies that get a link of ours
-	spared        bool // an open tracker's that guarded copies with consent do without
+	spared        bool // not for guarded copies with consent: they have another
 }
 
 // settle orders the edits and leaves out those inside of another: where edits overlap, the

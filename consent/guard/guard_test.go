@@ -334,6 +334,8 @@ func TestReader(t *testing.T) {
 		{ForwardTruncated, "2001:db8:1:2:3::4", "Reader/1.0", "2001:db8:1::"},
 		{ForwardTruncated, "::ffff:192.0.2.77", "Reader/1.0", "192.0.2.0"},
 		{ForwardFull, "192.0.2.77", "Reader/1.0", "192.0.2.77"},
+		{ForwardFull, "127.0.0.1", "Reader/1.0", ""},
+		{ForwardTruncated, "10.1.2.3", "Reader/1.0", ""},
 	} {
 		s := newServer(t, nil)
 		h := newHouse(t, func(c *Config) {

@@ -138,7 +138,8 @@ func (u *upstream) introduce(req, r *http.Request) {
 	if agent := r.UserAgent(); agent != "" && len(agent) <= 512 {
 		req.Header.Set("User-Agent", agent)
 	}
-	if a := u.reader(r).Unmap().WithZone(""); a.IsValid() {
+	// What is a network's own is a proxy's, and tells nobody anything.
+	if a := u.reader(r).Unmap().WithZone(""); a.IsValid() && !a.IsLoopback() && !a.IsPrivate() && !a.IsLinkLocalUnicast() {
 		if u.forward == ForwardTruncated {
 			bits := 24
 			if a.Is6() {

@@ -282,3 +282,26 @@ func TestStripIdentifiers(t *testing.T) {
 		}
 	}
 }
+
+func TestWeb(t *testing.T) {
+	for in, want := range map[string]string{
+		"https://t.example.net/o.gif?a=1&b=2#c": "https://t.example.net/o.gif?a=1&b=2#c",
+		"HTTP://t.example.net":                  "http://t.example.net",
+		"//t.example.net/o":                     "https://t.example.net/o",
+		`https:\\t.example.net\a\b?c\d`:         `https://t.example.net/a/b?c\d`,
+		" https://t.example.net/a b\t'\"<>":     "https://t.example.net/a%20b%27%22%3C%3E",
+		"https://t.example.net/ä":               "https://t.example.net/%C3%A4",
+		"mailto:a@example.net":                  "",
+		"tel:123":                               "",
+		"ftp://t.example.net/":                  "",
+		"javascript:alert(1)":                   "",
+		"data:text/html,x":                      "",
+		"/relative":                             "",
+		"https:///":                             "",
+		"":                                      "",
+	} {
+		if got, ok := Web(in); got != want || ok != (want != "") {
+			t.Errorf("Web(%q) = %q, %v; want %q", in, got, ok, want)
+		}
+	}
+}
