@@ -138,9 +138,9 @@ type Store interface {
 	// left alone; the error, which wraps ErrBroken, comes when all others are done.
 	Purge(ctx context.Context, before time.Time) (int, error)
 
-	// Watch returns the keys of people whose records are changed, through whatever gateway, until ctx
-	// ends. The channel is closed when it is no longer certain that every change is told.
-	Watch(ctx context.Context) (<-chan Key, error)
+	// Watch tells of people whose records are changed, through whatever gateway, until ctx ends. The
+	// channel is closed when it is no longer certain that every change is told.
+	Watch(ctx context.Context) (<-chan Told, error)
 
 	// AcceptStore makes a store that lost its records (ErrLost) one to work with, as it is now.
 	AcceptStore(ctx context.Context) error
@@ -149,6 +149,13 @@ type Store interface {
 	Ping(ctx context.Context) error
 
 	Close() error
+}
+
+// Told is what Watch tells: whose records were changed, or where UpTo is not zero, that all changes that
+// were confirmed to anybody before that time, by this process's clock, are told by now.
+type Told struct {
+	Key  Key
+	UpTo time.Time
 }
 
 // Cursor is a place in a Scan.

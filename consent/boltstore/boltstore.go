@@ -338,7 +338,7 @@ func (s *Store) AcceptStore(ctx context.Context) error {
 }
 
 // Watch tells of changes made through this Store; nobody else can make any.
-func (s *Store) Watch(ctx context.Context) (<-chan consent.Key, error) {
+func (s *Store) Watch(ctx context.Context) (<-chan consent.Told, error) {
 	if err := s.Ping(ctx); err != nil {
 		return nil, err
 	}

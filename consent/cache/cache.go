@@ -5,7 +5,9 @@
 // dropped before a lookup that begins later can see it, whether the change was made through this
 // Store (Apply, Rename, Erase) or told by the inner store's Watch. While Watch is not alive (not
 // begun, closed, being begun again) nothing is kept and every lookup asks; each subscription
-// begins with an empty memory. And no answer is older than its time to live, counted from when it
+// begins with an empty memory. Nor is anything answered from memory while Watch has not said that all is
+// told up to a moment within Lease: what is confirmed to anybody holds here no later than that, whatever
+// part of the store hangs. And no answer is older than its time to live, counted from when it
 // was asked for. Errors are never kept.
 //
 // What it relies on is that Watch tells every change made after it returned, and that a lookup
@@ -23,6 +25,10 @@ import (
 
 	"github.com/consentgate/consentgate/consent"
 )
+
+// Lease is how long after a change was confirmed, through whatever gateway, an answer from before may still
+// be given.
+const Lease = 100 * time.Millisecond
 
 // DefaultMax is the Max of Options where it is 0.
 const DefaultMax = 100_000
@@ -81,6 +87,9 @@ func (s *Store) Lookup(ctx context.Context, scope consent.Scope, people []consen
 		return s.Store.Lookup(ctx, scope, people)
 	}
 	now := s.now()
+	if now-time.Duration(m.upTo.Load()) > Lease {
+		return s.Store.Lookup(ctx, scope, people)
+	}
 	results, missing := m.find(now, scope, people)
 	if len(missing) == 0 {
 		return results, nil

@@ -442,3 +442,38 @@ func BenchmarkLookup(b *testing.B) {
 		}
 	}
 }
+
+// What is in memory is used only while all changes are known to be told up to a moment within Lease.
+func TestLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := newFake()
+		inner.unsure = true
+		s := New(inner, Options{TTL: time.Hour})
+		defer s.Close()
+		synctest.Wait()
+		anna := []consent.Address{who(t, "anna@example.org")}
+		asks := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			for range 2 {
+				if _, err := s.Lookup(t.Context(), "news", anna); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := len(inner.asks()); n != want {
+				t.Errorf("asked %d times, want %d", n, want)
+			}
+		}
+		asks(2) // nothing was said yet
+		inner.keys <- consent.Told{UpTo: time.Now()}
+		asks(1)
+		time.Sleep(Lease)
+		asks(0)
+		time.Sleep(1)
+		asks(2)
+		inner.keys <- consent.Told{UpTo: time.Now()}
+		asks(0) // it was kept, and nothing was changed
+		inner.keys <- consent.Told{UpTo: time.Now().Add(-Lease - 1)}
+		asks(2)
+	})
+}

@@ -35,8 +35,9 @@ type fake struct {
 	broken   consent.Address     // whose record cannot be read
 	short    bool                // Lookup returns a result too few
 	mute     bool                // Watch fails
+	unsure   bool                // Watch does not say up to when all is told
 	watched  int                 // calls of Watch
-	keys     chan consent.Key    // of the last subscription, nil once it was cut
+	keys     chan consent.Told   // of the last subscription, nil once it was cut
 	watching context.Context     // that of the last subscription
 	closed   bool
 }
@@ -97,14 +98,17 @@ func (f *fake) Erase(_ context.Context, who consent.Address) error {
 
 func (f *fake) AcceptStore(context.Context) error { return f.down }
 
-func (f *fake) Watch(ctx context.Context) (<-chan consent.Key, error) {
+func (f *fake) Watch(ctx context.Context) (<-chan consent.Told, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.watched++
 	if f.mute {
 		return nil, errDown
 	}
-	f.keys, f.watching = make(chan consent.Key), ctx
+	f.keys, f.watching = make(chan consent.Told, 1), ctx
+	if !f.unsure {
+		f.keys <- consent.Told{UpTo: time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)}
+	}
 	return f.keys, nil
 }
 
@@ -130,7 +134,7 @@ func (f *fake) version(who consent.Address) uint64 {
 
 // tell says that who was changed and returns once that was taken in.
 func (f *fake) tell(who consent.Address) {
-	f.keys <- f.Key(who)
+	f.keys <- consent.Told{Key: f.Key(who)}
 	synctest.Wait()
 }
 

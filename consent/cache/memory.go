@@ -2,6 +2,7 @@ package cache
 
 import (
 	"encoding/binary"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 type memory struct {
 	ttl    time.Duration
 	max    int
+	upTo   atomic.Int64 // all changes are told up to then, in time since the Store was begun
 	epochs [1 << 16]atomic.Uint32
 
 	mu      sync.RWMutex
@@ -48,7 +50,9 @@ type mark struct {
 }
 
 func newMemory(ttl time.Duration, max int) *memory {
-	return &memory{ttl: ttl, max: max, entries: make(map[slot]*entry)}
+	m := &memory{ttl: ttl, max: max, entries: make(map[slot]*entry)}
+	m.upTo.Store(math.MinInt64 / 2) // nothing is told yet
+	return m
 }
 
 // shard takes a part of the key, which is an HMAC and so spreads people evenly.

@@ -221,8 +221,9 @@ func TestConcurrent(t *testing.T) {
 		for n := range changes {
 			i := n % 10 * 2
 			v := inner.change(all[i])
-			inner.keys <- inner.Key(all[i])
-			inner.keys <- consent.Key{} // taken once the one before was seen to
+			inner.keys <- consent.Told{Key: inner.Key(all[i])}
+			inner.keys <- consent.Told{}
+			inner.keys <- consent.Told{} // the one before was taken, so the key was seen to
 			floor[i].Store(v)
 		}
 	})

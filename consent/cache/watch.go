@@ -51,7 +51,7 @@ func (s *Store) watch(ctx context.Context) {
 func (s *Store) follow(ctx context.Context, alive func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	keys, err := s.Store.Watch(ctx)
+	tellings, err := s.Store.Watch(ctx)
 	if err != nil {
 		return err
 	}
@@ -65,11 +65,15 @@ func (s *Store) follow(ctx context.Context, alive func()) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case key, ok := <-keys:
-			if !ok {
+		case told, ok := <-tellings:
+			switch {
+			case !ok:
 				return errClosed
+			case !told.UpTo.IsZero():
+				m.upTo.Store(int64(told.UpTo.Sub(s.begun)))
+			default:
+				m.drop(told.Key)
 			}
-			m.drop(key)
 		case <-sweep.C:
 			m.sweep(s.now())
 		}

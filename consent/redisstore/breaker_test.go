@@ -171,7 +171,7 @@ func TestWatchThatBreaks(t *testing.T) {
 	srv := start(t, freePort(t))
 	p := newTap(t, srv.addr)
 	s := open(t, "redis://"+p.Addr().String(), keyring.Ephemeral())
-	closed := func(what string, keys <-chan consent.Key) {
+	closed := func(what string, keys <-chan consent.Told) {
 		t.Helper()
 		late := time.After(2 * time.Second)
 		for {
@@ -185,7 +185,7 @@ func TestWatchThatBreaks(t *testing.T) {
 			}
 		}
 	}
-	watch := func() (keys <-chan consent.Key) {
+	watch := func() (keys <-chan consent.Told) {
 		t.Helper()
 		soon(t, "Watch", func() (err error) { keys, err = s.Watch(t.Context()); return err })
 		return keys
@@ -194,7 +194,7 @@ func TestWatchThatBreaks(t *testing.T) {
 	if rs, err := s.Apply(t.Context(), unsubscribe(person(t, 1))); err != nil || rs[0].Err != nil {
 		t.Fatal(rs, err)
 	}
-	if k := <-keys; k != s.Key(person(t, 1)) {
+	if nextKey(keys) != s.Key(person(t, 1)) {
 		t.Error("another person's key")
 	}
 	p.silent.Store(true)

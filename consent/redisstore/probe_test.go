@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"errors"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func TestWatchWhileANodeHangs(t *testing.T) {
 	s := open(t, "redis+cluster://"+addrs(nodes), keyring.Ephemeral())
 	works(t, "before", s)
 	for i, p := range nodes {
-		var keys <-chan consent.Key
+		var keys <-chan consent.Told
 		soon(t, "Watch", func() (err error) { keys, err = s.Watch(t.Context()); return err })
 		s.pause(t.Context(), 50*time.Millisecond) // the first beats are heard
 		hangs := time.Now()
@@ -63,5 +64,62 @@ func TestWatchWhileANodeHangs(t *testing.T) {
 			t.Fatal(err)
 		}
 		soon(t, "it goes on", func() error { return s.Ping(t.Context()) })
+	}
+}
+
+// nextKey is whose records were changed next; the zero Key where the watch is over.
+func nextKey(tellings <-chan consent.Told) consent.Key {
+	for t := range tellings {
+		if t.UpTo.IsZero() {
+			return t.Key
+		}
+	}
+	return consent.Key{}
+}
+
+// Once a watch says that all is told up to a moment, what was confirmed before has been told; and it says so
+// of moments not long ago.
+func TestWatchSaysUpToWhen(t *testing.T) {
+	addr, _ := server(t)
+	single := open(t, "redis://"+addr, keyring.Ephemeral())
+	for name, s := range map[string]*Store{"single": single, "cluster": open(t, "redis+cluster://"+addrs(clusterOf3(t)), keyring.Ephemeral())} {
+		tellings, err := s.Watch(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		confirmed := map[consent.Key]time.Time{}
+		go func() {
+			for i := range 200 {
+				if rs, err := s.Apply(t.Context(), unsubscribe(person(t, i))); err == nil && rs[0].Err == nil {
+					mu.Lock()
+					confirmed[s.Key(person(t, i))] = time.Now()
+					mu.Unlock()
+				}
+			}
+		}()
+		told, beats := map[consent.Key]bool{}, 0
+		for limit := time.After(20 * time.Second); len(told) < 200 || beats < 5; {
+			select {
+			case <-limit:
+				t.Fatalf("%s: %d told, %d times up to when", name, len(told), beats)
+			case m, ok := <-tellings:
+				switch {
+				case !ok:
+					t.Fatalf("%s: the watch ended", name)
+				case m.UpTo.IsZero():
+					told[m.Key] = true
+				default:
+					beats++
+					mu.Lock()
+					for k, at := range confirmed {
+						if at.Before(m.UpTo) && !told[k] {
+							t.Errorf("%s: confirmed %v before, and not told", name, m.UpTo.Sub(at))
+						}
+					}
+					mu.Unlock()
+				}
+			}
+		}
 	}
 }

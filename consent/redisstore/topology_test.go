@@ -354,7 +354,7 @@ func TestTLS(t *testing.T) {
 	if err := s.Erase(t.Context(), person(t, 1)); err != nil {
 		t.Error(err)
 	}
-	if k := <-keys; k != s.Key(person(t, 1)) {
+	if nextKey(keys) != s.Key(person(t, 1)) {
 		t.Error("not told of the change")
 	}
 	for url, want := range map[string]string{

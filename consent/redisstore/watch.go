@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -15,11 +16,11 @@ import (
 
 // A subscription that is half dead looks like one in which nothing happens. So each watcher speaks
 // through the channel itself, a beat every beatEvery, in a Cluster through each master, since
-// each tells the others of its own changes; where one cannot be sent within beatTime, or does not arrive for
-// beatLate, it is over. Until then a cache may be behind what another gateway wrote through servers that are
-// well, so these are short.
+// each tells the others of its own changes, in their order: once a beat is heard, all that was confirmed
+// through that master before it was sent is told. Where one cannot be sent within beatTime, or does not
+// arrive for beatLate, the subscription is over.
 const (
-	beatEvery = 100 * time.Millisecond
+	beatEvery = 40 * time.Millisecond
 	beatTime  = 200 * time.Millisecond
 	beatLate  = 500 * time.Millisecond
 
@@ -33,7 +34,7 @@ func (s *Store) channel() string { return marker + ":" + s.print }
 
 // Watch subscribes. It returns once the subscription holds, so what is read afterwards and changes
 // is told.
-func (s *Store) Watch(ctx context.Context) (<-chan consent.Key, error) {
+func (s *Store) Watch(ctx context.Context) (<-chan consent.Told, error) {
 	if err := s.check(ctx); err != nil {
 		return nil, err
 	}
@@ -45,7 +46,7 @@ func (s *Store) Watch(ctx context.Context) (<-chan consent.Key, error) {
 		sub.Close()
 		return nil, wrap(err)
 	}
-	w := &watch{store: s, sub: sub, name: rand.Text(), heard: map[string]time.Time{}, keys: make(chan consent.Key, watchBuffer)}
+	w := &watch{store: s, sub: sub, name: rand.Text(), began: time.Now(), masters: map[string]*beats{}, told: make(chan consent.Told, watchBuffer)}
 	w.ctx, w.end = context.WithCancel(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,7 +57,7 @@ func (s *Store) Watch(ctx context.Context) (<-chan consent.Key, error) {
 	}
 	s.tasks.Go(w.beat)
 	s.tasks.Go(w.listen)
-	return w.keys, nil
+	return w.told, nil
 }
 
 // watch is one subscription.
@@ -64,17 +65,24 @@ type watch struct {
 	store *Store
 	sub   *redis.PubSub
 	name  string
-	keys  chan consent.Key
+	began time.Time
+	told  chan consent.Told
 	ctx   context.Context
 	end   context.CancelFunc
 
-	mu    sync.Mutex
-	heard map[string]time.Time // when a beat through that master was last heard, or first waited for
+	mu      sync.Mutex
+	masters map[string]*beats // by address
+}
+
+// beats are those through one master.
+type beats struct {
+	heard time.Time // when one was last heard, or first waited for
+	sent  time.Time // when that one was sent; zero = none was heard
 }
 
 // listen passes keys on until something is not as it should be.
 func (w *watch) listen() {
-	defer close(w.keys)
+	defer close(w.told)
 	defer w.end()
 	defer w.sub.Close()
 	for {
@@ -84,24 +92,26 @@ func (w *watch) listen() {
 		if err != nil || w.ctx.Err() != nil {
 			return
 		}
+		var told consent.Told
 		m, ok := message.(*redis.Message)
 		if !ok {
 			return // subscribed again, or no more
 		}
 		if beat, ok := strings.CutPrefix(m.Payload, "."); ok {
-			if name, master, _ := strings.Cut(beat, " "); name == w.name {
-				w.mu.Lock()
-				w.heard[master] = time.Now()
-				w.mu.Unlock()
+			name, rest, _ := strings.Cut(beat, " ")
+			if name != w.name {
+				continue
 			}
-			continue
-		}
-		k, err := consent.ParseKey(m.Payload)
-		if err != nil {
+			upTo, ok := w.hear(rest)
+			if !ok {
+				return
+			}
+			told.UpTo = upTo
+		} else if told.Key, err = consent.ParseKey(m.Payload); err != nil {
 			return // whoever says this here says nothing that can be relied on
 		}
 		select {
-		case w.keys <- k:
+		case w.told <- told:
 		default:
 			return // too far behind
 		}
@@ -132,12 +142,13 @@ func (w *watch) say() error {
 	ctx, cancel := context.WithTimeout(w.ctx, beatTime)
 	defer cancel()
 	say := func(ctx context.Context, client redis.Cmdable, master string) error {
+		now := time.Now()
 		w.mu.Lock()
-		if _, ok := w.heard[master]; !ok {
-			w.heard[master] = time.Now()
+		if w.masters[master] == nil {
+			w.masters[master] = &beats{heard: now}
 		}
 		w.mu.Unlock()
-		return client.Publish(ctx, w.store.channel(), fmt.Sprintf(".%s %s", w.name, master)).Err()
+		return client.Publish(ctx, w.store.channel(), fmt.Sprintf(".%s %d %s", w.name, now.Sub(w.began), master)).Err()
 	}
 	c, ok := w.store.rdb.(*redis.ClusterClient)
 	if !ok {
@@ -148,11 +159,32 @@ func (w *watch) say() error {
 	})
 }
 
+// hear takes in a beat of its own, and returns up to when all changes are told: that of the master from which
+// the least is known.
+func (w *watch) hear(beat string) (upTo time.Time, ok bool) {
+	sent, master, _ := strings.Cut(beat, " ")
+	after, err := strconv.ParseInt(sent, 10, 64)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := w.masters[master]
+	if err != nil || b == nil {
+		return time.Time{}, false
+	}
+	b.heard, b.sent = time.Now(), w.began.Add(time.Duration(after))
+	upTo = b.sent
+	for _, b := range w.masters {
+		if b.sent.Before(upTo) {
+			upTo = b.sent
+		}
+	}
+	return upTo, true
+}
+
 func (w *watch) late(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, last := range w.heard {
-		if now.Sub(last) > beatLate {
+	for _, b := range w.masters {
+		if now.Sub(b.heard) > beatLate {
 			return true
 		}
 	}

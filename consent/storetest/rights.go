@@ -586,7 +586,7 @@ func testWatch(t *testing.T, s consent.Store) {
 				if !ok {
 					t.Fatalf("%s: the channel is closed", what)
 				}
-				delete(missing, k)
+				delete(missing, k.Key)
 			case <-late:
 				t.Fatalf("%s: %d of %d were not told", what, len(missing), len(want))
 			}
