@@ -19,8 +19,9 @@
 // The plaintext is scope, language and address, each behind its length, then the sender's
 // one-click address up to the end. Tokens for an ordinary address have some 100 characters.
 //
-// The package is not for anything that must expire or be used once: both would break links that
-// people hold in their mailboxes.
+// Unsubscribe links neither expire nor are they used up: both would break links that people hold in
+// their mailboxes. What must expire is a Slip, under keys of its own, so that neither opens as the
+// other.
 package token
 
 import (
@@ -84,15 +85,20 @@ type scratch struct {
 
 // New returns a sealer that makes tokens under the ring's current secret and opens those of all.
 func New(ring *keyring.Ring) *Sealer {
-	s := new(Sealer)
-	for _, secret := range ring.Token() {
-		s.keys = append(s.keys, newKey(secret))
-	}
-	return s
+	return &Sealer{newKeys(ring, "")}
 }
 
-func newKey(secret []byte) *key {
-	block, err := aes.NewCipher(expand(secret, "seal"))
+// newKeys returns the keys of a purpose, "" being that of unsubscribe links.
+func newKeys(ring *keyring.Ring, purpose string) []*key {
+	var keys []*key
+	for _, secret := range ring.Token() {
+		keys = append(keys, newKey(secret, purpose))
+	}
+	return keys
+}
+
+func newKey(secret []byte, purpose string) *key {
+	block, err := aes.NewCipher(expand(secret, purpose+"seal"))
 	if err != nil {
 		panic("token: " + err.Error()) // only for a wrong key size
 	}
@@ -100,7 +106,7 @@ func newKey(secret []byte) *key {
 	if err != nil {
 		panic("token: " + err.Error())
 	}
-	nonceKey := expand(secret, "nonce")
+	nonceKey := expand(secret, purpose+"nonce")
 	k := &key{aead: aead}
 	k.scratch.New = func() any {
 		return &scratch{
@@ -137,6 +143,11 @@ func (s *Sealer) Seal(c Claims) string {
 	defer k.scratch.Put(w)
 
 	w.plain = appendClaims(w.plain[:0], c)
+	return k.seal(w)
+}
+
+// seal returns the token of what is in w.plain.
+func (k *key) seal(w *scratch) string {
 	w.raw = append(w.raw[:0], version)
 	w.raw = append(w.raw, w.nonce(w.plain)...)
 	w.raw = k.aead.Seal(w.raw, w.raw[1:1+nonceSize], w.plain, w.raw[:1])
@@ -147,20 +158,27 @@ func (s *Sealer) Seal(c Claims) string {
 // Open returns the claims of a token that this ring, or one that it was rotated from, has made.
 // Every other text gets ErrInvalid, and after the same steps: each key is tried on it, even
 // where it cannot be a token.
-func (s *Sealer) Open(token string) (Claims, error) {
+func (s *Sealer) Open(token string) (Claims, error) { return open(s.keys, token, parseClaims) }
+
+// open tries each key on a token, and parses what one of them opens.
+func open[T any](keys []*key, token string, parse func(plain string) (T, error)) (T, error) {
 	raw, ok := decode(token)
 	if !ok {
 		raw = impossible[:]
 	}
-	var claims Claims
+	var claims, none T
 	found := false
-	for _, k := range s.keys {
-		if c, err := k.open(raw); err == nil && ok {
+	for _, k := range keys {
+		plain, err := k.open(raw)
+		if err != nil || !ok {
+			continue
+		}
+		if c, err := parse(plain); err == nil {
 			claims, found = c, true
 		}
 	}
 	if !found {
-		return Claims{}, ErrInvalid
+		return none, ErrInvalid
 	}
 	return claims, nil
 }
@@ -178,18 +196,18 @@ func decode(token string) ([]byte, bool) {
 	return raw, err == nil && len(raw) > 1+nonceSize+tagSize && raw[0] == version
 }
 
-func (k *key) open(raw []byte) (Claims, error) {
+func (k *key) open(raw []byte) (string, error) {
 	w := k.scratch.Get().(*scratch)
 	defer k.scratch.Put(w)
 	nonce := raw[1 : 1+nonceSize]
 	plain, err := k.aead.Open(w.plain[:0], nonce, raw[1+nonceSize:], raw[:1])
 	if err != nil {
-		return Claims{}, ErrInvalid
+		return "", ErrInvalid
 	}
 	if subtle.ConstantTimeCompare(w.nonce(plain), nonce) != 1 {
-		return Claims{}, ErrInvalid
+		return "", ErrInvalid
 	}
-	return parseClaims(string(plain))
+	return string(plain), nil
 }
 
 func appendClaims(b []byte, c Claims) []byte {
@@ -207,28 +225,29 @@ func appendClaims(b []byte, c Claims) []byte {
 }
 
 func parseClaims(plain string) (Claims, error) {
-	next := func() (string, bool) {
-		n, size := binary.Uvarint([]byte(plain[:min(len(plain), binary.MaxVarintLen64)]))
-		if size <= 0 || n > uint64(len(plain)-size) {
-			return "", false
-		}
-		field := plain[size : size+int(n)]
-		plain = plain[size+int(n):]
-		return field, true
+	fields, rest, err := cutFields(plain, 3)
+	if err != nil {
+		return Claims{}, err
 	}
-	scope, ok1 := next()
-	language, ok2 := next()
-	who, ok3 := next()
-	if !ok1 || !ok2 || !ok3 {
+	c := Claims{Language: fields[1], OneClick: rest}
+	if c.Who, err = consent.ParseAddress(fields[2]); err != nil {
 		return Claims{}, ErrInvalid
 	}
-	c := Claims{Language: language, OneClick: plain}
-	var err error
-	if c.Who, err = consent.ParseAddress(who); err != nil {
-		return Claims{}, ErrInvalid
-	}
-	if c.Scope, err = consent.ParseScope(scope); err != nil {
+	if c.Scope, err = consent.ParseScope(fields[0]); err != nil {
 		return Claims{}, ErrInvalid
 	}
 	return c, nil
+}
+
+// cutFields cuts n fields, each behind its length, off plain.
+func cutFields(plain string, n int) (fields []string, rest string, err error) {
+	for range n {
+		length, size := binary.Uvarint([]byte(plain[:min(len(plain), binary.MaxVarintLen64)]))
+		if size <= 0 || length > uint64(len(plain)-size) {
+			return nil, "", ErrInvalid
+		}
+		fields = append(fields, plain[size:size+int(length)])
+		plain = plain[size+int(length):]
+	}
+	return fields, plain, nil
 }
