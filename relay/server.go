@@ -61,6 +61,9 @@ type live struct {
 // settings are those of now. What handles a message keeps to one.
 func (s *Server) settings() *Settings { return &s.live.Load().Settings }
 
+// Policy is what counts now where the store says nothing of a person.
+func (s *Server) Policy() consent.Policy { return s.settings().Policy }
+
 // Reload puts other settings in force, for messages that come from now on, and for what waits in the
 // spool. On an error nothing is changed.
 func (s *Server) Reload(set Settings) error {
@@ -110,11 +113,10 @@ func New(cfg Config, store consent.Store, links *token.Sealer, next *smarthost.C
 	}
 	var secure *tls.Config
 	if cfg.TLSCert != "" {
-		pair, err := loadCertificate(cfg.TLSCert, cfg.TLSKey, s.log)
-		if err != nil {
+		var err error
+		if secure, err = LoadTLS(cfg.TLSCert, cfg.TLSKey, cfg.Log); err != nil {
 			return nil, err
 		}
-		secure = &tls.Config{GetCertificate: pair.get, MinVersion: tls.VersionTLS12}
 	}
 	s.smtp, s.lmtp = s.dialect(false, secure), s.dialect(true, secure)
 

@@ -148,9 +148,24 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		g.closers = append(g.closers, waiting.Close)
 	}
 
-	public := web.NewPublic(web.PublicConfig{Store: g.store, Links: links, Company: cfg.Unsubscribe.Company, Log: g.log, Now: time.Now})
-	if err := g.listen("unsubscribe", cfg.Unsubscribe.Listen, belowBase(cfg.Unsubscribe.BaseURL, public)); err != nil {
+	page, err := publicPage(cfg)
+	if err != nil {
 		return err
+	}
+	page.Store, page.Links, page.Ring, page.Log, page.Now = g.store, links, ring, g.log, time.Now
+	page.Policy = func() consent.Policy { return g.relay.Policy() }
+	if cfg.Unsubscribe.ConfirmGrants {
+		page.SendLetter = g.sendLetter
+	}
+	if err := g.listen("unsubscribe", cfg.Unsubscribe.Listen, belowBase(cfg.Unsubscribe.BaseURL, web.NewPublic(page))); err != nil {
+		return err
+	}
+	if cfg.Unsubscribe.TLSCert != "" {
+		secure, err := relay.LoadTLS(cfg.Unsubscribe.TLSCert, cfg.Unsubscribe.TLSKey, g.log)
+		if err != nil {
+			return err
+		}
+		g.servers[len(g.servers)-1].http.TLSConfig = secure
 	}
 	var ready []func(context.Context) error
 	if waiting != nil {
@@ -212,6 +227,18 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		}
 	}
 	return nil
+}
+
+// sendLetter sends a mail that the page wrote, from the domain that mail is signed for.
+func (g *gateway) sendLetter(ctx context.Context, l web.Letter) error {
+	domain := g.cfg.DKIM.Domain
+	if domain == "" {
+		domain = g.cfg.Hostname
+	}
+	return g.relay.SendLetter(ctx, relay.Letter{
+		To: l.To, FromName: g.cfg.Unsubscribe.Company, From: "no-reply@" + domain,
+		Subject: l.Subject, Text: l.Text, Language: l.Language, Scope: l.Scope,
+	})
 }
 
 // smtpKey is the key of the listener that err is about.
@@ -345,7 +372,13 @@ func (g *gateway) retain(ctx context.Context) {
 // run serves until ctx is done; requests under way then have stopTime to end.
 func (s *listening) run(ctx context.Context) error {
 	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(s.Listener) }()
+	go func() {
+		if s.http.TLSConfig != nil {
+			failed <- s.http.ServeTLS(s.Listener, "", "")
+		} else {
+			failed <- s.http.Serve(s.Listener)
+		}
+	}()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("%s: %w", s.what, err)

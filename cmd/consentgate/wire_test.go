@@ -49,14 +49,17 @@ func TestCertificateEnd(t *testing.T) {
 	dir := t.TempDir()
 	writeCertificate(t, dir) // for an hour
 	cfg := config.Default()
-	if _, soon := certificateEnd(cfg, time.Now()); soon {
+	if _, soon := certificateEnd("", "", time.Now()); soon {
 		t.Error("there is none")
 	}
-	cfg.SMTP.TLSCert, cfg.SMTP.TLSKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if _, soon := certificateEnd(cfg, time.Now()); !soon || !strings.Contains(strings.Join(notes(cfg), "\n"), "the certificate in smtp.tls_cert ends on ") {
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	cfg.SMTP.TLSCert, cfg.SMTP.TLSKey = cert, key
+	cfg.Unsubscribe.TLSCert, cfg.Unsubscribe.TLSKey = cert, key
+	said := strings.Join(notes(cfg), "\n")
+	if _, soon := certificateEnd(cert, key, time.Now()); !soon || !strings.Contains(said, "the certificate in smtp.tls_cert ends on ") || !strings.Contains(said, "the certificate in unsubscribe.tls_cert ends on ") {
 		t.Error("its end is not noticed")
 	}
-	if _, soon := certificateEnd(cfg, time.Now().Add(-15*24*time.Hour)); soon {
+	if _, soon := certificateEnd(cert, key, time.Now().Add(-15*24*time.Hour)); soon {
 		t.Error("it is noticed too early")
 	}
 }
