@@ -127,8 +127,11 @@ func undoForm(t *testing.T, body string) url.Values {
 			value, _ := attr(n, "value")
 			fields.Set(name, value)
 		}
-		if fields.Get("do") == "undo" {
-			return fields
+		for b := range elements(f, "button") {
+			if value, _ := attr(b, "value"); value == "undo" {
+				fields.Set("do", value)
+				return fields
+			}
 		}
 	}
 	return nil

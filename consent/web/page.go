@@ -86,7 +86,7 @@ header{padding-bottom:0}
 img{display:block;height:2.25rem;max-width:100%;object-fit:contain;background:#fff;border-radius:.25rem;padding:.15rem}
 h1{font-size:1.4rem;line-height:1.2;margin:.25rem 0 .7rem}
 h2{font-size:1.1rem;line-height:1.25;margin:0 0 .4rem}
-h3{font-size:1rem;margin:0 0 .2rem}
+h3{font-size:1rem;border-top:1px solid var(--line);padding-top:.6rem;margin:.2rem 0 .2rem}
 section,.note,.who{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.8rem 1rem;margin:0 0 .8rem}
 .who{display:grid;grid-template-columns:auto 1fr;gap:.1rem .8rem;padding:.55rem 1rem}
 dt{color:var(--soft)}
@@ -95,17 +95,19 @@ ul{margin:0 0 .5rem;padding-left:1.2rem}
 p{margin:0 0 .5rem}
 section>:last-child{margin-bottom:0}
 .soft{color:var(--soft);font-size:.9rem}
+.still{margin:0 .1rem .8rem}
 .note{background:var(--good);border:2px solid var(--act);display:flex;flex-wrap:wrap;gap:.5rem 1rem;align-items:center}
 .note p{margin:0;font-weight:600;flex:1 1 14rem}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,15rem),1fr));gap:.6rem 1rem;margin:0 0 .5rem}
 .two form{display:flex;flex-direction:column}
+.two button{min-height:3.75rem}
 .two p{margin:.25rem .1rem 0}
 button{font:inherit;font-weight:600;line-height:1.2;min-height:3rem;padding:.5rem .9rem;border-radius:.5rem;border:2px solid var(--act);background:var(--brand);color:var(--on);cursor:pointer}
 button:hover{text-decoration:underline}
 button.plain{background:transparent;color:var(--act)}
 button:focus-visible,input:focus-visible{outline:3px solid var(--ink);outline-offset:3px}
 fieldset{border:0;margin:0 0 .4rem;padding:0;min-width:0}
-legend{padding:0}
+legend{padding:0;font-weight:600}
 label{display:inline-flex;align-items:center;gap:.5rem;min-height:2.75rem;min-width:5rem;padding-right:1rem;cursor:pointer}
 input{width:1.25rem;height:1.25rem;margin:0;accent-color:var(--act);flex:none}
 `
@@ -129,14 +131,14 @@ const who = `<dl class="who">
 
 const pageMain = `<h1>{{.T.Title}}</h1>
 {{with .Said}}<div class="note"><p role="status">{{.}}</p>
-{{with $.Undo}}` + form + `<input type="hidden" name="do" value="undo"><input type="hidden" name="slip" value="{{.}}"><button class="plain">{{$.T.Undo}}</button></form>
+{{with $.Undo}}` + form + `<input type="hidden" name="slip" value="{{.}}"><button class="plain" name="do" value="undo">{{$.T.Undo}}</button></form>
 {{end}}</div>
 {{end}}` + who + `<div class="two">
 {{if eq .Holds.Mail "subscribed"}}` + form + `<button name="do" value="unsubscribe" aria-describedby="u">{{.T.Unsubscribe}}</button><p class="soft" id="u">{{.T.UnsubscribeMeans}}</p></form>
-{{else if not .Holds.Everywhere}}` + form + `<button name="do" value="resubscribe">{{.T.Resubscribe}}</button></form>
-{{end}}{{if .CanStop}}` + form + `<button name="do" value="stop-tracking" aria-describedby="s">{{.T.StopTracking}}</button><p class="soft" id="s">{{.T.StopTrackingMeans}}</p></form>
+{{if .CanStop}}` + form + `<button name="do" value="stop-tracking" aria-describedby="s">{{.T.StopTracking}}</button><p class="soft" id="s">{{.T.StopTrackingMeans}}</p></form>
+{{end}}{{else if not .Holds.Everywhere}}` + form + `<button class="plain" name="do" value="resubscribe">{{.T.Resubscribe}}</button></form>
 {{end}}</div>
-<p class="soft">{{.T.StillComes}}</p>
+<p class="soft still">{{.T.StillComes}}</p>
 <section>
 <h2>{{.T.HoldsTitle}}</h2>
 <ul>
@@ -149,14 +151,14 @@ const pageMain = `<h1>{{.T.Title}}</h1>
 {{if not .Holds.Everywhere}}<fieldset><legend>{{.T.AskMail}}</legend>
 <label><input type="radio" name="mail" value="subscribed"{{if .Holds.Checked "mail" "subscribed"}} checked{{end}}>{{.T.Yes}}</label>
 <label><input type="radio" name="mail" value="unsubscribed"{{if .Holds.Checked "mail" "unsubscribed"}} checked{{end}}>{{.T.No}}</label></fieldset>
-{{end}}<fieldset><legend>{{.T.AskOpen}}</legend>
+{{end}}<h3>{{.T.AgreeTitle}}</h3>
+` + agreement + `<fieldset><legend>{{.T.AskOpen}}</legend>
 <label><input type="radio" name="open" value="granted"{{if .Holds.Checked "open" "granted"}} checked{{end}}>{{.T.Yes}}</label>
 <label><input type="radio" name="open" value="denied"{{if .Holds.Checked "open" "denied"}} checked{{end}}>{{.T.No}}</label></fieldset>
 <fieldset><legend>{{.T.AskClick}}</legend>
 <label><input type="radio" name="click" value="granted"{{if .Holds.Checked "click" "granted"}} checked{{end}}>{{.T.Yes}}</label>
 <label><input type="radio" name="click" value="denied"{{if .Holds.Checked "click" "denied"}} checked{{end}}>{{.T.No}}</label></fieldset>
-<h3>{{.T.AgreeTitle}}</h3>
-` + agreement + `{{if .Confirm}}<p>{{.T.ConfirmHint}}</p>
+{{if .Confirm}}<p>{{.T.ConfirmHint}}</p>
 {{end}}<button name="do" value="save">{{.T.Save}}</button>
 </form>
 </section>
@@ -177,13 +179,11 @@ const confirmationMain = `<h1>{{.T.ConfirmTitle}}</h1>
 <ul>
 {{range .Grants}}<li><strong>{{.}}</strong></li>
 {{end}}</ul>
-<form method="post"><button name="do" value="confirm">{{.T.ConfirmButton}}</button></form>
+{{if .Agree}}<h2>{{.T.AgreeTitle}}</h2>
+` + agreement + `{{end}}<form method="post"><button name="do" value="confirm">{{.T.ConfirmButton}}</button></form>
 </section>
 <p>{{.T.ConfirmIgnore}}</p>
-{{if .Agree}}<section>
-<h2>{{.T.AgreeTitle}}</h2>
-` + agreement + `</section>
-{{end}}`
+`
 
 const messageMain = `<h1>{{.Title}}</h1>
 <section><p>{{.Body}}</p></section>

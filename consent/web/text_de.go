@@ -15,7 +15,7 @@ var german = text{
 	UnsubscribeMeans:  "Von dieser Liste kommt keine Mail mehr.",
 	StopTracking:      "Tracking beenden, Mail behalten",
 	StopTrackingMeans: "Die Mail kommt weiter, aber der Absender erfährt nicht mehr, was Sie öffnen oder anklicken.",
-	StillComes:        "In beiden Fällen erhalten Sie weiterhin, was zu einer Bestellung oder einem Konto von Ihnen gehört, etwa Rechnungen und neue Passwörter.",
+	StillComes:        "Weiterhin erhalten Sie, was zu einer Bestellung oder einem Konto von Ihnen gehört, etwa Rechnungen und neue Passwörter.",
 	Resubscribe:       "Wieder anmelden",
 
 	HoldsTitle:        "Was jetzt gilt",

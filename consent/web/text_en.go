@@ -15,7 +15,7 @@ var english = text{
 	UnsubscribeMeans:  "No more mail of this list will come.",
 	StopTracking:      "Stop tracking, keep the mail",
 	StopTrackingMeans: "The mail goes on, but the sender no longer learns what you open or click.",
-	StillComes:        "Either way you still get what belongs to an order or an account of yours, such as receipts and password resets.",
+	StillComes:        "You keep getting what belongs to an order or an account of yours, such as receipts and password resets.",
 	Resubscribe:       "Subscribe again",
 
 	HoldsTitle:        "What holds now",

@@ -15,7 +15,7 @@ var spanish = text{
 	UnsubscribeMeans:  "No recibirá más correos de esta lista.",
 	StopTracking:      "Detener el seguimiento, conservar el correo",
 	StopTrackingMeans: "Los correos siguen llegando, pero el remitente ya no sabe qué abre usted ni dónde hace clic.",
-	StillComes:        "En ambos casos seguirá recibiendo lo relativo a sus pedidos o a su cuenta, como recibos y contraseñas nuevas.",
+	StillComes:        "Seguirá recibiendo lo relativo a sus pedidos o a su cuenta, como recibos y contraseñas nuevas.",
 	Resubscribe:       "Volver a suscribirse",
 
 	HoldsTitle:        "Lo que vale ahora",

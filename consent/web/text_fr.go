@@ -15,7 +15,7 @@ var french = text{
 	UnsubscribeMeans:  "Vous ne recevrez plus d’e-mails de cette liste.",
 	StopTracking:      "Arrêter le suivi, garder les e-mails",
 	StopTrackingMeans: "Les e-mails continuent, mais l’expéditeur ne sait plus ce que vous ouvrez ni où vous cliquez.",
-	StillComes:        "Dans les deux cas, vous recevez toujours ce qui concerne vos commandes ou votre compte, comme les reçus et les nouveaux mots de passe.",
+	StillComes:        "Vous recevez toujours ce qui concerne vos commandes ou votre compte, comme les reçus et les nouveaux mots de passe.",
 	Resubscribe:       "Se réabonner",
 
 	HoldsTitle:        "Vos choix actuels",

@@ -15,7 +15,7 @@ var italian = text{
 	UnsubscribeMeans:  "Non riceverà più email di questa lista.",
 	StopTracking:      "Ferma il tracciamento, mantieni le email",
 	StopTrackingMeans: "Le email continuano ad arrivare, ma il mittente non sa più che cosa apre o dove clicca.",
-	StillComes:        "In entrambi i casi riceverà ancora ciò che riguarda i Suoi ordini o il Suo account, come ricevute e nuove password.",
+	StillComes:        "Riceverà ancora ciò che riguarda i Suoi ordini o il Suo account, come ricevute e nuove password.",
 	Resubscribe:       "Iscriviti di nuovo",
 
 	HoldsTitle:        "Che cosa vale adesso",

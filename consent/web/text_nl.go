@@ -15,7 +15,7 @@ var dutch = text{
 	UnsubscribeMeans:  "U krijgt geen mail van deze lijst meer.",
 	StopTracking:      "Volgen stoppen, mail houden",
 	StopTrackingMeans: "De mail blijft komen, maar de afzender ziet niet meer wat u opent of aanklikt.",
-	StillComes:        "In beide gevallen krijgt u nog wel wat bij een bestelling of account van u hoort, zoals bonnen en nieuwe wachtwoorden.",
+	StillComes:        "U krijgt nog wel wat bij een bestelling of account van u hoort, zoals bonnen en nieuwe wachtwoorden.",
 	Resubscribe:       "Opnieuw aanmelden",
 
 	HoldsTitle:        "Wat nu geldt",

@@ -15,7 +15,7 @@ var polish = text{
 	UnsubscribeMeans:  "Z tej listy nie przyjdzie już żadna wiadomość.",
 	StopTracking:      "Wyłącz śledzenie, zachowaj wiadomości",
 	StopTrackingMeans: "Wiadomości nadal przychodzą, ale nadawca nie dowiaduje się już, co otwierasz i w co klikasz.",
-	StillComes:        "W obu przypadkach nadal otrzymasz to, co dotyczy Twoich zamówień lub konta, na przykład potwierdzenia zakupu i nowe hasła.",
+	StillComes:        "Nadal otrzymasz to, co dotyczy Twoich zamówień lub konta, na przykład potwierdzenia zakupu i nowe hasła.",
 	Resubscribe:       "Zapisz się ponownie",
 
 	HoldsTitle:        "Co teraz obowiązuje",

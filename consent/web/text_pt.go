@@ -15,7 +15,7 @@ var portuguese = text{
 	UnsubscribeMeans:  "Não receberá mais e-mails desta lista.",
 	StopTracking:      "Parar o rastreamento, manter os e-mails",
 	StopTrackingMeans: "Os e-mails continuam a chegar, mas o remetente deixa de saber o que abre ou onde clica.",
-	StillComes:        "Em ambos os casos continuará a receber o que diz respeito às suas encomendas ou à sua conta, como recibos e novas palavras-passe.",
+	StillComes:        "Continuará a receber o que diz respeito às suas encomendas ou à sua conta, como recibos e novas palavras-passe.",
 	Resubscribe:       "Subscrever de novo",
 
 	HoldsTitle:        "O que vale agora",
