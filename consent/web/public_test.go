@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -183,101 +181,6 @@ func (s *site) apply(c consent.Change) {
 	}
 	if rs, err := s.store.Store.Apply(context.Background(), []consent.Change{c}); err != nil || rs[0].Err != nil {
 		s.t.Fatal(rs, err)
-	}
-}
-
-func multipartBody(t *testing.T, file bool, pairs ...string) (contentType, body string) {
-	t.Helper()
-	var b bytes.Buffer
-	w := multipart.NewWriter(&b)
-	for i := 0; i < len(pairs); i += 2 {
-		var part io.Writer
-		var err error
-		if file {
-			part, err = w.CreateFormFile(pairs[i], "x.txt")
-		} else {
-			part, err = w.CreateFormField(pairs[i])
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		io.WriteString(part, pairs[i+1])
-	}
-	w.Close()
-	return w.FormDataContentType(), b.String()
-}
-
-// RFC 8058 §3.1 and §3.2: what unsubscribes, what does not.
-func TestOneClick(t *testing.T) {
-	const form = "application/x-www-form-urlencoded"
-	mpType, mpBody := multipartBody(t, false, "List-Unsubscribe", "One-Click")
-	mpOther, mpOtherBody := multipartBody(t, false, "List-Unsubscribe", "One-Click", "x", "y")
-	mpTwice, mpTwiceBody := multipartBody(t, false, "List-Unsubscribe", "One-Click", "List-Unsubscribe", "One-Click")
-	mpFile, mpFileBody := multipartBody(t, true, "List-Unsubscribe", "One-Click")
-	for _, c := range []struct {
-		name, method, contentType, body string
-		want                            int
-		unsubscribes                    bool
-	}{
-		{"urlencoded", "POST", form, "List-Unsubscribe=One-Click", 200, true},
-		{"urlencoded, encoded", "POST", form, "List%2DUnsubscribe=One%2dClick", 200, true},
-		{"urlencoded with charset", "POST", form + "; charset=UTF-8", "List-Unsubscribe=One-Click", 200, true},
-		{"urlencoded, type in capitals", "POST", "Application/X-WWW-Form-Urlencoded", "List-Unsubscribe=One-Click", 200, true},
-		{"line end behind it", "POST", form, "List-Unsubscribe=One-Click\r\n", 200, true},
-		{"no type", "POST", "", "List-Unsubscribe=One-Click", 200, true},
-		{"multipart", "POST", mpType, mpBody, 200, true},
-		{"GET with the body", "GET", form, "List-Unsubscribe=One-Click", 200, false},
-		{"HEAD with the body", "HEAD", form, "List-Unsubscribe=One-Click", 200, false},
-		{"OPTIONS with the body", "OPTIONS", form, "List-Unsubscribe=One-Click", 204, false},
-		{"PUT", "PUT", form, "List-Unsubscribe=One-Click", 405, false},
-		{"DELETE", "DELETE", form, "List-Unsubscribe=One-Click", 405, false},
-		{"PATCH", "PATCH", form, "List-Unsubscribe=One-Click", 405, false},
-		{"odd method", "BREW", form, "List-Unsubscribe=One-Click", 405, false},
-		{"empty", "POST", form, "", 400, false},
-		{"no type and empty", "POST", "", "", 400, false},
-		{"other value", "POST", form, "List-Unsubscribe=Two-Click", 400, false},
-		{"other case", "POST", form, "list-unsubscribe=one-click", 400, false},
-		{"twice", "POST", form, "List-Unsubscribe=One-Click&List-Unsubscribe=One-Click", 400, false},
-		{"more fields", "POST", form, "List-Unsubscribe=One-Click&x=y", 400, false},
-		{"with a form of the page", "POST", form, "List-Unsubscribe=One-Click&do=resubscribe", 400, false},
-		{"bad escape", "POST", form, "List-Unsubscribe=One-Click&%zz", 400, false},
-		{"semicolon", "POST", form, "List-Unsubscribe=One-Click;x", 400, false},
-		{"JSON", "POST", "application/json", `{"List-Unsubscribe":"One-Click"}`, 400, false},
-		{"plain text", "POST", "text/plain", "List-Unsubscribe=One-Click", 400, false},
-		{"broken type", "POST", "///;;", "List-Unsubscribe=One-Click", 400, false},
-		{"multipart, more fields", "POST", mpOther, mpOtherBody, 400, false},
-		{"multipart, twice", "POST", mpTwice, mpTwiceBody, 400, false},
-		{"multipart, a file", "POST", mpFile, mpFileBody, 400, false},
-		{"multipart without boundary", "POST", "multipart/form-data", mpBody, 400, false},
-		{"multipart, cut", "POST", mpType, mpBody[:len(mpBody)-8], 400, false},
-		{"too large", "POST", form, "List-Unsubscribe=One-Click&x=" + strings.Repeat("y", maxForm), 413, false},
-		{"multipart too large", "POST", mpType, strings.Repeat("-", maxForm) + mpBody, 413, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := newSite(t)
-			w := s.do(c.method, s.link("en"), c.contentType, c.body)
-			if w.Code != c.want {
-				t.Errorf("status %d, want %d", w.Code, c.want)
-			}
-			r := s.record()
-			if c.unsubscribes {
-				want := consent.Record{Scope: "newsletter", Version: 1, Mail: consent.Entry{State: consent.Unsubscribed, Time: noon, Source: consent.FromOneClick}}
-				if r != want {
-					t.Errorf("record %+v", r)
-				}
-				if ct := w.Header().Get("Content-Type"); !strings.HasPrefix(ct, "text/plain") {
-					t.Errorf("type %q", ct)
-				}
-				if again := s.do(c.method, s.link("de"), c.contentType, c.body); again.Code != 200 || s.record() != want {
-					t.Errorf("twice: status %d, record %+v", again.Code, s.record())
-				}
-			} else if r.Version != 0 {
-				t.Errorf("the record changed: %+v", r)
-			}
-			if w.Code == 405 && w.Header().Get("Allow") != "GET, HEAD, POST, OPTIONS" {
-				t.Errorf("Allow: %q", w.Header().Get("Allow"))
-			}
-		})
 	}
 }
 
