@@ -10,7 +10,7 @@ export CGO_ENABLED ?= 1
 # What go's ./... leaves out, since it stands under testdata.
 TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench
 
-.PHONY: build test browser static vuln need fuzz faults bench load
+.PHONY: build test browser static vuln need fuzz faults bench pagebench load
 
 build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
@@ -18,7 +18,8 @@ build: ## a static binary in bin/
 test: need static ## all tests, under ten minutes on two cores
 	$(GO) test -race -timeout 6m ./...
 	GATEWAY_RACE=1 $(GO) test -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers
-	$(GO) test -timeout 3m -parallel 6 ./testdata/browser
+	@mkdir -p testdata/browser/pictures
+	$(GO) test -timeout 3m -parallel 6 -artifacts -outputdir $(CURDIR)/testdata/browser/pictures ./testdata/browser
 
 browser: need ## every copy of a corpus of real mail, and every way to phone home, in Chromium; about five minutes
 	EVERY=1 $(GO) test -v -timeout 20m -parallel 6 ./testdata/browser -results $(CURDIR)/testdata/browser/RESULTS.md
@@ -56,6 +57,14 @@ bench: need ## Parse, Render, Lookup, Sign, and messages/s through serve; PEER=1
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime 1s -timeout 5m ./rewrite/... ./consent/... ./relay/... ./cmd/...
 	$(GO) test -timeout 1m ./testdata/bench
 	$(GO) run ./testdata/bench -peer=$(if $(PEER),true,false) -results testdata/bench/RESULTS.md
+
+pagebench: need ## the unsubscribe page and one click beside nginx with a file of that size, by wrk; two minutes
+	@miss=""; for c in wrk:wrk nginx:nginx-light; do PATH="$$PATH:/usr/sbin" command -v $${c%%:*} >/dev/null 2>&1 || miss="$$miss $${c##*:}"; done; \
+	if [ -n "$$miss" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+			echo "installing:$$miss"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$miss >/dev/null; \
+		else echo "missing:$$miss; install them with your package manager"; exit 1; fi; fi
+	PATH="$$PATH:/usr/sbin" $(GO) run ./testdata/bench -page -results testdata/bench/RESULTS-page.md
 
 load: need ## 1,000 idle and 200 sending connections, and 50 MiB on 20 at once, with the memory they take; under three minutes
 	$(GO) run ./testdata/bench -held

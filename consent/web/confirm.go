@@ -83,7 +83,7 @@ func (p *public) serveConfirm(w http.ResponseWriter, r *http.Request, text strin
 	t := textFor(slip.Language, r.Header.Get("Accept-Language"))
 	expired := err != nil
 	claims := token.Claims{Who: slip.Who, Scope: slip.Record.Scope, Language: slip.Language}
-	gone := func() { p.say(w, r, http.StatusGone, message{t, t.ConfirmGoneTitle, t.ConfirmGone}) }
+	gone := func() { p.say(w, r, t, http.StatusGone, message{t.ConfirmGoneTitle, t.ConfirmGone}) }
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
@@ -97,11 +97,11 @@ func (p *public) serveConfirm(w http.ResponseWriter, r *http.Request, text strin
 			gone()
 			return
 		}
-		c := confirmation{T: t, Company: p.Company, Masked: slip.Who.Masked(), List: listName(t, claims.Scope), Grants: grants(t, slip.Record)}
+		c := confirmation{Company: p.Company, Masked: slip.Who.Masked(), List: listName(t, claims.Scope), Grants: grants(t, slip.Record)}
 		if slip.Record.Open.State != "" || slip.Record.Click.State != "" {
 			c.notice = p.notice(t)
 		}
-		p.render(w, r, http.StatusOK, p.look.confirmation, c)
+		p.render(w, r, http.StatusOK, p.look.in[t].confirmation, c)
 	case http.MethodPost:
 		fields, err := readForm(w, r)
 		if err != nil || len(fields) != 1 || fields["do"] != "confirm" {
@@ -148,7 +148,7 @@ func (p *public) confirm(w http.ResponseWriter, r *http.Request, t *text, claims
 		}
 		page := p.page(t, claims, now)
 		page.Said, page.Action = t.Confirmed, "../"+p.Links.Seal(claims)
-		p.render(w, r, http.StatusOK, p.look.page, page)
+		p.render(w, r, http.StatusOK, p.look.in[t].page, page)
 		return
 	}
 }

@@ -133,7 +133,7 @@ func (p *public) badLink(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	p.say(w, r, http.StatusNotFound, message{t, t.BadLinkTitle, t.BadLink})
+	p.say(w, r, t, http.StatusNotFound, message{t.BadLinkTitle, t.BadLink})
 }
 
 func (p *public) otherMethod(w http.ResponseWriter, r *http.Request, t *text) {
@@ -142,7 +142,7 @@ func (p *public) otherMethod(w http.ResponseWriter, r *http.Request, t *text) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	p.say(w, r, http.StatusMethodNotAllowed, message{t, t.BadRequestTitle, t.BadRequest})
+	p.say(w, r, t, http.StatusMethodNotAllowed, message{t.BadRequestTitle, t.BadRequest})
 }
 
 // badForm answers a body that none of the page's forms sends; err is nil, or that of readForm.
@@ -151,7 +151,7 @@ func (p *public) badForm(w http.ResponseWriter, r *http.Request, t *text, err er
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		status = http.StatusRequestEntityTooLarge
 	}
-	p.say(w, r, status, message{t, t.BadRequestTitle, t.BadRequest})
+	p.say(w, r, t, status, message{t.BadRequestTitle, t.BadRequest})
 }
 
 // show answers with what holds now.
@@ -163,7 +163,7 @@ func (p *public) show(w http.ResponseWriter, r *http.Request, t *text, claims to
 		p.down(w, r, t, claims, err)
 		return
 	}
-	p.render(w, r, http.StatusOK, p.look.page, p.page(t, claims, now))
+	p.render(w, r, http.StatusOK, p.look.in[t].page, p.page(t, claims, now))
 }
 
 func (p *public) post(w http.ResponseWriter, r *http.Request, t *text, claims token.Claims) {
@@ -238,7 +238,7 @@ func (p *public) choose(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	page := p.page(t, claims, now)
 	page.Said, page.Undo = strings.Join(said, " "), undo
-	p.render(w, r, http.StatusOK, p.look.page, page)
+	p.render(w, r, http.StatusOK, p.look.in[t].page, page)
 }
 
 // done says what a form did.
@@ -281,7 +281,7 @@ func (p *public) undo(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	}
 	page := p.page(t, claims, now)
 	page.Said = said
-	p.render(w, r, http.StatusOK, p.look.page, page)
+	p.render(w, r, http.StatusOK, p.look.in[t].page, page)
 }
 
 // restore records the states of a slip again, each with the notice that it had, one change a notice.
@@ -359,7 +359,7 @@ func (p *public) apply(ctx context.Context, changes []consent.Change) (consent.R
 
 func (p *public) page(t *text, claims token.Claims, now consent.Result) page {
 	h := holding(claims.Scope, now)
-	return page{T: t, Company: p.Company, Masked: claims.Who.Masked(), List: listName(t, claims.Scope), Holds: h, Lines: h.lines(t, p.Policy()),
+	return page{Company: p.Company, Masked: claims.Who.Masked(), List: listName(t, claims.Scope), Holds: h, Lines: h.lines(t, p.Policy()),
 		CanStop: h.Open != consent.Denied || h.Click != consent.Denied || h.pending[consent.Open] || h.pending[consent.Click],
 		notice:  p.notice(t)}
 }
@@ -380,15 +380,16 @@ func listName(t *text, s consent.Scope) string {
 func (p *public) down(w http.ResponseWriter, r *http.Request, t *text, claims token.Claims, err error) {
 	p.Log.Error("an unsubscribe page failed", "method", r.Method, "scope", claims.Scope, "err", err)
 	w.Header().Set("Retry-After", "120")
-	p.say(w, r, http.StatusServiceUnavailable, message{t, t.DownTitle, t.Down})
+	p.say(w, r, t, http.StatusServiceUnavailable, message{t.DownTitle, t.Down})
 }
 
-func (p *public) say(w http.ResponseWriter, r *http.Request, status int, m message) {
-	p.render(w, r, status, p.look.message, m)
+func (p *public) say(w http.ResponseWriter, r *http.Request, t *text, status int, m message) {
+	p.render(w, r, status, p.look.in[t].message, m)
 }
 
 func (p *public) render(w http.ResponseWriter, r *http.Request, status int, tmpl *template.Template, data any) {
 	var b bytes.Buffer
+	b.Grow(16 << 10)
 	if err := tmpl.Execute(&b, data); err != nil {
 		p.Log.Error("the unsubscribe page cannot be made", "err", err)
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)

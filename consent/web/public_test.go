@@ -67,7 +67,7 @@ func (f *failing) Ping(ctx context.Context) error {
 
 // site is a public handler with its store.
 type site struct {
-	t     *testing.T
+	t     testing.TB
 	store *failing
 	links *token.Sealer
 	log   bytes.Buffer
@@ -80,7 +80,7 @@ type site struct {
 }
 
 // newSite returns one whose consents hold at once.
-func newSite(t *testing.T) *site { return newSiteWith(t, PublicConfig{}) }
+func newSite(t testing.TB) *site { return newSiteWith(t, PublicConfig{}) }
 
 // newConfirming returns one whose consents are to be confirmed from a mail.
 func newConfirming(t *testing.T, c PublicConfig) *site {
@@ -96,7 +96,7 @@ func newConfirming(t *testing.T, c PublicConfig) *site {
 	return s
 }
 
-func newSiteWith(t *testing.T, c PublicConfig) *site {
+func newSiteWith(t testing.TB, c PublicConfig) *site {
 	t.Helper()
 	ring := keyring.Ephemeral()
 	store, err := boltstore.Open(filepath.Join(t.TempDir(), "consent.db"), ring)
@@ -215,7 +215,7 @@ func FuzzReadForm(f *testing.F) {
 	})
 }
 
-func mustParse(t *testing.T, mailbox string) consent.Address {
+func mustParse(t testing.TB, mailbox string) consent.Address {
 	t.Helper()
 	a, err := consent.ParseAddress(mailbox)
 	if err != nil {

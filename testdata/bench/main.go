@@ -8,7 +8,8 @@
 // with -peer Postfix with opendkim, which signs and does nothing else. Runs of the gateway and of
 // the peer take turns, so that a machine that gets slower does so for both.
 //
-// With -held it looks at memory instead (make load): see held.go.
+// With -held it looks at memory instead (make load): see held.go. With -page it measures the page behind
+// the unsubscribe link (make pagebench): see page.go.
 //
 // It is not for judging copies (testdata/e2e does), beyond making sure before it measures that
 // the gateway does its work at all.
@@ -41,6 +42,7 @@ type options struct {
 	results string
 	peer    bool
 	held    bool
+	page    bool
 	conns   []int
 	rcpts   int
 	people  int
@@ -57,6 +59,7 @@ func main() {
 	flag.StringVar(&o.results, "results", "", "also write the report to this file")
 	flag.BoolVar(&o.peer, "peer", false, "also measure Postfix with opendkim (both installed, as root)")
 	flag.BoolVar(&o.held, "held", false, "do not measure speed, but what many connections and large messages take of memory")
+	flag.BoolVar(&o.page, "page", false, "measure the page and one-click unsubscription instead, beside nginx")
 	flag.IntVar(&o.rcpts, "rcpts", 1, "recipients a message; delivery mode stateless takes one")
 	flag.IntVar(&o.people, "people", 10_000, "people in the store")
 	flag.IntVar(&o.runs, "runs", 3, "runs, of which the median is given")
@@ -116,6 +119,17 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	if o.held {
 		return s.hold(ctx, msg, sink, o.people)
+	}
+	if o.page {
+		text, err := s.pages(ctx, o.runs, o.window)
+		if err != nil {
+			return err
+		}
+		fmt.Print(text)
+		if o.results != "" {
+			return os.WriteFile(o.results, []byte(text), 0o644)
+		}
+		return nil
 	}
 	var pf *peer
 	if o.peer {
