@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"regexp"
 	"strings"
@@ -198,6 +199,20 @@ func TestConfirmationsEnd(t *testing.T) {
 		t.Errorf("status %d, %+v", w.Code, s.record())
 	}
 
+	// The link of an asking that was withdrawn stays dead, though it was asked once more.
+	s = newConfirming(t, PublicConfig{})
+	s.post(s.link("en"), "do=save&open=granted")
+	link = s.confirmPath()
+	s.post(s.link("en"), "do=stop-tracking")
+	s.now = noon.Add(11 * time.Minute)
+	s.post(s.link("en"), "do=save&open=granted")
+	if w := s.post(link, "do=confirm"); w.Code != 410 || s.record().Open.State != consent.Denied {
+		t.Errorf("the first link: status %d, %+v", w.Code, s.record())
+	}
+	if w := s.post(s.confirmPath(), "do=confirm"); w.Code != 200 || s.record().Open.State != consent.Granted {
+		t.Errorf("the second link: status %d, %+v", w.Code, s.record())
+	}
+
 	// The text that was agreed to is another one now.
 	s = newConfirming(t, PublicConfig{})
 	s.post(s.link("en"), "do=save&open=granted")
@@ -232,7 +247,7 @@ func TestConfirmLinksAreTheirOwn(t *testing.T) {
 func TestFewMailsAreSent(t *testing.T) {
 	s := newConfirming(t, PublicConfig{})
 	sent := 0
-	for minute := range 24 * 60 {
+	for minute := 0; minute < 24*60; minute += 2 {
 		s.now = noon.Add(time.Duration(minute) * time.Minute)
 		w := s.post(s.link("en"), "do=save&open=granted")
 		switch got := status(t, w.Body.String()); {
@@ -327,5 +342,57 @@ func TestUndo(t *testing.T) {
 		if w := s.post("/u/"+s.links.Seal(c), undo); w.Code != 400 || s.record() != before {
 			t.Errorf("%+v: status %d", c, w.Code)
 		}
+	}
+}
+
+// While something waits to be confirmed the preferences show nothing as chosen there, so that saving
+// something else neither withdraws it nor asks again.
+func TestWaitingIsShown(t *testing.T) {
+	s := newConfirming(t, PublicConfig{})
+	s.apply(consent.Change{Mail: consent.Subscribed, Open: consent.Denied, Click: consent.Denied})
+	w := s.post(s.link("en"), "do=save&open=granted")
+	var checked []string
+	for n := range elements(parse(t, w.Body.String()), "input") {
+		if _, ok := attr(n, "checked"); ok {
+			name, _ := attr(n, "name")
+			checked = append(checked, name)
+		}
+	}
+	if got := strings.Join(checked, " "); got != "mail click" {
+		t.Errorf("checked: %s", got)
+	}
+	if s.post(s.link("en"), "do=save&mail=subscribed&click=denied"); len(s.letters) != 1 || s.post(s.confirmPath(), "do=confirm").Code != 200 {
+		t.Errorf("%d letters, %+v", len(s.letters), s.record())
+	}
+}
+
+// An undo of a withdrawal does not bring back that a consent was asked for before it.
+func TestUndoBringsBackNoAsking(t *testing.T) {
+	s := newConfirming(t, PublicConfig{})
+	s.post(s.link("en"), "do=save&open=granted")
+	w := s.post(s.link("en"), "do=stop-tracking")
+	w = s.post(s.link("en"), undoForm(t, w.Body.String()).Encode())
+	if got := status(t, w.Body.String()); got != english.Undone || strings.Contains(w.Body.String(), english.Pending) || isAsked(s.record().Open) {
+		t.Errorf("%q, %+v", got, s.record())
+	}
+	if w := s.post(s.confirmPath(), "do=confirm"); w.Code != 410 {
+		t.Errorf("status %d, %+v", w.Code, s.record())
+	}
+}
+
+// Nobody sends mails to many people from one network.
+func TestOneNetworkAsksForFewMails(t *testing.T) {
+	s := newConfirming(t, PublicConfig{})
+	for i := range 2 * asksFromOne[0].most {
+		s.who = mustParse(t, fmt.Sprintf("reader-%d@example.org", i))
+		if w := s.post(s.link("en"), "do=save&open=granted"); w.Code != 200 {
+			t.Fatalf("status %d", w.Code)
+		}
+	}
+	if len(s.letters) != asksFromOne[0].most {
+		t.Errorf("%d mails were sent", len(s.letters))
+	}
+	if w := s.post(s.link("en"), "do=stop-tracking"); w.Code != 200 || s.record().Open.State != consent.Denied {
+		t.Errorf("a withdrawal from there: status %d, %+v", w.Code, s.record())
 	}
 }
