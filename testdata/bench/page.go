@@ -132,6 +132,7 @@ func (s *site) pages(ctx context.Context, runs int, window time.Duration) (repor
 		return "", err
 	}
 	var b strings.Builder
+	busiest := 0.0
 	fmt.Fprintf(&b, "# The page and one-click unsubscription through consentgate serve\n\nMeasured %s on %s.\n%s; %s.\nThe page has %d bytes. wrk with %d connections on the same two cores; medians of %d runs of %s, each followed by one of the others.\n\n",
 		time.Now().UTC().Format("2 January 2006, 15:04 UTC"), thisMachine(), versions, strings.TrimPrefix(theirs, "nginx version: "), len(page), pageConns, runs, window)
 	fmt.Fprintf(&b, "| | requests/s | slowest–fastest | p50 ms | p99 ms | CPU µs/request | others' load |\n|---|--:|--:|--:|--:|--:|--:|\n")
@@ -140,6 +141,10 @@ func (s *site) pages(ctx context.Context, runs int, window time.Duration) (repor
 		mid := r.runs[len(r.runs)/2]
 		fmt.Fprintf(&b, "| %s | %.0f | %.0f–%.0f | %.1f | %.1f | %.0f | %.0f %% |\n", r.name, mid.rate(), r.runs[0].rate(), r.runs[len(r.runs)-1].rate(),
 			float64(mid.P50)/1000, float64(mid.P99)/1000, mid.cpu, mid.others)
+		busiest = max(busiest, mid.others)
+	}
+	if busiest > 10 {
+		fmt.Fprintf(&b, "\n**The machine was busy with other things: only the CPU a request says something.**\n")
 	}
 	fmt.Fprintf(&b, `
 Each of the gateway's pages opens a token, asks Redis (the link is new to the gateway's memory) and is written for
