@@ -107,6 +107,9 @@ func notes(cfg *config.Config) []string {
 	if cfg.Unsubscribe.Chain {
 		n = append(n, "unsubscribe.chain is not yet in this version: the sender's own one-click link is replaced and not fired")
 	}
+	if cfg.Unsubscribe.Company == "" {
+		n = append(n, "unsubscribe.company is empty: neither the footer nor the page can say from whom the mail is")
+	}
 	if !cfg.Unsubscribe.ConfirmGrants {
 		n = append(n, "unsubscribe.confirm_grants is false: whoever has a link, such as from a forwarded mail, can consent for the person it was sent to")
 	}

@@ -104,6 +104,7 @@ dt{color:var(--soft)}
 dd{margin:0;font-weight:600;overflow-wrap:anywhere;min-width:0}
 ul{margin:0 0 .5rem;padding-left:1.2rem}
 p{margin:0 0 .5rem}
+h1,h2,h3,legend,button{text-wrap:balance}
 section>:last-child{margin-bottom:0}
 .soft{color:var(--soft);font-size:.9rem}
 .still{margin:0 .1rem .8rem}
