@@ -18,7 +18,7 @@ build: ## a static binary in bin/
 test: need static ## all tests, under ten minutes on two cores
 	$(GO) test -race -timeout 6m ./...
 	GATEWAY_RACE=1 $(GO) test -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers
-	@mkdir -p testdata/browser/pictures
+	@rm -rf testdata/browser/pictures && mkdir testdata/browser/pictures
 	$(GO) test -timeout 3m -parallel 6 -artifacts -outputdir $(CURDIR)/testdata/browser/pictures ./testdata/browser
 
 browser: need ## every copy of a corpus of real mail, and every way to phone home, in Chromium; about five minutes
