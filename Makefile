@@ -11,7 +11,7 @@ export CGO_ENABLED ?= 1
 # What go's ./... leaves out, since it stands under testdata.
 TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench
 
-.PHONY: build test browser static vuln need fuzz faults bench guardbench load
+.PHONY: build test browser static vuln need needweb fuzz faults bench pagebench guardbench load
 
 build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
@@ -19,7 +19,8 @@ build: ## a static binary in bin/
 test: need static ## all tests, under ten minutes on two cores
 	$(GO) test -race -timeout 6m ./...
 	GATEWAY_RACE=1 $(GO) test -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers
-	$(GO) test -timeout 3m -parallel 6 ./testdata/browser
+	@rm -rf testdata/browser/pictures && mkdir testdata/browser/pictures
+	$(GO) test -timeout 3m -parallel 6 -artifacts -outputdir $(CURDIR)/testdata/browser/pictures ./testdata/browser
 	$(GO) test -timeout 1m ./testdata/faults
 
 browser: need ## every copy of a corpus of real mail, and every way to phone home, in Chromium; about five minutes
@@ -60,9 +61,18 @@ bench: need ## Parse, Render, Lookup, Sign, the consent stores, and messages/s t
 	$(GO) run ./testdata/bench -stores -results testdata/bench/STORES.md
 	$(GO) run ./testdata/bench -peer=$(if $(PEER),true,false) -results testdata/bench/RESULTS.md
 
-guardbench: need ## wrk on guarded pixels and links, beside nginx; about a minute
-	@command -v wrk >/dev/null && command -v nginx >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wrk nginx-light >/dev/null; }
-	$(GO) run ./testdata/guardbench -results testdata/guardbench/RESULTS.md
+needweb: need # what measures web servers
+	@miss=""; for c in wrk:wrk nginx:nginx-light; do PATH="$$PATH:/usr/sbin" command -v $${c%%:*} >/dev/null 2>&1 || miss="$$miss $${c##*:}"; done; \
+	if [ -n "$$miss" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+			echo "installing:$$miss"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$miss >/dev/null; \
+		else echo "missing:$$miss; install them with your package manager"; exit 1; fi; fi
+
+pagebench: needweb ## the unsubscribe page and one click beside nginx with a file of that size, by wrk; two minutes
+	PATH="$$PATH:/usr/sbin" $(GO) run ./testdata/bench -page -results testdata/bench/RESULTS-page.md
+
+guardbench: needweb ## wrk on guarded pixels and links, beside nginx; about a minute
+	PATH="$$PATH:/usr/sbin" $(GO) run ./testdata/guardbench -results testdata/guardbench/RESULTS.md
 
 load: need ## 1,000 idle and 200 sending connections, and 50 MiB on 20 at once, with the memory they take; under three minutes
 	$(GO) run ./testdata/bench -held

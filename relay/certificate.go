@@ -3,6 +3,7 @@ package relay
 import (
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -12,7 +13,7 @@ import (
 // at most. A pair that cannot be used is logged, and the one before stays.
 type certificate struct {
 	certFile, keyFile string
-	log               journal
+	log               *slog.Logger
 
 	mu      sync.Mutex
 	pair    *tls.Certificate
@@ -22,7 +23,16 @@ type certificate struct {
 	said    string         // the mistake that is in the log
 }
 
-func loadCertificate(certFile, keyFile string, log journal) (*certificate, error) {
+// LoadTLS returns what a TLS server needs of a pair of PEM files, which are read again when they change.
+func LoadTLS(certFile, keyFile string, log *slog.Logger) (*tls.Config, error) {
+	pair, err := loadCertificate(certFile, keyFile, log)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{GetCertificate: pair.get, MinVersion: tls.VersionTLS12}, nil
+}
+
+func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
 	if err := c.load(); err != nil {
 		return nil, err

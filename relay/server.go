@@ -115,11 +115,10 @@ func New(cfg Config, store consent.Store, links *token.Sealer, next *smarthost.C
 	}
 	var secure *tls.Config
 	if cfg.TLSCert != "" {
-		pair, err := loadCertificate(cfg.TLSCert, cfg.TLSKey, s.log)
-		if err != nil {
+		var err error
+		if secure, err = LoadTLS(cfg.TLSCert, cfg.TLSKey, cfg.Log); err != nil {
 			return nil, err
 		}
-		secure = &tls.Config{GetCertificate: pair.get, MinVersion: tls.VersionTLS12}
 	}
 	s.smtp, s.lmtp = s.dialect(false, secure), s.dialect(true, secure)
 

@@ -116,8 +116,10 @@ func notes(cfg *config.Config) []string {
 	if cfg.Rewrite.Observe {
 		n = append(n, "rewrite.observe is true: TRACKERS STAY IN EVERY COPY, whatever the consent, and no unsubscribe link is put in; the log says what would be done")
 	}
-	if end, soon := certificateEnd(cfg, time.Now()); soon {
-		n = append(n, fmt.Sprintf("the certificate in smtp.tls_cert ends on %s: put a new one there; it is read without a restart", end.Format(time.DateOnly)))
+	for _, c := range [][3]string{{"smtp", cfg.SMTP.TLSCert, cfg.SMTP.TLSKey}, {"unsubscribe", cfg.Unsubscribe.TLSCert, cfg.Unsubscribe.TLSKey}} {
+		if end, soon := certificateEnd(c[1], c[2], time.Now()); soon {
+			n = append(n, fmt.Sprintf("the certificate in %s.tls_cert ends on %s: put a new one there; it is read without a restart", c[0], end.Format(time.DateOnly)))
+		}
 	}
 	if host, _, _ := net.SplitHostPort(cfg.Admin.Listen); !config.IsLoopback(host) {
 		n = append(n, "admin.listen is not a loopback address: the API is plain HTTP, so tokens and addresses cross that network in clear; let only a proxy with TLS reach it")
@@ -131,18 +133,21 @@ func notes(cfg *config.Config) []string {
 	if cfg.Unsubscribe.Chain {
 		n = append(n, "unsubscribe.chain is not yet in this version: the sender's own one-click link is replaced and not fired")
 	}
-	if cfg.Unsubscribe.ConfirmGrants {
-		n = append(n, "unsubscribe.confirm_grants is not yet in this version: a consent given on the page holds at once")
+	if cfg.Unsubscribe.Company == "" {
+		n = append(n, "unsubscribe.company is empty: neither the footer nor the page can say from whom the mail is")
+	}
+	if !cfg.Unsubscribe.ConfirmGrants {
+		n = append(n, "unsubscribe.confirm_grants is false: whoever has a link, such as from a forwarded mail, can consent for the person it was sent to")
 	}
 	return n
 }
 
-// certificateEnd says when the certificate for senders ends, and whether that is within two weeks.
-func certificateEnd(cfg *config.Config, now time.Time) (end time.Time, soon bool) {
-	if cfg.SMTP.TLSCert == "" {
+// certificateEnd says when a certificate ends, and whether that is within two weeks.
+func certificateEnd(cert, key string, now time.Time) (end time.Time, soon bool) {
+	if cert == "" {
 		return time.Time{}, false
 	}
-	pair, err := tls.LoadX509KeyPair(cfg.SMTP.TLSCert, cfg.SMTP.TLSKey)
+	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil { // it was there when the configuration was checked; the start says so
 		return time.Time{}, false
 	}

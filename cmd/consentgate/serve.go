@@ -150,8 +150,16 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		g.closers = append(g.closers, waiting.Close)
 	}
 
-	page := web.NewPublic(web.PublicConfig{Store: g.store, Links: links, Company: cfg.Unsubscribe.Company, Log: g.log, Now: time.Now})
-	public := belowBase(cfg.Unsubscribe.BaseURL, page)
+	page, err := publicPage(cfg)
+	if err != nil {
+		return err
+	}
+	page.Store, page.Links, page.Ring, page.Log, page.Now = g.store, links, ring, g.log, time.Now
+	page.Policy = func() consent.Policy { return g.relay.Policy() }
+	if cfg.Unsubscribe.ConfirmGrants {
+		page.SendLetter = g.sendLetter
+	}
+	public := belowBase(cfg.Unsubscribe.BaseURL, web.NewPublic(page))
 	hits := token.NewHits(ring)
 	if base := guardURL(cfg); base != "" {
 		public = besides(public, base, guard.New(guard.Config{
@@ -159,12 +167,19 @@ func (g *gateway) open(ring *keyring.Ring) error {
 			Hits:    hits,
 			Policy:  func() consent.Policy { return g.relay.Policy() },
 			Forward: guard.Forward(cfg.Tracking.ForwardAddress),
-			Client:  peer,
+			Client:  func(r *http.Request) netip.Addr { return web.Client(r, cfg.Unsubscribe.TrustedProxies) },
 			Log:     g.log,
 		}))
 	}
 	if err := g.listen("unsubscribe", cfg.Unsubscribe.Listen, public); err != nil {
 		return err
+	}
+	if cfg.Unsubscribe.TLSCert != "" {
+		secure, err := relay.LoadTLS(cfg.Unsubscribe.TLSCert, cfg.Unsubscribe.TLSKey, g.log)
+		if err != nil {
+			return err
+		}
+		g.servers[len(g.servers)-1].http.TLSConfig = secure
 	}
 	var ready []func(context.Context) error
 	if waiting != nil {
@@ -236,6 +251,18 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		}
 	}
 	return nil
+}
+
+// sendLetter sends a mail that the page wrote, from the domain that mail is signed for.
+func (g *gateway) sendLetter(ctx context.Context, l web.Letter) error {
+	domain := g.cfg.DKIM.Domain
+	if domain == "" {
+		domain = g.cfg.Hostname
+	}
+	return g.relay.SendLetter(ctx, relay.Letter{
+		To: l.To, FromName: g.cfg.Unsubscribe.Company, From: "no-reply@" + domain,
+		Subject: l.Subject, Text: l.Text, Language: l.Language, Scope: l.Scope,
+	})
 }
 
 // smtpKey is the key of the listener that err is about.
@@ -369,7 +396,13 @@ func (g *gateway) retain(ctx context.Context) {
 // run serves until ctx is done; requests under way then have stopTime to end.
 func (s *listening) run(ctx context.Context) error {
 	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(s.Listener) }()
+	go func() {
+		if s.http.TLSConfig != nil {
+			failed <- s.http.ServeTLS(s.Listener, "", "")
+		} else {
+			failed <- s.http.Serve(s.Listener)
+		}
+	}()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("%s: %w", s.what, err)
@@ -427,15 +460,6 @@ func besides(page http.Handler, base string, hits http.Handler) http.Handler {
 		}
 		page.ServeHTTP(w, r)
 	})
-}
-
-// peer is the address of whoever connected.
-func peer(r *http.Request) netip.Addr {
-	at, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return at.Addr()
 }
 
 // bindError says what to do about an address that cannot be listened on.

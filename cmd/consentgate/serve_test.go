@@ -77,7 +77,8 @@ type running struct {
 	stop              func() error
 }
 
-// start runs a gateway with the minimal configuration, extra tables, and more lines under [smtp].
+// start runs a gateway with the minimal configuration, extra lines under [unsubscribe] and tables
+// behind it, and more lines under [smtp].
 func start(t *testing.T, sink, store, extra string, smtp ...string) *running {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
@@ -102,10 +103,10 @@ spool_dir = "%[1]s/spool"
 store = "%[3]s"
 [rewrite]
 opaque_links = "keep"
+[admin]
+listen = "127.0.0.1:0"
 [unsubscribe]
 base_url = "https://mail.example.org/gate"
-listen = "127.0.0.1:0"
-[admin]
 listen = "127.0.0.1:0"
 %[4]s`, dir, sink, strings.ReplaceAll(store, "DIR", dir), extra, strings.Join(smtp, "\n"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/consentgate/consentgate/consent/cache"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/redisstore"
+	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay"
 	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/relay/sign"
@@ -114,6 +115,26 @@ func settings(cfg *config.Config, log *slog.Logger) (relay.Settings, error) {
 		RetryForTransactional: cfg.Delivery.RetryForTransactional,
 		FirstRetry:            cfg.Delivery.FirstRetry,
 	}, nil
+}
+
+// publicPage is what the configuration says of the page.
+func publicPage(cfg *config.Config) (web.PublicConfig, error) {
+	u := cfg.Unsubscribe
+	p := web.PublicConfig{Company: u.Company, BaseURL: u.BaseURL, TrustedProxies: u.TrustedProxies}
+	var err error
+	if u.Colour != "" {
+		p.Colour, err = web.ParseColour(u.Colour)
+	}
+	if u.LogoFile != "" && err == nil {
+		p.Logo, err = web.ReadLogo(u.LogoFile)
+	}
+	if u.NoticeFile != "" && err == nil {
+		p.Notice, err = web.ReadNotice(u.NoticeFile)
+	}
+	if err != nil {
+		return p, usageError{err}
+	}
+	return p, nil
 }
 
 func newSmarthost(cfg *config.Config) (*smarthost.Client, error) {

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,15 +51,40 @@ func TestCertificateEnd(t *testing.T) {
 	dir := t.TempDir()
 	writeCertificate(t, dir) // for an hour
 	cfg := config.Default()
-	if _, soon := certificateEnd(cfg, time.Now()); soon {
+	if _, soon := certificateEnd("", "", time.Now()); soon {
 		t.Error("there is none")
 	}
-	cfg.SMTP.TLSCert, cfg.SMTP.TLSKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if _, soon := certificateEnd(cfg, time.Now()); !soon || !strings.Contains(strings.Join(notes(cfg), "\n"), "the certificate in smtp.tls_cert ends on ") {
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	cfg.SMTP.TLSCert, cfg.SMTP.TLSKey = cert, key
+	cfg.Unsubscribe.TLSCert, cfg.Unsubscribe.TLSKey = cert, key
+	said := strings.Join(notes(cfg), "\n")
+	if _, soon := certificateEnd(cert, key, time.Now()); !soon || !strings.Contains(said, "the certificate in smtp.tls_cert ends on ") || !strings.Contains(said, "the certificate in unsubscribe.tls_cert ends on ") {
 		t.Error("its end is not noticed")
 	}
-	if _, soon := certificateEnd(cfg, time.Now().Add(-15*24*time.Hour)); soon {
+	if _, soon := certificateEnd(cert, key, time.Now().Add(-15*24*time.Hour)); soon {
 		t.Error("it is noticed too early")
+	}
+}
+
+func TestPublicPage(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"logo.gif": "GIF89a", "notice": "2026-03\nOne.\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := config.Default()
+	u := &cfg.Unsubscribe
+	u.BaseURL, u.Company, u.Colour, u.LogoFile, u.NoticeFile = "https://mail.example.org", "Example Shop", "#FC0", filepath.Join(dir, "logo.gif"), filepath.Join(dir, "notice")
+	u.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	p, err := publicPage(cfg)
+	if err != nil || p.BaseURL != u.BaseURL || p.Company != u.Company || p.Colour != "#ffcc00" || !strings.HasPrefix(string(p.Logo), "data:image/gif;") || p.Notice == nil ||
+		!slices.Equal(p.TrustedProxies, u.TrustedProxies) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	u.NoticeFile = filepath.Join(dir, "nothing")
+	if _, err := publicPage(cfg); err == nil {
+		t.Error("a notice that is not there")
 	}
 }
 

@@ -20,8 +20,8 @@
 // one-click address up to the end. Tokens for an ordinary address have some 100 characters.
 //
 // Unsubscribe links neither expire nor are they used up: both would break links that people hold in
-// their mailboxes, and so it is with guarded pixels and links, whose token is a Hit, under keys of its
-// own, so that neither opens as the other.
+// their mailboxes, and so it is with guarded pixels and links, whose token is a Hit. What must expire is a
+// Slip. Each kind is under keys of its own, so that none opens as another.
 package token
 
 import (

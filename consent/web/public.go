@@ -6,7 +6,7 @@
 // Whoever makes the http.Server sets its limits; these fit both handlers: ReadHeaderTimeout 5 s,
 // ReadTimeout 15 s, WriteTimeout 30 s, IdleTimeout 60 s, MaxHeaderBytes 16 KiB.
 //
-// The package is not for TLS, listeners, or reading the proxies' headers.
+// The package is not for TLS or listeners.
 package web
 
 import (
@@ -16,51 +16,99 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/token"
 )
 
-// PublicConfig is what NewPublic needs; only Company may be empty.
+// PublicConfig is what NewPublic needs; what stands behind Now may be left out.
 type PublicConfig struct {
-	Store   consent.Store
-	Links   *token.Sealer
+	Store consent.Store
+	Links *token.Sealer
+	Ring  *keyring.Ring
+	Log   *slog.Logger
+	Now   func() time.Time
+
+	Policy func() consent.Policy // what counts where nobody said anything; nil: nothing is tracked then
+
 	Company string // whose mail it is, as the page names it
-	Log     *slog.Logger
-	Now     func() time.Time
+	Colour  Colour
+	Logo    Logo
+	Notice  *Notice // nil: the built-in one
+
+	// SendLetter sends the mail from which a consent given on the page is confirmed; nil lets it hold at
+	// once. When it returns nil the mail is on its way, or will be tried again. BaseURL is the public
+	// address of the page, for the link in it.
+	SendLetter func(context.Context, Letter) error
+	BaseURL    string
+
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is believed
 }
 
 // public is the handler of the public listener.
-type public struct{ PublicConfig }
+type public struct {
+	PublicConfig
+	look            *look
+	confirms, undos *token.Slips
+
+	badLinks, asks *limit[netip.Prefix]
+	mails          *limit[consent.Key]
+}
 
 // storeTimeout is how long a person is made to wait for the store.
 const storeTimeout = 10 * time.Second
 
+// wrongFromOne is how many links that do not open are answered to one network. Links that do open
+// are never counted, so that nothing hinders an opt-out.
+var wrongFromOne = []allowance{{120, time.Minute}}
+
 // NewPublic returns the handler of everything below the public address:
 //
-//	GET, HEAD /u/TOKEN   the page; changes nothing, whoever asks and however often
-//	POST /u/TOKEN        List-Unsubscribe=One-Click (RFC 8058), or one of the page's own forms
-//	OPTIONS /u/TOKEN     which methods there are
+//	GET, HEAD /u/TOKEN     the page; changes nothing, whoever asks and however often
+//	POST /u/TOKEN          List-Unsubscribe=One-Click (RFC 8058), or one of the page's own forms
+//	GET, HEAD /u/c/SLIP    the page from which a consent is confirmed; changes nothing
+//	POST /u/c/SLIP         confirms it
+//	OPTIONS                which methods there are
 //
 // Everything else, and every token that does not open, gets the same 404. While the store does
 // not answer, or does not confirm a change, it is 503 with Retry-After.
-func NewPublic(c PublicConfig) http.Handler { return &public{c} }
+func NewPublic(c PublicConfig) http.Handler {
+	c.BaseURL = strings.TrimSuffix(c.BaseURL, "/")
+	if c.Policy == nil {
+		c.Policy = func() consent.Policy { return consent.Policy{} }
+	}
+	return &public{
+		PublicConfig: c,
+		look:         newLook(c.Company, c.Colour, c.Logo),
+		confirms:     token.NewSlips(c.Ring, token.Confirm),
+		undos:        token.NewSlips(c.Ring, token.Undo),
+		badLinks:     newLimit[netip.Prefix](wrongFromOne...),
+		asks:         newLimit[netip.Prefix](asksFromOne...),
+		mails:        newLimit[consent.Key](mailsToOne...),
+	}
+}
 
 func (p *public) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Content-Security-Policy", contentPolicy)
+	h.Set("Content-Security-Policy", p.look.policy)
 	h.Set("Referrer-Policy", "no-referrer") // the token is a key
 	h.Set("X-Robots-Tag", "noindex")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 
+	if text, ok := strings.CutPrefix(r.URL.Path, "/u/c/"); ok {
+		p.serveConfirm(w, r, text)
+		return
+	}
 	text, isLink := strings.CutPrefix(r.URL.Path, "/u/")
 	claims, err := p.Links.Open(text)
 	if !isLink || err != nil {
-		t := textFor("", r.Header.Get("Accept-Language"))
-		p.say(w, r, http.StatusNotFound, message{t, t.BadLinkTitle, t.BadLink})
+		p.badLink(w, r)
 		return
 	}
 	t := textFor(claims.Language, r.Header.Get("Accept-Language"))
@@ -69,13 +117,40 @@ func (p *public) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.show(w, r, t, claims)
 	case http.MethodPost:
 		p.post(w, r, t, claims)
-	case http.MethodOptions:
-		h.Set("Allow", "GET, HEAD, POST, OPTIONS")
-		w.WriteHeader(http.StatusNoContent)
 	default:
-		h.Set("Allow", "GET, HEAD, POST, OPTIONS")
-		p.say(w, r, http.StatusMethodNotAllowed, message{t, t.BadRequestTitle, t.BadRequest})
+		p.otherMethod(w, r, t)
 	}
+}
+
+// badLink answers every link that does not open.
+func (p *public) badLink(w http.ResponseWriter, r *http.Request) {
+	t := textFor("", r.Header.Get("Accept-Language"))
+	if from := network(r, p.TrustedProxies); from.IsValid() {
+		if wait := p.badLinks.take(from, p.Now()); wait > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
+			http.Error(w, t.BadLink, http.StatusTooManyRequests)
+			return
+		}
+	}
+	p.say(w, r, t, http.StatusNotFound, message{t.BadLinkTitle, t.BadLink})
+}
+
+func (p *public) otherMethod(w http.ResponseWriter, r *http.Request, t *text) {
+	w.Header().Set("Allow", "GET, HEAD, POST, OPTIONS")
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	p.say(w, r, t, http.StatusMethodNotAllowed, message{t.BadRequestTitle, t.BadRequest})
+}
+
+// badForm answers a body that none of the page's forms sends; err is nil, or that of readForm.
+func (p *public) badForm(w http.ResponseWriter, r *http.Request, t *text, err error) {
+	status := http.StatusBadRequest
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		status = http.StatusRequestEntityTooLarge
+	}
+	p.say(w, r, t, status, message{t.BadRequestTitle, t.BadRequest})
 }
 
 // show answers with what holds now.
@@ -87,52 +162,86 @@ func (p *public) show(w http.ResponseWriter, r *http.Request, t *text, claims to
 		p.down(w, r, t, claims, err)
 		return
 	}
-	p.render(w, r, http.StatusOK, pageTemplate, p.page(t, claims, now))
+	p.render(w, r, http.StatusOK, p.look.in[t].page, p.page(t, claims, now))
 }
 
 func (p *public) post(w http.ResponseWriter, r *http.Request, t *text, claims token.Claims) {
 	fields, err := readForm(w, r)
 	if err != nil {
-		status := http.StatusBadRequest
-		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			status = http.StatusRequestEntityTooLarge
-		}
-		p.say(w, r, status, message{t, t.BadRequestTitle, t.BadRequest})
+		p.badForm(w, r, t, err)
 		return
 	}
 	// What arrived is carried out, even if who sent it has gone meanwhile.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeTimeout)
+	ctx, cancel := carriedOut(r, storeTimeout)
 	defer cancel()
 	if isOneClick(fields) {
 		p.oneClick(ctx, w, r, t, claims)
 		return
 	}
-	c, ok := readChoice(fields)
-	if !ok {
-		p.say(w, r, http.StatusBadRequest, message{t, t.BadRequestTitle, t.BadRequest})
+	if fields["do"] == "undo" && len(fields) == 2 {
+		p.undo(ctx, w, r, t, claims, fields["slip"])
 		return
 	}
-	before, err := p.lookup(ctx, claims)
+	c, ok := readChoice(fields)
+	if !ok {
+		p.badForm(w, r, t, nil)
+		return
+	}
+	p.choose(ctx, w, r, t, claims, c, fields["do"])
+}
+
+// choose does what was chosen on the page: what needs no confirmation at once, and a mail asks for
+// one where it does.
+func (p *public) choose(ctx context.Context, w http.ResponseWriter, r *http.Request, t *text, claims token.Claims, c choice, do string) {
+	now, err := p.lookup(ctx, claims)
 	if err != nil {
 		p.down(w, r, t, claims, err)
 		return
 	}
-	changes, undo := c.changes(before, claims, t.Notice, p.Now())
-	page := p.page(t, claims, before)
-	page.Said = t.Unchanged
+	base := consent.Change{Who: claims.Who, Scope: claims.Scope, Source: consent.FromPage, Origin: p.origin(r), Time: p.Now()}
+	_, _, noticed := p.Notice.shown(t)
+	s := c.step(now, base, noticed, p.SendLetter != nil)
+	asking := len(s.ask) > 0
+	often := asking && !p.mayAsk(r, claims.Who)
+	changes := s.now
+	if asking && !often {
+		changes = append(changes, s.ask...)
+	}
+	said := []string{t.Unchanged}
+	undo := ""
 	if len(changes) > 0 {
-		after, err := p.apply(ctx, changes)
+		if now, err = p.apply(ctx, changes); err == nil && asking && !often {
+			err = p.ask(ctx, t, claims, s.granted)
+		}
 		if err != nil {
+			if asking && !often {
+				p.mails.giveBack(p.Store.Key(claims.Who))
+			}
 			p.down(w, r, t, claims, err)
 			return
 		}
-		page.Holds, page.Undo, page.Said = holding(claims.Scope, after), &undo, said(t, fields["do"])
-		p.Log.Info("consent changed", "source", consent.FromPage, "scope", claims.Scope, "do", fields["do"])
+		if said = nil; len(s.now) > 0 {
+			said = append(said, done(t, do))
+		}
+		s.before.Version = now.Scope.Version
+		undo = p.undos.Seal(token.Slip{Who: claims.Who, Language: t.Lang, Record: s.before, Made: p.Now()})
+		p.Log.Info("consent changed", "source", consent.FromPage, "scope", claims.Scope, "do", do, "asked", asking && !often)
 	}
-	p.render(w, r, http.StatusOK, pageTemplate, page)
+	switch {
+	case often && len(changes) == 0:
+		said = []string{t.AskedOften}
+	case often:
+		said = append(said, t.AskedOften)
+	case asking:
+		said = append(said, t.Asked)
+	}
+	page := p.page(t, claims, now)
+	page.Said, page.Undo = strings.Join(said, " "), undo
+	p.render(w, r, http.StatusOK, p.look.in[t].page, page)
 }
 
-func said(t *text, do string) string {
+// done says what a form did.
+func done(t *text, do string) string {
 	switch do {
 	case "unsubscribe":
 		return t.Unsubscribed
@@ -147,7 +256,7 @@ func said(t *text, do string) string {
 // oneClick answers RFC 8058 §3.1: no redirect, no cookie, and once is the same as twice.
 func (p *public) oneClick(ctx context.Context, w http.ResponseWriter, r *http.Request, t *text, claims token.Claims) {
 	_, err := p.apply(ctx, []consent.Change{{Who: claims.Who, Scope: claims.Scope, Mail: consent.Unsubscribed,
-		Source: consent.FromOneClick, Time: p.Now()}})
+		Source: consent.FromOneClick, Origin: p.origin(r), Time: p.Now()}})
 	if err != nil {
 		p.down(w, r, t, claims, err)
 		return
@@ -157,15 +266,23 @@ func (p *public) oneClick(ctx context.Context, w http.ResponseWriter, r *http.Re
 	w.Write([]byte(t.Unsubscribed + "\n"))
 }
 
-func (p *public) lookup(ctx context.Context, claims token.Claims) (holds, error) {
+// origin is what the history keeps of where a request came from: the network.
+func (p *public) origin(r *http.Request) string {
+	if from := network(r, p.TrustedProxies); from.IsValid() {
+		return from.String()
+	}
+	return ""
+}
+
+func (p *public) lookup(ctx context.Context, claims token.Claims) (consent.Result, error) {
 	rs, err := p.Store.Lookup(ctx, claims.Scope, []consent.Address{claims.Who})
 	if err == nil {
 		err = rs[0].Err
 	}
 	if err != nil {
-		return holds{}, err
+		return consent.Result{}, err
 	}
-	return holding(claims.Scope, rs[0]), nil
+	return rs[0], nil
 }
 
 // apply returns what holds after the last of the changes, and an error where any of them is not
@@ -183,27 +300,39 @@ func (p *public) apply(ctx context.Context, changes []consent.Change) (consent.R
 	return rs[len(rs)-1], nil
 }
 
-func (p *public) page(t *text, claims token.Claims, now holds) page {
-	list := string(claims.Scope)
-	if claims.Scope == consent.AnyScope {
-		list = t.AllLists
+func (p *public) page(t *text, claims token.Claims, now consent.Result) page {
+	h := holding(claims.Scope, now)
+	return page{Company: p.Company, Masked: claims.Who.Masked(), List: listName(t, claims.Scope), Holds: h, Lines: h.lines(t, p.Policy()),
+		CanStop: h.Open != consent.Denied || h.Click != consent.Denied || h.pending[consent.Open] || h.pending[consent.Click],
+		notice:  p.notice(t)}
+}
+
+func (p *public) notice(t *text) notice {
+	agree, version, _ := p.Notice.shown(t)
+	return notice{agree, version, p.SendLetter != nil}
+}
+
+func listName(t *text, s consent.Scope) string {
+	if s == consent.AnyScope {
+		return t.AllLists
 	}
-	return page{T: t, Company: p.Company, Masked: claims.Who.Masked(), List: list, Holds: now}
+	return string(s)
 }
 
-// down says that the store does not answer. Nothing is claimed to have changed.
+// down says that the store does not answer, or a mail cannot be sent. Nothing is claimed to have changed.
 func (p *public) down(w http.ResponseWriter, r *http.Request, t *text, claims token.Claims, err error) {
-	p.Log.Error("the consent store failed an unsubscribe page", "method", r.Method, "scope", claims.Scope, "err", err)
+	p.Log.Error("an unsubscribe page failed", "method", r.Method, "scope", claims.Scope, "err", err)
 	w.Header().Set("Retry-After", "120")
-	p.say(w, r, http.StatusServiceUnavailable, message{t, t.DownTitle, t.Down})
+	p.say(w, r, t, http.StatusServiceUnavailable, message{t.DownTitle, t.Down})
 }
 
-func (p *public) say(w http.ResponseWriter, r *http.Request, status int, m message) {
-	p.render(w, r, status, messageTemplate, m)
+func (p *public) say(w http.ResponseWriter, r *http.Request, t *text, status int, m message) {
+	p.render(w, r, status, p.look.in[t].message, m)
 }
 
 func (p *public) render(w http.ResponseWriter, r *http.Request, status int, tmpl *template.Template, data any) {
 	var b bytes.Buffer
+	b.Grow(16 << 10)
 	if err := tmpl.Execute(&b, data); err != nil {
 		p.Log.Error("the unsubscribe page cannot be made", "err", err)
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)

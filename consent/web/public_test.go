@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -69,15 +67,36 @@ func (f *failing) Ping(ctx context.Context) error {
 
 // site is a public handler with its store.
 type site struct {
-	t     *testing.T
+	t     testing.TB
 	store *failing
 	links *token.Sealer
 	log   bytes.Buffer
 	h     http.Handler
 	who   consent.Address
+	now   time.Time
+
+	letters   []Letter
+	letterErr error
 }
 
-func newSite(t *testing.T) *site {
+// newSite returns one whose consents hold at once.
+func newSite(t testing.TB) *site { return newSiteWith(t, PublicConfig{}) }
+
+// newConfirming returns one whose consents are to be confirmed from a mail.
+func newConfirming(t *testing.T, c PublicConfig) *site {
+	var s *site
+	c.SendLetter = func(_ context.Context, l Letter) error {
+		if s.letterErr == nil {
+			s.letters = append(s.letters, l)
+		}
+		return s.letterErr
+	}
+	c.BaseURL = "https://mail.example.org/gate/"
+	s = newSiteWith(t, c)
+	return s
+}
+
+func newSiteWith(t testing.TB, c PublicConfig) *site {
 	t.Helper()
 	ring := keyring.Ephemeral()
 	store, err := boltstore.Open(filepath.Join(t.TempDir(), "consent.db"), ring)
@@ -85,10 +104,11 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	s := &site{t: t, store: &failing{Store: store}, links: token.New(ring)}
+	s := &site{t: t, store: &failing{Store: store}, links: token.New(ring), now: noon}
 	s.who = mustParse(t, "marta@example.org")
-	s.h = NewPublic(PublicConfig{Store: s.store, Links: s.links, Company: "Shop & Söhne <GmbH>",
-		Log: slog.New(slog.NewTextHandler(&s.log, nil)), Now: func() time.Time { return noon }})
+	c.Store, c.Links, c.Ring, c.Company = s.store, s.links, ring, "Shop & Söhne <GmbH>"
+	c.Log, c.Now = slog.New(slog.NewTextHandler(&s.log, nil)), func() time.Time { return s.now }
+	s.h = NewPublic(c)
 	return s
 }
 
@@ -103,7 +123,7 @@ func (s *site) do(method, path, contentType, body string, header ...string) *htt
 		r.Header.Set("Content-Type", contentType)
 	}
 	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
+		r.Header.Add(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
 	s.h.ServeHTTP(w, r)
@@ -164,101 +184,6 @@ func (s *site) apply(c consent.Change) {
 	}
 }
 
-func multipartBody(t *testing.T, file bool, pairs ...string) (contentType, body string) {
-	t.Helper()
-	var b bytes.Buffer
-	w := multipart.NewWriter(&b)
-	for i := 0; i < len(pairs); i += 2 {
-		var part io.Writer
-		var err error
-		if file {
-			part, err = w.CreateFormFile(pairs[i], "x.txt")
-		} else {
-			part, err = w.CreateFormField(pairs[i])
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		io.WriteString(part, pairs[i+1])
-	}
-	w.Close()
-	return w.FormDataContentType(), b.String()
-}
-
-// RFC 8058 §3.1 and §3.2: what unsubscribes, what does not.
-func TestOneClick(t *testing.T) {
-	const form = "application/x-www-form-urlencoded"
-	mpType, mpBody := multipartBody(t, false, "List-Unsubscribe", "One-Click")
-	mpOther, mpOtherBody := multipartBody(t, false, "List-Unsubscribe", "One-Click", "x", "y")
-	mpTwice, mpTwiceBody := multipartBody(t, false, "List-Unsubscribe", "One-Click", "List-Unsubscribe", "One-Click")
-	mpFile, mpFileBody := multipartBody(t, true, "List-Unsubscribe", "One-Click")
-	for _, c := range []struct {
-		name, method, contentType, body string
-		want                            int
-		unsubscribes                    bool
-	}{
-		{"urlencoded", "POST", form, "List-Unsubscribe=One-Click", 200, true},
-		{"urlencoded, encoded", "POST", form, "List%2DUnsubscribe=One%2dClick", 200, true},
-		{"urlencoded with charset", "POST", form + "; charset=UTF-8", "List-Unsubscribe=One-Click", 200, true},
-		{"urlencoded, type in capitals", "POST", "Application/X-WWW-Form-Urlencoded", "List-Unsubscribe=One-Click", 200, true},
-		{"line end behind it", "POST", form, "List-Unsubscribe=One-Click\r\n", 200, true},
-		{"no type", "POST", "", "List-Unsubscribe=One-Click", 200, true},
-		{"multipart", "POST", mpType, mpBody, 200, true},
-		{"GET with the body", "GET", form, "List-Unsubscribe=One-Click", 200, false},
-		{"HEAD with the body", "HEAD", form, "List-Unsubscribe=One-Click", 200, false},
-		{"OPTIONS with the body", "OPTIONS", form, "List-Unsubscribe=One-Click", 204, false},
-		{"PUT", "PUT", form, "List-Unsubscribe=One-Click", 405, false},
-		{"DELETE", "DELETE", form, "List-Unsubscribe=One-Click", 405, false},
-		{"PATCH", "PATCH", form, "List-Unsubscribe=One-Click", 405, false},
-		{"odd method", "BREW", form, "List-Unsubscribe=One-Click", 405, false},
-		{"empty", "POST", form, "", 400, false},
-		{"no type and empty", "POST", "", "", 400, false},
-		{"other value", "POST", form, "List-Unsubscribe=Two-Click", 400, false},
-		{"other case", "POST", form, "list-unsubscribe=one-click", 400, false},
-		{"twice", "POST", form, "List-Unsubscribe=One-Click&List-Unsubscribe=One-Click", 400, false},
-		{"more fields", "POST", form, "List-Unsubscribe=One-Click&x=y", 400, false},
-		{"with a form of the page", "POST", form, "List-Unsubscribe=One-Click&do=resubscribe", 400, false},
-		{"bad escape", "POST", form, "List-Unsubscribe=One-Click&%zz", 400, false},
-		{"semicolon", "POST", form, "List-Unsubscribe=One-Click;x", 400, false},
-		{"JSON", "POST", "application/json", `{"List-Unsubscribe":"One-Click"}`, 400, false},
-		{"plain text", "POST", "text/plain", "List-Unsubscribe=One-Click", 400, false},
-		{"broken type", "POST", "///;;", "List-Unsubscribe=One-Click", 400, false},
-		{"multipart, more fields", "POST", mpOther, mpOtherBody, 400, false},
-		{"multipart, twice", "POST", mpTwice, mpTwiceBody, 400, false},
-		{"multipart, a file", "POST", mpFile, mpFileBody, 400, false},
-		{"multipart without boundary", "POST", "multipart/form-data", mpBody, 400, false},
-		{"multipart, cut", "POST", mpType, mpBody[:len(mpBody)-8], 400, false},
-		{"too large", "POST", form, "List-Unsubscribe=One-Click&x=" + strings.Repeat("y", maxForm), 413, false},
-		{"multipart too large", "POST", mpType, strings.Repeat("-", maxForm) + mpBody, 413, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := newSite(t)
-			w := s.do(c.method, s.link("en"), c.contentType, c.body)
-			if w.Code != c.want {
-				t.Errorf("status %d, want %d", w.Code, c.want)
-			}
-			r := s.record()
-			if c.unsubscribes {
-				want := consent.Record{Scope: "newsletter", Version: 1, Mail: consent.Entry{State: consent.Unsubscribed, Time: noon, Source: consent.FromOneClick}}
-				if r != want {
-					t.Errorf("record %+v", r)
-				}
-				if ct := w.Header().Get("Content-Type"); !strings.HasPrefix(ct, "text/plain") {
-					t.Errorf("type %q", ct)
-				}
-				if again := s.do(c.method, s.link("de"), c.contentType, c.body); again.Code != 200 || s.record() != want {
-					t.Errorf("twice: status %d, record %+v", again.Code, s.record())
-				}
-			} else if r.Version != 0 {
-				t.Errorf("the record changed: %+v", r)
-			}
-			if w.Code == 405 && w.Header().Get("Allow") != "GET, HEAD, POST, OPTIONS" {
-				t.Errorf("Allow: %q", w.Header().Get("Allow"))
-			}
-		})
-	}
-}
-
 func FuzzReadForm(f *testing.F) {
 	const form = "application/x-www-form-urlencoded"
 	f.Add(form, "List-Unsubscribe=One-Click")
@@ -279,15 +204,18 @@ func FuzzReadForm(f *testing.F) {
 			t.Fatalf("%q, %q is taken for one click", contentType, body)
 		}
 		if c, ok := readChoice(fields); ok {
-			base := consent.Change{Who: mustParse(t, "a@example.org"), Scope: "s", Source: consent.FromPage, Time: noon, Mail: c.Mail, Open: c.Open, Click: c.Click}
-			if err := base.Check(); err != nil {
-				t.Fatalf("%q gives a change that no store takes: %v", body, err)
+			base := consent.Change{Who: mustParse(t, "a@example.org"), Scope: "s", Source: consent.FromPage, Time: noon}
+			step := c.step(consent.Result{}, base, english.Notice, len(body)%2 == 0)
+			for _, change := range append(step.now, step.ask...) {
+				if err := change.Check(); err != nil {
+					t.Fatalf("%q gives a change that no store takes: %v", body, err)
+				}
 			}
 		}
 	})
 }
 
-func mustParse(t *testing.T, mailbox string) consent.Address {
+func mustParse(t testing.TB, mailbox string) consent.Address {
 	t.Helper()
 	a, err := consent.ParseAddress(mailbox)
 	if err != nil {
@@ -333,9 +261,9 @@ func TestBadTokensLookAlike(t *testing.T) {
 	foreign := token.New(keyring.Ephemeral()).Seal(token.Claims{Who: s.who, Scope: "newsletter", Language: "de"})
 	var first *httptest.ResponseRecorder
 	for _, path := range []string{"/u/" + foreign, good[:len(good)-1], good + "A", good + "/", good + "%0a", "/u/", "/u", "/", "/index.html",
-		"/u//" + good[3:], "/v" + good[2:], "/u/" + strings.Repeat("A", 100_000), "/favicon.ico", "/robots.txt", "/%00"} {
+		"/u//" + good[3:], "/v" + good[2:], "/u/" + strings.Repeat("A", 100_000), "/favicon.ico", "/robots.txt", "/u/c/", "/u/c/" + good[3:], "/%00"} {
 		for _, method := range []string{"GET", "POST", "HEAD", "OPTIONS", "PUT"} {
-			w := s.do(method, path, "application/x-www-form-urlencoded", "List-Unsubscribe=One-Click", "Accept-Language", "fr, de;q=0.8")
+			w := s.do(method, path, "application/x-www-form-urlencoded", "List-Unsubscribe=One-Click", "Accept-Language", "ja, de;q=0.8")
 			if first == nil {
 				first = w
 			}
@@ -445,7 +373,7 @@ func TestConsentOfThePageHasItsNotice(t *testing.T) {
 	}
 	want := consent.Record{Scope: "newsletter", Version: 3,
 		Mail:  consent.Entry{State: consent.Subscribed, Time: noon.Add(-time.Hour), Source: consent.FromImport, Notice: "paper"}, // untouched
-		Open:  consent.Entry{State: consent.Granted, Time: noon, Source: consent.FromPage, Notice: "page-de-1"},
+		Open:  consent.Entry{State: consent.Granted, Time: noon, Source: consent.FromPage, Notice: "page-de-2"},
 		Click: consent.Entry{State: consent.Denied, Time: noon, Source: consent.FromPage},
 	}
 	if got := s.record(); got != want {
@@ -456,7 +384,7 @@ func TestConsentOfThePageHasItsNotice(t *testing.T) {
 func TestWrongForms(t *testing.T) {
 	s := newSite(t)
 	for _, form := range []string{"do=", "do=erase", "do=unsubscribe&do=unsubscribe", "do=unsubscribe&open=granted", "do=resubscribe&x=y",
-		"do=save&open=yes", "do=save&mail=granted", "do=save&mail=", "do=save&open=granted&open=denied", "do=save&scope=other", "do=save&notice=x",
+		"do=save&open=yes", "do=save&open=unset", "do=save&mail=granted", "do=undo", "do=undo&slip=x", "do=undo&slip=x&open=granted", "do=save&mail=", "do=save&open=granted&open=denied", "do=save&scope=other", "do=save&notice=x",
 		"open=granted", "x=y"} {
 		if w := s.post(s.link("en"), form); w.Code != 400 || s.record().Version != 0 {
 			t.Errorf("%s: status %d, record %+v", form, w.Code, s.record())
@@ -490,7 +418,7 @@ func TestUnsubscribedEverywhere(t *testing.T) {
 func TestLanguages(t *testing.T) {
 	for _, c := range []struct{ mail, accept, want string }{
 		{"", "", "en"}, {"de", "", "de"}, {"de", "en", "de"}, {"en", "de", "en"}, {"de-AT", "", "de"}, {"EN-gb", "de", "en"},
-		{"", "de-CH, en;q=0.5", "de"}, {"", "ja, de;q=0.3", "de"}, {"", "ja", "en"}, {"ja", "de", "de"}, {"ja", "ja", "en"},
+		{"", "de-CH, en;q=0.5", "de"}, {"", "ja, de;q=0.3", "de"}, {"", "pt-BR", "pt"}, {"", "nl-BE,fr;q=0.5", "nl"}, {"pl", "en", "pl"}, {"es-MX", "", "es"}, {"it-CH", "de", "it"}, {"", "fr-CA", "fr"}, {"", "ja", "en"}, {"ja", "de", "de"}, {"ja", "ja", "en"},
 		{"not a tag!", "de", "de"}, {"", "*", "en"}, {"", ";;;q=x", "en"}, {"", strings.Repeat("de,", 1000), "en"}, {"und", "de", "de"},
 	} {
 		if got := textFor(c.mail, c.accept).Lang; got != c.want {
@@ -499,27 +427,47 @@ func TestLanguages(t *testing.T) {
 	}
 }
 
-// Every language has every text, and a notice of its own.
+// Every language has every text, none of them is another language's, and a notice of its own.
 func TestTextsAreComplete(t *testing.T) {
-	seen := map[string]bool{}
+	same := map[string]string{ // what several languages write alike
+		"No": "en es it", "Yes": "de nl", "List": "de fr es it pt pl", "From": "es fr pt", "Save": "es pt",
+	}
+	seen := map[string]string{}
 	for _, tx := range texts {
-		if seen[tx.Notice] || consent.CheckNotice(tx.Notice) != nil {
+		if consent.CheckNotice(askedFor+tx.Notice) != nil {
 			t.Errorf("%s: notice %q", tx.Lang, tx.Notice)
 		}
-		seen[tx.Notice] = true
 		eachField(tx, func(name, value string) {
-			if strings.TrimSpace(value) == "" {
+			if strings.TrimSpace(value) != value || value == "" {
 				t.Errorf("%s lacks %s", tx.Lang, name)
 			}
+			other, is := seen[name+value]
+			if is && !(strings.Contains(same[name], tx.Lang) && strings.Contains(same[name], other)) {
+				t.Errorf("%s says %s as %s does: %q", tx.Lang, name, other, value)
+			}
+			seen[name+value] = tx.Lang
 		})
+	}
+	for _, tx := range texts { // a sentence that names a button names this one
+		if !strings.Contains(tx.NotYou, tx.Undo) {
+			t.Errorf("%s: NotYou does not name the button %q", tx.Lang, tx.Undo)
+		}
 	}
 }
 
-// The page as a reader's program sees it.
+// The page as a reader's program sees it, in every language, with all that it can hold.
 func TestPageMarkup(t *testing.T) {
-	s := newSite(t)
+	long := strings.Repeat("x ", maxNoticeText/2)
+	notice, err := parseNotice("2026-03\n" + long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logo := Logo("data:image/png;base64," + strings.Repeat("A", MaxLogo*4/3))
+	s := newConfirming(t, PublicConfig{Notice: notice, Logo: logo})
 	s.apply(consent.Change{Mail: consent.Subscribed, Open: consent.Granted})
-	for _, lang := range []string{"en", "de"} {
+	for _, tx := range texts {
+		lang := tx.Lang
+		s.apply(consent.Change{Click: consent.Granted})
 		for name, w := range map[string]*httptest.ResponseRecorder{
 			"page":  s.do("GET", s.link(lang), "", ""),
 			"saved": s.post(s.link(lang), "do=save&click=denied"),
@@ -528,9 +476,9 @@ func TestPageMarkup(t *testing.T) {
 		} {
 			body := w.Body.String()
 			if len(body) >= 20<<10 {
-				t.Errorf("%s: %d bytes", name, len(body))
+				t.Errorf("%s %s: %d bytes", lang, name, len(body))
 			}
-			checkMarkup(t, lang+" "+name, body, lang)
+			checkMarkup(t, lang+" "+name, body, w.Header().Get("Content-Security-Policy"), lang)
 			if name == "page" || name == "saved" {
 				for _, want := range []string{"m•••@example.org", "newsletter", "Shop &amp; Söhne &lt;GmbH&gt;"} {
 					if !strings.Contains(body, want) {

@@ -9,7 +9,8 @@
 // the peer take turns, so that a machine that gets slower does so for both.
 //
 // With -held it looks at memory instead (make load): see held.go. With -stores it measures the
-// consent stores: see stores.go.
+// consent stores: see stores.go. With -page it measures the page behind the unsubscribe link (make
+// pagebench): see page.go.
 //
 // It is not for judging copies (testdata/e2e does), beyond making sure before it measures that
 // the gateway does its work at all.
@@ -43,6 +44,7 @@ type options struct {
 	peer    bool
 	held    bool
 	stores  bool
+	page    bool
 	conns   []int
 	rcpts   int
 	people  int
@@ -60,6 +62,7 @@ func main() {
 	flag.BoolVar(&o.peer, "peer", false, "also measure Postfix with opendkim (both installed, as root)")
 	flag.BoolVar(&o.held, "held", false, "do not measure speed, but what many connections and large messages take of memory")
 	flag.BoolVar(&o.stores, "stores", false, "do not measure messages, but what the consent stores do")
+	flag.BoolVar(&o.page, "page", false, "measure the page and one-click unsubscription instead, beside nginx")
 	flag.IntVar(&o.rcpts, "rcpts", 1, "recipients a message; delivery mode stateless takes one")
 	flag.IntVar(&o.people, "people", 10_000, "people in the store")
 	flag.IntVar(&o.runs, "runs", 3, "runs, of which the median is given")
@@ -123,6 +126,17 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	if o.held {
 		return s.hold(ctx, msg, sink, o.people)
+	}
+	if o.page {
+		text, err := s.pages(ctx, o.runs, o.window)
+		if err != nil {
+			return err
+		}
+		fmt.Print(text)
+		if o.results != "" {
+			return os.WriteFile(o.results, []byte(text), 0o644)
+		}
+		return nil
 	}
 	var pf *peer
 	if o.peer {

@@ -185,9 +185,24 @@ type tab struct {
 
 func (c *chromium) newTab(t *testing.T) *tab {
 	t.Helper()
-	b := &tab{t: t, c: c, proxy: startProxy(t), loaded: make(chan string, 100)}
+	p := startProxy(t)
+	b := c.attach(t, p.address)
+	b.proxy = p
+	b.must(b.session, "Emulation.setScriptExecutionDisabled", map[string]any{"value": true}, nil) // as in a mail reader
+	b.must(b.session, "Network.enable", nil, nil)
+	b.must(b.session, "Network.setCacheDisabled", map[string]any{"cacheDisabled": true}, nil) // what one page fetched is no other's
+	b.must(b.session, "Animation.enable", nil, nil)
+	b.must(b.session, "Animation.setPlaybackRate", map[string]any{"playbackRate": 0}, nil) // what moves stands still
+	b.must(b.session, "Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false}, nil)
+	return b
+}
+
+// attach opens a page with cookies and cache of its own, which reaches the network by proxy.
+func (c *chromium) attach(t *testing.T, proxy string) *tab {
+	t.Helper()
+	b := &tab{t: t, c: c, loaded: make(chan string, 100)}
 	var context struct{ BrowserContextID string }
-	b.must("", "Target.createBrowserContext", map[string]any{"proxyServer": b.proxy.address, "proxyBypassList": "<-loopback>"}, &context)
+	b.must("", "Target.createBrowserContext", map[string]any{"proxyServer": proxy, "proxyBypassList": "<-loopback>"}, &context)
 	var target struct{ TargetID string }
 	b.must("", "Target.createTarget", map[string]any{"url": "about:blank", "browserContextId": context.BrowserContextID}, &target)
 	var attached struct{ SessionID string }
@@ -206,12 +221,6 @@ func (c *chromium) newTab(t *testing.T) *tab {
 	c.mu.Unlock()
 	b.must(b.session, "Page.enable", nil, nil)
 	b.must(b.session, "Page.setLifecycleEventsEnabled", map[string]any{"enabled": true}, nil)
-	b.must(b.session, "Emulation.setScriptExecutionDisabled", map[string]any{"value": true}, nil) // as in a mail reader
-	b.must(b.session, "Network.enable", nil, nil)
-	b.must(b.session, "Network.setCacheDisabled", map[string]any{"cacheDisabled": true}, nil) // what one page fetched is no other's
-	b.must(b.session, "Animation.enable", nil, nil)
-	b.must(b.session, "Animation.setPlaybackRate", map[string]any{"playbackRate": 0}, nil) // what moves stands still
-	b.must(b.session, "Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false}, nil)
 	return b
 }
 

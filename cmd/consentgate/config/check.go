@@ -98,19 +98,26 @@ func checkListen(d *decoder, path, address string) {
 // checkTLS checks the certificate, and that it is there where it is needed.
 func (c *Config) checkTLS(d *decoder) {
 	s := c.SMTP
-	const cert, key = "smtp.tls_cert", "smtp.tls_key"
+	switch checkPair(d, "smtp", s.TLSCert, s.TLSKey); {
+	case s.TLSCert != "" || s.TLSKey != "" || d.wrong["smtp.tls_cert"] || d.wrong["smtp.tls_key"]:
+	case len(s.ListenTLS) > 0 && !d.anyWrong("smtp.listen_tls["):
+		d.bad("smtp.listen_tls", "needs a certificate", "add tls_cert and tls_key under [smtp]")
+	case len(c.Login) > 0:
+		d.bad("login[0]", "nobody could log in, since that is offered under TLS only", "add tls_cert and tls_key under [smtp]")
+	}
+}
+
+// checkPair checks tls_cert and tls_key of a table: both or neither, and that they belong together.
+func checkPair(d *decoder, table, certFile, keyFile string) {
+	cert, key := table+".tls_cert", table+".tls_key"
 	switch {
 	case d.wrong[cert] || d.wrong[key]:
-	case s.TLSCert == "" && s.TLSKey != "":
-		d.bad(cert, "is missing beside smtp.tls_key", "the PEM file of the certificate and its chain")
-	case s.TLSCert != "" && s.TLSKey == "":
-		d.bad(key, "is missing beside smtp.tls_cert", "the PEM file of the private key")
-	case s.TLSCert == "" && len(s.ListenTLS) > 0 && !d.anyWrong("smtp.listen_tls["):
-		d.bad("smtp.listen_tls", "needs a certificate", "add tls_cert and tls_key under [smtp]")
-	case s.TLSCert == "" && len(c.Login) > 0:
-		d.bad("login[0]", "nobody could log in, since that is offered under TLS only", "add tls_cert and tls_key under [smtp]")
-	case s.TLSCert != "":
-		for path, file := range map[string]string{cert: s.TLSCert, key: s.TLSKey} {
+	case certFile == "" && keyFile != "":
+		d.bad(cert, "is missing beside "+key, "the PEM file of the certificate and its chain")
+	case certFile != "" && keyFile == "":
+		d.bad(key, "is missing beside "+cert, "the PEM file of the private key")
+	case certFile != "":
+		for path, file := range map[string]string{cert: certFile, key: keyFile} {
 			if _, err := readSmall(file); err != nil {
 				d.bad(path, err.Error(), "a PEM file that consentgate may read")
 			}
@@ -118,8 +125,8 @@ func (c *Config) checkTLS(d *decoder) {
 		if d.wrong[cert] || d.wrong[key] {
 			return
 		}
-		if _, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey); err != nil {
-			d.bad(cert, strings.TrimPrefix(err.Error(), "tls: ")+", in "+s.TLSCert+" with "+s.TLSKey, "a certificate in PEM, its chain behind it, and the key that belongs to it")
+		if _, err := tls.LoadX509KeyPair(certFile, keyFile); err != nil {
+			d.bad(cert, strings.TrimPrefix(err.Error(), "tls: ")+", in "+certFile+" with "+keyFile, "a certificate in PEM, its chain behind it, and the key that belongs to it")
 		}
 	}
 }
@@ -369,8 +376,37 @@ func (c *Config) checkUnsubscribe(d *decoder) {
 	}
 	checkFooter(d, "unsubscribe.footer_html", u.FooterHTML)
 	checkFooter(d, "unsubscribe.footer_text", u.FooterText)
+	checkPair(d, "unsubscribe", u.TLSCert, u.TLSKey)
+	for i, p := range u.TrustedProxies {
+		if p.IsValid() && p.Bits() == 0 {
+			d.is(fmt.Sprintf("unsubscribe.trusted_proxies[%d]", i), "is the whole internet, so anybody could claim to come from anywhere", "only the addresses of your proxies")
+		}
+	}
+	c.checkLook(d)
+}
+
+// checkLook checks what the page shows of the operator.
+func (c *Config) checkLook(d *decoder) {
+	u := &c.Unsubscribe
 	if strings.ContainsFunc(u.Company, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(u.Company) > 200 {
 		d.is("unsubscribe.company", "is no name", "one line of at most 200 bytes")
+	}
+	if path := "unsubscribe.colour"; u.Colour != "" && !d.wrong[path] {
+		if _, err := web.ParseColour(u.Colour); err != nil {
+			d.bad(path, err.Error(), `"#rrggbb", such as "#1d5a88"; any will do, since the page makes it lighter or darker where text needs it`)
+		}
+	}
+	if path := "unsubscribe.logo_file"; u.LogoFile != "" && !d.wrong[path] {
+		if _, err := web.ReadLogo(u.LogoFile); err != nil {
+			d.bad(path, err.Error(), fmt.Sprintf("a PNG, JPEG, GIF, WebP or SVG of at most %d bytes", web.MaxLogo))
+		} else if u.Company == "" {
+			d.bad(path, "needs unsubscribe.company, which is read out to those who do not see the logo", `company = "Example Shop"`)
+		}
+	}
+	if path := "unsubscribe.notice_file"; u.NoticeFile != "" && !d.wrong[path] {
+		if _, err := web.ReadNotice(u.NoticeFile); err != nil {
+			d.bad(path, err.Error(), `its version in the first line, then the text; a line "[de]" begins the one for that language`)
+		}
 	}
 }
 

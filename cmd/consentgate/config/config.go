@@ -125,9 +125,9 @@ type Rewrite struct {
 type Unsubscribe struct {
 	BaseURL        string         `toml:"base_url" needed:"base_url = \"https://mail.example.org\", the public address of the page"` // without a slash at the end
 	Listen         string         `toml:"listen"`
-	TLSCert        string         `toml:"tls_cert" later:""`
-	TLSKey         string         `toml:"tls_key" later:""`
-	TrustedProxies []netip.Prefix `toml:"trusted_proxies" later:""`
+	TLSCert        string         `toml:"tls_cert"` // PEM files; with them the page is served under TLS
+	TLSKey         string         `toml:"tls_key"`
+	TrustedProxies []netip.Prefix `toml:"trusted_proxies"` // whose X-Forwarded-For or Forwarded is believed
 	Unsubscribed   string         `toml:"unsubscribed" oneof:"reject discard" reload:""`
 	MailTo         string         `toml:"mailto" later:""`
 	FooterHTML     string         `toml:"footer_html" reload:""` // template files that hold {{unsubscribe_url}} once
@@ -135,10 +135,10 @@ type Unsubscribe struct {
 	Chain          bool           `toml:"chain" later:"false"`
 	WebhookURL     string         `toml:"webhook_url" later:"" secret:""`
 	Company        string         `toml:"company"`
-	LogoFile       string         `toml:"logo_file" later:""`
-	Colour         string         `toml:"colour" later:""`
-	NoticeFile     string         `toml:"notice_file" later:""`
-	ConfirmGrants  bool           `toml:"confirm_grants" later:"false"`
+	LogoFile       string         `toml:"logo_file"`      // as web.ReadLogo reads it
+	Colour         string         `toml:"colour"`         // "#rrggbb"
+	NoticeFile     string         `toml:"notice_file"`    // as web.ReadNotice reads it
+	ConfirmGrants  bool           `toml:"confirm_grants"` // a consent given on the page holds once confirmed from a mail
 	FooterPosition string         `toml:"footer_position" oneof:"auto bottom top" reload:""`
 }
 

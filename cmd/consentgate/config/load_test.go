@@ -366,18 +366,21 @@ func TestMistakes(t *testing.T) {
 		{"unsubscribe.base_url", `"https://u:p@mail.example.org/"`, `holds a user`},
 		{"unsubscribe.base_url", `"https://mail.example.org/<b>"`, `holds a character that does not go into a header field`},
 		{"unsubscribe.listen", `"8080"`, `is not host:port`},
-		{"unsubscribe.tls_cert", `"/etc/cert.pem"`, `not yet`},
-		{"unsubscribe.tls_key", `"/etc/key.pem"`, `not yet`},
-		{"trusted_proxies", `["10.0.0.0/8"]`, `not yet`},
+		{"trusted_proxies", `["10.0.0.0/8", "0.0.0.0/0"]`, `is the whole internet`},
+		{"trusted_proxies", `["10.0.0.1"]`, ``},
 		{"unsubscribed", `"bounce"`, `one of reject, discard`},
 		{"mailto", `"unsubscribe@gate.example.org"`, `not yet`},
 		{"footer_html", `"/nowhere/footer.html"`, `no such file`},
 		{"footer_text", `"/"`, `is no regular file, or over 1 MiB`},
 		{"webhook_url", `"https://hook.example.org"`, `not yet`},
 		{"company", `"one\ntwo"`, `is no name`},
-		{"logo_file", `"/logo.png"`, `not yet`},
-		{"colour", `"red"`, `not yet`},
-		{"notice_file", `"/notice"`, `not yet`},
+		{"logo_file", `"/nowhere/logo.png"`, `no such file`},
+		{"logo_file", `"${STATE}/key"`, `is neither PNG, JPEG, GIF, WebP nor a well-formed SVG`},
+		{"colour", `"red"`, `"red" is not a colour; "#rrggbb"`},
+		{"colour", `"#fc0"`, ``},
+		{"notice_file", `"/nowhere/notice"`, `no such file`},
+		{"notice_file", `"${STATE}/key"`, `its first line is not a version`},
+		{"confirm_grants", `"no"`, `is text; write true or false`},
 		{"footer_position", `"left"`, `one of auto, bottom, top`},
 
 		{"tracking.mode", `"guard"`, `"guard" needs tracking.base_url; base_url = "https://links.example.org"`},
@@ -439,6 +442,9 @@ func TestEveryMistakeIsTold(t *testing.T) {
 	const hash = "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$TnDEl2tJgYtaYZt0/5f59Jf56vkIG4EtQACv6SLO2cI"
 	env["HASH"] = hash
 	writeCertificate(t, env["STATE"])
+	if err := os.WriteFile(filepath.Join(env["STATE"], "logo.gif"), []byte("GIF89a"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, tt := range map[string]struct {
 		text string
 		want []string
@@ -518,6 +524,12 @@ password_hash = "${SMARTHOST_PASSWORD}"
 			`25: login.password_hash: this is no argon2id or bcrypt hash; what consentgate hash-password prints`,
 			`27: login.name: is needed and empty; name = "shop"`,
 			`28: login.password_hash: this is no argon2id or bcrypt hash; what consentgate hash-password prints`,
+		}},
+		"page's key alone": {minimal + "tls_key = \"${STATE}/key.pem\"\n", []string{
+			`11: unsubscribe.tls_cert: is missing beside unsubscribe.tls_key; the PEM file of the certificate and its chain`,
+		}},
+		"logo without a name": {minimal + "logo_file = \"${STATE}/logo.gif\"\n", []string{
+			`13: unsubscribe.logo_file: needs unsubscribe.company, which is read out to those who do not see the logo; company = "Example Shop"`,
 		}},
 		"key alone": {strings.Replace(minimal, "[smarthost]", "[smtp]\ntls_key = \"${STATE}/key.pem\"\n[smarthost]", 1), []string{
 			`3: smtp.tls_cert: is missing beside smtp.tls_key; the PEM file of the certificate and its chain`,

@@ -73,7 +73,7 @@ func open(base string, now func() time.Time) (h *house, err error) {
 	h.closers = append(h.closers, h.store.Close)
 	h.links = token.New(ring)
 	log := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	h.public = web.NewPublic(web.PublicConfig{Store: h.store, Links: h.links, Company: company, Log: log, Now: now})
+	h.public = web.NewPublic(web.PublicConfig{Store: h.store, Links: h.links, Ring: ring, Company: company, Log: log, Now: now})
 	if h.sink, err = newSink(); err != nil {
 		return nil, err
 	}

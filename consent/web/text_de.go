@@ -1,0 +1,83 @@
+package web
+
+import "golang.org/x/text/language"
+
+var german = text{
+	tag: language.German, Lang: "de", Notice: "page-de-2",
+
+	Title:    "Ihre Mail-Einstellungen",
+	From:     "Von",
+	Address:  "Gesendet an",
+	List:     "Liste",
+	AllLists: "alle Listen",
+
+	Unsubscribe:       "Abmelden",
+	UnsubscribeMeans:  "Von dieser Liste kommt keine Mail mehr.",
+	StopTracking:      "Tracking beenden, Mail behalten",
+	StopTrackingMeans: "Die Mail kommt weiter, aber der Absender erfährt nicht mehr, was Sie öffnen oder anklicken.",
+	StillComes:        "Weiterhin erhalten Sie, was zu einer Bestellung oder einem Konto von Ihnen gehört, etwa Rechnungen und neue Passwörter.",
+	Resubscribe:       "Wieder anmelden",
+
+	HoldsTitle:        "Was jetzt gilt",
+	MailOn:            "Sie erhalten diese Mail.",
+	MailOff:           "Sie sind abgemeldet: Von dieser Liste kommt keine Mail mehr.",
+	MailOffEverywhere: "Alle Mail dieses Absenders an diese Adresse ist gestoppt. Nur der Absender kann das wieder ändern; bitte fragen Sie dort.",
+	OpenOn:            "Der Absender erfährt, wann Sie eine Mail öffnen.",
+	OpenOff:           "Der Absender erfährt von uns nicht, ob Sie eine Mail öffnen.",
+	OpenUnset:         "Sie haben nicht gesagt, ob der Absender erfahren darf, wann Sie eine Mail öffnen. Er erfährt es daher nicht.",
+	OpenUnsetOn:       "Sie haben nicht gesagt, ob der Absender erfahren darf, wann Sie eine Mail öffnen. Bis Sie Nein sagen, erfährt er es.",
+	ClickOn:           "Der Absender erfährt, welche Links Sie anklicken.",
+	ClickOff:          "Der Absender erfährt von uns nicht, welche Links Sie anklicken.",
+	ClickUnset:        "Sie haben nicht gesagt, ob der Absender erfahren darf, welche Links Sie anklicken. Er erfährt es daher nicht.",
+	ClickUnsetOn:      "Sie haben nicht gesagt, ob der Absender erfahren darf, welche Links Sie anklicken. Bis Sie Nein sagen, erfährt er es.",
+	Pending:           "Auf dieser Seite wurde etwas anderes gewählt. Es gilt, sobald es aus der Mail bestätigt wird, die wir an diese Adresse geschickt haben.",
+
+	Preferences:   "Selbst wählen",
+	AskMail:       "Möchten Sie die Mail dieser Liste erhalten?",
+	AskOpen:       "Darf der Absender erfahren, wann Sie eine Mail öffnen?",
+	AskClick:      "Darf der Absender erfahren, welche Links Sie anklicken?",
+	Yes:           "Ja",
+	No:            "Nein",
+	AgreeTitle:    "Was ein Ja zu Öffnungen oder Klicks bedeutet",
+	Agree:         "Der Absender erfährt jedes Mal, dass Sie eine Mail geöffnet oder welchen Link Sie angeklickt haben, und kann das mit Ihnen verbinden. Das ist freiwillig: Die Mail kommt auch ohne. Sie können Ihre Einwilligung hier jederzeit zurücknehmen, so leicht, wie Sie sie geben.",
+	NoticeVersion: "Fassung dieses Textes:",
+	ConfirmHint:   "Nach einem Ja schicken wir eine Mail an diese Adresse. Ihr Ja gilt, sobald Sie es von dort bestätigen, denn Links werden manchmal weitergeleitet. Ein Nein gilt sofort.",
+	Save:          "Speichern",
+
+	NotYouTitle: "Nicht Ihre Adresse?",
+	NotYou:      "Dann wurde Ihnen diese Mail weitergeleitet. Bitte lassen Sie alles, wie es ist, denn es betrifft die Person, an die die Mail ging. Haben Sie gerade etwas geändert, nehmen Sie es mit „Rückgängig“ zurück.",
+
+	Saved:        "Ihre Wahl ist gespeichert.",
+	Unchanged:    "Es war nichts zu ändern: Das galt schon.",
+	Unsubscribed: "Sie sind abgemeldet.",
+	TrackingOff:  "Das Tracking ist beendet. Die Mail kommt weiter.",
+	Renewed:      "Sie sind wieder angemeldet.",
+	Undo:         "Rückgängig",
+	Undone:       "Rückgängig gemacht. Es ist wieder wie vorher.",
+	UndoGone:     "Das lässt sich nicht mehr rückgängig machen: Es ist zu lange her, oder inzwischen wurde etwas geändert. Bitte wählen Sie unten.",
+	Asked:        "Fast fertig: Wir haben eine Mail an diese Adresse geschickt. Ihre Wahl gilt, sobald Sie sie von dort bestätigen.",
+	AskedOften:   "Eine Mail zur Bestätigung ging vor Kurzem an diese Adresse. Bitte sehen Sie dort nach, auch im Spam-Ordner, oder versuchen Sie es später noch einmal.",
+
+	ConfirmTitle:     "Bitte bestätigen Sie Ihre Wahl",
+	ConfirmLead:      "Auf der Seite mit den Einstellungen wurde gewählt:",
+	GrantMail:        "Sie möchten die Mail dieser Liste erhalten.",
+	GrantOpen:        "Der Absender darf erfahren, wann Sie eine Mail öffnen.",
+	GrantClick:       "Der Absender darf erfahren, welche Links Sie anklicken.",
+	ConfirmButton:    "Ja, bestätigen",
+	ConfirmIgnore:    "Sie haben das nicht gewählt oder es sich anders überlegt? Dann schließen Sie einfach diese Seite, und nichts ändert sich.",
+	Confirmed:        "Bestätigt: Ihre Wahl gilt jetzt.",
+	ConfirmGoneTitle: "Das lässt sich nicht mehr bestätigen",
+	ConfirmGone:      "Es ist mehr als sieben Tage her, oder inzwischen wurde etwas anderes gewählt. Es wurde nichts geändert. Um es noch einmal zu wählen, benutzen Sie bitte den Link am Ende einer Mail dieser Liste.",
+
+	MailSubject: "Bitte bestätigen Sie Ihre Wahl",
+	MailLead:    "Auf der Seite mit den Einstellungen wurde für Ihre Adresse gewählt:",
+	MailOpen:    "Waren Sie das, dann öffnen Sie bitte diese Seite und drücken Sie dort den Knopf:",
+	MailIgnore:  "Waren Sie es nicht, tun Sie bitte nichts: Dann ändert sich nichts. Der Link gilt sieben Tage. Diese Mail enthält kein Tracking.",
+
+	BadLinkTitle:    "Dieser Link funktioniert nicht",
+	BadLink:         "Vielleicht wurde er beim Kopieren abgeschnitten. Bitte öffnen Sie die Mail noch einmal und klicken Sie dort auf den Link. Hilft das nicht, antworten Sie auf die Mail und bitten Sie um Abmeldung.",
+	DownTitle:       "Das hat gerade nicht geklappt",
+	Down:            "Wir können nicht bestätigen, dass etwas geändert wurde. Bitte versuchen Sie es in einigen Minuten noch einmal.",
+	BadRequestTitle: "Diese Anfrage wurde nicht verstanden",
+	BadRequest:      "Es wurde nichts geändert. Bitte öffnen Sie den Link in der Mail noch einmal und benutzen Sie die Knöpfe dort.",
+}

@@ -1,0 +1,83 @@
+package web
+
+import "golang.org/x/text/language"
+
+var english = text{
+	tag: language.English, Lang: "en", Notice: "page-en-2",
+
+	Title:    "Your mail preferences",
+	From:     "From",
+	Address:  "Sent to",
+	List:     "List",
+	AllLists: "all lists",
+
+	Unsubscribe:       "Unsubscribe",
+	UnsubscribeMeans:  "No more mail of this list will come.",
+	StopTracking:      "Stop tracking, keep the mail",
+	StopTrackingMeans: "The mail goes on, but the sender no longer learns what you open or click.",
+	StillComes:        "You keep getting what belongs to an order or an account of yours, such as receipts and password resets.",
+	Resubscribe:       "Subscribe again",
+
+	HoldsTitle:        "What holds now",
+	MailOn:            "You receive this mail.",
+	MailOff:           "You are unsubscribed: no more mail of this list will come.",
+	MailOffEverywhere: "All mail of this sender to this address is stopped. Only the sender can start it again; please ask there.",
+	OpenOn:            "The sender learns when you open a mail.",
+	OpenOff:           "The sender does not learn from us whether you open a mail.",
+	OpenUnset:         "You have not said whether the sender may learn when you open a mail. So it does not.",
+	OpenUnsetOn:       "You have not said whether the sender may learn when you open a mail. Until you say no, it does.",
+	ClickOn:           "The sender learns which links you click.",
+	ClickOff:          "The sender does not learn from us which links you click.",
+	ClickUnset:        "You have not said whether the sender may learn which links you click. So it does not.",
+	ClickUnsetOn:      "You have not said whether the sender may learn which links you click. Until you say no, it does.",
+	Pending:           "Another choice was made on this page. It will hold once it is confirmed from the mail that we sent to this address.",
+
+	Preferences:   "Choose for yourself",
+	AskMail:       "Do you want the mail of this list?",
+	AskOpen:       "May the sender learn when you open a mail?",
+	AskClick:      "May the sender learn which links you click?",
+	Yes:           "Yes",
+	No:            "No",
+	AgreeTitle:    "What a yes to opens or clicks means",
+	Agree:         "The sender is told, each time, that you opened a mail or which link you clicked, and can connect this with you. It is up to you: without it the mail comes just the same. You can take your consent back here at any time, as easily as you give it.",
+	NoticeVersion: "Version of this text:",
+	ConfirmHint:   "After a yes we send a mail to this address. Your yes holds once you confirm it from there, since links are sometimes forwarded. A no holds at once.",
+	Save:          "Save",
+
+	NotYouTitle: "Not your address?",
+	NotYou:      "Then this mail was forwarded to you. Please leave everything as it is, since it concerns the person the mail was sent to. If you have just changed something, take it back with “Undo”.",
+
+	Saved:        "Your choice is saved.",
+	Unchanged:    "Nothing had to be changed: this held already.",
+	Unsubscribed: "You are unsubscribed.",
+	TrackingOff:  "Tracking is off. The mail goes on.",
+	Renewed:      "You are subscribed again.",
+	Undo:         "Undo",
+	Undone:       "Undone. It is as it was before.",
+	UndoGone:     "This cannot be undone any more, since it is too long ago or something was changed in between. Please choose below.",
+	Asked:        "Almost done: we have sent a mail to this address. Your choice holds once you confirm it from there.",
+	AskedOften:   "A mail to confirm this was sent to this address a short while ago. Please look for it there, also among the junk mail, or try again later.",
+
+	ConfirmTitle:     "Please confirm your choice",
+	ConfirmLead:      "This was chosen on the preferences page:",
+	GrantMail:        "You want the mail of this list.",
+	GrantOpen:        "The sender may learn when you open a mail.",
+	GrantClick:       "The sender may learn which links you click.",
+	ConfirmButton:    "Yes, confirm",
+	ConfirmIgnore:    "You did not choose this, or you have changed your mind? Then just close this page, and nothing changes.",
+	Confirmed:        "Confirmed: your choice holds now.",
+	ConfirmGoneTitle: "This can no longer be confirmed",
+	ConfirmGone:      "It was asked more than seven days ago, or something else was chosen since. Nothing was changed. To ask again, please use the link at the end of any mail of this list.",
+
+	MailSubject: "Please confirm your choice",
+	MailLead:    "On the preferences page this was chosen for your address:",
+	MailOpen:    "If that was you, please open this page and press the button there:",
+	MailIgnore:  "If it was not you, do nothing: then nothing changes. The link works for seven days. Nothing in this mail tracks you.",
+
+	BadLinkTitle:    "This link does not work",
+	BadLink:         "It may have been cut off when it was copied. Please open the mail again and click the link there. If that does not help, reply to the mail and ask to be taken off the list.",
+	DownTitle:       "This did not work just now",
+	Down:            "We cannot confirm that anything was changed. Please try again in a few minutes.",
+	BadRequestTitle: "This request was not understood",
+	BadRequest:      "Nothing was changed. Please open the link in the mail again and use the buttons there.",
+}

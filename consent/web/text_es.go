@@ -1,0 +1,83 @@
+package web
+
+import "golang.org/x/text/language"
+
+var spanish = text{
+	tag: language.Spanish, Lang: "es", Notice: "page-es-2",
+
+	Title:    "Sus preferencias de correo",
+	From:     "De",
+	Address:  "Enviado a",
+	List:     "Lista",
+	AllLists: "todas las listas",
+
+	Unsubscribe:       "Darse de baja",
+	UnsubscribeMeans:  "No recibirá más correos de esta lista.",
+	StopTracking:      "Detener el seguimiento, conservar el correo",
+	StopTrackingMeans: "Los correos siguen llegando, pero el remitente ya no sabe qué abre usted ni dónde hace clic.",
+	StillComes:        "Seguirá recibiendo lo relativo a sus pedidos o a su cuenta, como recibos y contraseñas nuevas.",
+	Resubscribe:       "Volver a suscribirse",
+
+	HoldsTitle:        "Lo que vale ahora",
+	MailOn:            "Usted recibe estos correos.",
+	MailOff:           "Está de baja: no recibirá más correos de esta lista.",
+	MailOffEverywhere: "Todos los correos de este remitente a esta dirección están detenidos. Solo el remitente puede reanudarlos; consúltelo con él.",
+	OpenOn:            "El remitente sabe cuándo abre usted un correo.",
+	OpenOff:           "Nosotros no comunicamos al remitente si abre usted un correo.",
+	OpenUnset:         "No ha dicho si el remitente puede saber cuándo abre usted un correo. Por eso no lo sabe.",
+	OpenUnsetOn:       "No ha dicho si el remitente puede saber cuándo abre usted un correo. Mientras no diga que no, lo sabe.",
+	ClickOn:           "El remitente sabe en qué enlaces hace clic.",
+	ClickOff:          "Nosotros no comunicamos al remitente en qué enlaces hace clic.",
+	ClickUnset:        "No ha dicho si el remitente puede saber en qué enlaces hace clic. Por eso no lo sabe.",
+	ClickUnsetOn:      "No ha dicho si el remitente puede saber en qué enlaces hace clic. Mientras no diga que no, lo sabe.",
+	Pending:           "En esta página se eligió otra cosa. Valdrá en cuanto se confirme desde el correo que hemos enviado a esta dirección.",
+
+	Preferences:   "Elegir en detalle",
+	AskMail:       "¿Desea recibir los correos de esta lista?",
+	AskOpen:       "¿Puede saber el remitente cuándo abre usted un correo?",
+	AskClick:      "¿Puede saber el remitente en qué enlaces hace clic?",
+	Yes:           "Sí",
+	No:            "No",
+	AgreeTitle:    "Qué significa un sí a las aperturas o a los clics",
+	Agree:         "El remitente sabe cada vez que usted ha abierto un correo, o en qué enlace ha hecho clic, y puede relacionarlo con usted. Es voluntario: los correos llegan igualmente sin ello. Puede retirar aquí su consentimiento en cualquier momento, tan fácilmente como lo da.",
+	NoticeVersion: "Versión de este texto:",
+	ConfirmHint:   "Después de un sí enviamos un correo a esta dirección. Su sí vale en cuanto lo confirme desde allí, pues a veces los enlaces se reenvían. Un no vale de inmediato.",
+	Save:          "Guardar",
+
+	NotYouTitle: "¿No es su dirección?",
+	NotYou:      "Entonces le han reenviado este correo. Por favor, deje todo como está, pues afecta a la persona a quien se envió. Si acaba de cambiar algo, puede volver atrás con «Deshacer».",
+
+	Saved:        "Su elección está guardada.",
+	Unchanged:    "No había nada que cambiar: ya era así.",
+	Unsubscribed: "Su baja está registrada.",
+	TrackingOff:  "El seguimiento está detenido. Los correos siguen llegando.",
+	Renewed:      "Vuelve a estar en la lista.",
+	Undo:         "Deshacer",
+	Undone:       "Deshecho. Todo está como antes.",
+	UndoGone:     "Esto ya no se puede deshacer: ha pasado demasiado tiempo, o entretanto ha cambiado algo. Por favor, elija abajo.",
+	Asked:        "Ya casi está: hemos enviado un correo a esta dirección. Su elección valdrá en cuanto la confirme desde allí.",
+	AskedOften:   "Hace poco se envió a esta dirección un correo de confirmación. Por favor, búsquelo allí, también entre el correo no deseado, o inténtelo más tarde.",
+
+	ConfirmTitle:     "Por favor, confirme su elección",
+	ConfirmLead:      "En la página de preferencias se eligió esto:",
+	GrantMail:        "Desea recibir los correos de esta lista.",
+	GrantOpen:        "El remitente puede saber cuándo abre usted un correo.",
+	GrantClick:       "El remitente puede saber en qué enlaces hace clic.",
+	ConfirmButton:    "Sí, confirmar",
+	ConfirmIgnore:    "¿No lo ha elegido usted o ha cambiado de opinión? Entonces cierre esta página y nada cambiará.",
+	Confirmed:        "Confirmado: su elección vale desde ahora.",
+	ConfirmGoneTitle: "Esto ya no se puede confirmar",
+	ConfirmGone:      "Se pidió hace más de siete días, o desde entonces se eligió otra cosa. No se ha cambiado nada. Para volver a elegirlo, use el enlace al final de cualquier correo de esta lista.",
+
+	MailSubject: "Por favor, confirme su elección",
+	MailLead:    "En la página de preferencias se eligió esto para su dirección:",
+	MailOpen:    "Si fue usted, abra esta página y pulse allí el botón:",
+	MailIgnore:  "Si no fue usted, no haga nada: entonces nada cambia. El enlace vale siete días. Este correo no contiene ningún seguimiento.",
+
+	BadLinkTitle:    "Este enlace no funciona",
+	BadLink:         "Quizá se cortó al copiarlo. Por favor, vuelva a abrir el correo y haga clic allí en el enlace. Si no sirve, responda al correo y pida que le quiten de la lista.",
+	DownTitle:       "Ahora mismo no ha funcionado",
+	Down:            "No podemos confirmar que se haya cambiado algo. Por favor, inténtelo de nuevo dentro de unos minutos.",
+	BadRequestTitle: "No se ha entendido esta petición",
+	BadRequest:      "No se ha cambiado nada. Por favor, vuelva a abrir el enlace del correo y use los botones que hay allí.",
+}

@@ -1,0 +1,83 @@
+package web
+
+import "golang.org/x/text/language"
+
+var french = text{
+	tag: language.French, Lang: "fr", Notice: "page-fr-2",
+
+	Title:    "Vos préférences d’e-mail",
+	From:     "De",
+	Address:  "Envoyé à",
+	List:     "Liste",
+	AllLists: "toutes les listes",
+
+	Unsubscribe:       "Se désabonner",
+	UnsubscribeMeans:  "Vous ne recevrez plus d’e-mails de cette liste.",
+	StopTracking:      "Arrêter le suivi, garder les e-mails",
+	StopTrackingMeans: "Les e-mails continuent, mais l’expéditeur ne sait plus ce que vous ouvrez ni où vous cliquez.",
+	StillComes:        "Vous recevez toujours ce qui concerne vos commandes ou votre compte, comme les reçus et les nouveaux mots de passe.",
+	Resubscribe:       "Se réabonner",
+
+	HoldsTitle:        "Vos choix actuels",
+	MailOn:            "Vous recevez ces e-mails.",
+	MailOff:           "Votre désabonnement est en vigueur : vous ne recevrez plus d’e-mails de cette liste.",
+	MailOffEverywhere: "Tous les e-mails de cet expéditeur à cette adresse sont arrêtés. Seul l’expéditeur peut les reprendre ; veuillez vous adresser à lui.",
+	OpenOn:            "L’expéditeur sait quand vous ouvrez un e-mail.",
+	OpenOff:           "Nous n’indiquons pas à l’expéditeur si vous ouvrez un e-mail.",
+	OpenUnset:         "Vous n’avez pas dit si l’expéditeur peut savoir quand vous ouvrez un e-mail. Il ne le sait donc pas.",
+	OpenUnsetOn:       "Vous n’avez pas dit si l’expéditeur peut savoir quand vous ouvrez un e-mail. Tant que vous ne dites pas non, il le sait.",
+	ClickOn:           "L’expéditeur sait sur quels liens vous cliquez.",
+	ClickOff:          "Nous n’indiquons pas à l’expéditeur sur quels liens vous cliquez.",
+	ClickUnset:        "Vous n’avez pas dit si l’expéditeur peut savoir sur quels liens vous cliquez. Il ne le sait donc pas.",
+	ClickUnsetOn:      "Vous n’avez pas dit si l’expéditeur peut savoir sur quels liens vous cliquez. Tant que vous ne dites pas non, il le sait.",
+	Pending:           "Un autre choix a été fait sur cette page. Il s’appliquera une fois confirmé depuis l’e-mail que nous avons envoyé à cette adresse.",
+
+	Preferences:   "Choisir en détail",
+	AskMail:       "Souhaitez-vous recevoir les e-mails de cette liste ?",
+	AskOpen:       "L’expéditeur peut-il savoir quand vous ouvrez un e-mail ?",
+	AskClick:      "L’expéditeur peut-il savoir sur quels liens vous cliquez ?",
+	Yes:           "Oui",
+	No:            "Non",
+	AgreeTitle:    "Ce que signifie un oui aux ouvertures ou aux clics",
+	Agree:         "L’expéditeur apprend à chaque fois que vous avez ouvert un e-mail, ou sur quel lien vous avez cliqué, et peut faire le rapprochement avec vous. Vous êtes libre de refuser : les e-mails arrivent tout de même. Vous pouvez retirer votre consentement ici à tout moment, aussi simplement que vous le donnez.",
+	NoticeVersion: "Version de ce texte :",
+	ConfirmHint:   "Après un oui, nous envoyons un e-mail à cette adresse. Votre oui s’applique dès que vous le confirmez depuis cet e-mail, car un lien peut avoir été transféré. Un non s’applique tout de suite.",
+	Save:          "Enregistrer",
+
+	NotYouTitle: "Ce n’est pas votre adresse ?",
+	NotYou:      "Alors cet e-mail vous a été transféré. Veuillez tout laisser en l’état, car cela concerne la personne à qui il a été envoyé. Si vous venez de modifier quelque chose, revenez en arrière avec « Annuler ».",
+
+	Saved:        "Votre choix est enregistré.",
+	Unchanged:    "Il n’y avait rien à modifier : c’était déjà le cas.",
+	Unsubscribed: "Votre désabonnement est enregistré.",
+	TrackingOff:  "Le suivi est arrêté. Les e-mails continuent.",
+	Renewed:      "Votre abonnement est rétabli.",
+	Undo:         "Annuler",
+	Undone:       "Annulé. Tout est comme avant.",
+	UndoGone:     "Il n’est plus possible d’annuler : c’est trop ancien, ou quelque chose a changé entre-temps. Veuillez choisir ci-dessous.",
+	Asked:        "C’est presque fait : nous avons envoyé un e-mail à cette adresse. Votre choix s’appliquera dès que vous l’aurez confirmé depuis cet e-mail.",
+	AskedOften:   "Un e-mail de confirmation a été envoyé à cette adresse il y a peu. Veuillez l’y chercher, aussi parmi les indésirables, ou réessayer plus tard.",
+
+	ConfirmTitle:     "Veuillez confirmer votre choix",
+	ConfirmLead:      "Voici ce qui a été choisi sur la page des préférences :",
+	GrantMail:        "Vous souhaitez recevoir les e-mails de cette liste.",
+	GrantOpen:        "L’expéditeur peut savoir quand vous ouvrez un e-mail.",
+	GrantClick:       "L’expéditeur peut savoir sur quels liens vous cliquez.",
+	ConfirmButton:    "Oui, confirmer",
+	ConfirmIgnore:    "Ce n’est pas votre choix, ou vous avez changé d’avis ? Fermez simplement cette page, et rien ne change.",
+	Confirmed:        "Confirmé : votre choix s’applique désormais.",
+	ConfirmGoneTitle: "Il n’est plus possible de confirmer",
+	ConfirmGone:      "La demande date de plus de sept jours, ou un autre choix a été fait depuis. Rien n’a été modifié. Pour refaire ce choix, veuillez utiliser le lien à la fin d’un e-mail de cette liste.",
+
+	MailSubject: "Veuillez confirmer votre choix",
+	MailLead:    "Voici ce qui a été choisi pour votre adresse sur la page des préférences :",
+	MailOpen:    "Si c’était vous, veuillez ouvrir cette page et appuyer sur le bouton :",
+	MailIgnore:  "Si ce n’était pas vous, ne faites rien : rien ne change alors. Le lien est valable sept jours. Cet e-mail ne contient aucun suivi.",
+
+	BadLinkTitle:    "Ce lien ne fonctionne pas",
+	BadLink:         "Il a peut-être été coupé lors de la copie. Veuillez rouvrir l’e-mail et y cliquer sur le lien. Si cela ne suffit pas, répondez à l’e-mail et demandez à être retiré de la liste.",
+	DownTitle:       "Cela n’a pas fonctionné à l’instant",
+	Down:            "Nous ne pouvons pas confirmer que quelque chose a été modifié. Veuillez réessayer dans quelques minutes.",
+	BadRequestTitle: "Cette demande n’a pas été comprise",
+	BadRequest:      "Rien n’a été modifié. Veuillez rouvrir le lien dans l’e-mail et utiliser les boutons qui s’y trouvent.",
+}

@@ -1,0 +1,83 @@
+package web
+
+import "golang.org/x/text/language"
+
+var italian = text{
+	tag: language.Italian, Lang: "it", Notice: "page-it-2",
+
+	Title:    "Le Sue preferenze email",
+	From:     "Da",
+	Address:  "Inviata a",
+	List:     "Lista",
+	AllLists: "tutte le liste",
+
+	Unsubscribe:       "Annulla l’iscrizione",
+	UnsubscribeMeans:  "Non riceverà più email di questa lista.",
+	StopTracking:      "Ferma il tracciamento, mantieni le email",
+	StopTrackingMeans: "Le email continuano ad arrivare, ma il mittente non sa più che cosa apre o dove clicca.",
+	StillComes:        "Riceverà ancora ciò che riguarda i Suoi ordini o il Suo account, come ricevute e nuove password.",
+	Resubscribe:       "Iscriviti di nuovo",
+
+	HoldsTitle:        "Che cosa vale adesso",
+	MailOn:            "Lei riceve queste email.",
+	MailOff:           "L’iscrizione è annullata: non arriveranno più email di questa lista.",
+	MailOffEverywhere: "Tutte le email di questo mittente a questo indirizzo sono ferme. Solo il mittente può riattivarle; si rivolga a lui.",
+	OpenOn:            "Il mittente sa quando Lei apre un’email.",
+	OpenOff:           "Il mittente non sa da noi se Lei apre un’email.",
+	OpenUnset:         "Non ha detto se il mittente può sapere quando apre un’email. Quindi non lo sa.",
+	OpenUnsetOn:       "Non ha detto se il mittente può sapere quando apre un’email. Finché non dice di no, lo sa.",
+	ClickOn:           "Il mittente sa su quali link Lei clicca.",
+	ClickOff:          "Il mittente non sa da noi su quali link Lei clicca.",
+	ClickUnset:        "Non ha detto se il mittente può sapere su quali link clicca. Quindi non lo sa.",
+	ClickUnsetOn:      "Non ha detto se il mittente può sapere su quali link clicca. Finché non dice di no, lo sa.",
+	Pending:           "Su questa pagina è stata fatta un’altra scelta. Varrà non appena sarà confermata dall’email che abbiamo inviato a questo indirizzo.",
+
+	Preferences:   "Scelga nel dettaglio",
+	AskMail:       "Desidera ricevere le email di questa lista?",
+	AskOpen:       "Il mittente può sapere quando Lei apre un’email?",
+	AskClick:      "Il mittente può sapere su quali link Lei clicca?",
+	Yes:           "Sì",
+	No:            "No",
+	AgreeTitle:    "Che cosa significa un sì ad aperture o clic",
+	Agree:         "Il mittente viene a sapere ogni volta che Lei ha aperto un’email, o su quale link ha cliccato, e può collegarlo alla Sua persona. È una scelta libera: le email arrivano anche senza. Può revocare qui il consenso in qualsiasi momento, con la stessa facilità con cui lo dà.",
+	NoticeVersion: "Versione di questo testo:",
+	ConfirmHint:   "Dopo un sì inviamo un’email a questo indirizzo. Il Suo sì vale non appena lo conferma da lì, perché a volte i link vengono inoltrati. Un no vale subito.",
+	Save:          "Salva",
+
+	NotYouTitle: "Non è il Suo indirizzo?",
+	NotYou:      "Allora questa email Le è stata inoltrata. La preghiamo di lasciare tutto com’è, perché riguarda la persona a cui è stata inviata. Se ha appena cambiato qualcosa, può tornare indietro con «Ripristina».",
+
+	Saved:        "La Sua scelta è salvata.",
+	Unchanged:    "Non c’era nulla da cambiare: era già così.",
+	Unsubscribed: "L’iscrizione è annullata.",
+	TrackingOff:  "Il tracciamento è fermo. Le email continuano ad arrivare.",
+	Renewed:      "L’iscrizione è di nuovo attiva.",
+	Undo:         "Ripristina",
+	Undone:       "Ripristinato. Tutto è come prima.",
+	UndoGone:     "Non è più possibile tornare indietro: è passato troppo tempo, o nel frattempo qualcosa è cambiato. Scelga qui sotto.",
+	Asked:        "Ci siamo quasi: abbiamo inviato un’email a questo indirizzo. La Sua scelta varrà non appena la confermerà da lì.",
+	AskedOften:   "Poco fa è stata inviata a questo indirizzo un’email di conferma. La cerchi lì, anche nella posta indesiderata, oppure riprovi più tardi.",
+
+	ConfirmTitle:     "Confermi la Sua scelta",
+	ConfirmLead:      "Sulla pagina delle preferenze è stato scelto:",
+	GrantMail:        "Desidera ricevere le email di questa lista.",
+	GrantOpen:        "Il mittente può sapere quando Lei apre un’email.",
+	GrantClick:       "Il mittente può sapere su quali link Lei clicca.",
+	ConfirmButton:    "Sì, conferma",
+	ConfirmIgnore:    "Non l’ha scelto Lei o ha cambiato idea? Allora chiuda semplicemente questa pagina e non cambierà nulla.",
+	Confirmed:        "Confermato: la Sua scelta ora vale.",
+	ConfirmGoneTitle: "Non è più possibile confermare",
+	ConfirmGone:      "Sono passati più di sette giorni, o nel frattempo è stata fatta un’altra scelta. Non è stato cambiato nulla. Per scegliere di nuovo, usi il link alla fine di una qualsiasi email di questa lista.",
+
+	MailSubject: "Confermi la Sua scelta",
+	MailLead:    "Sulla pagina delle preferenze è stato scelto per il Suo indirizzo:",
+	MailOpen:    "Se è stato Lei, apra questa pagina e prema il pulsante:",
+	MailIgnore:  "In caso contrario non faccia nulla: non cambierà nulla. Il link vale sette giorni. Questa email non contiene alcun tracciamento.",
+
+	BadLinkTitle:    "Questo link non funziona",
+	BadLink:         "Forse è stato tagliato durante la copia. Riapra l’email e clicchi lì sul link. Se non basta, risponda all’email e chieda di essere tolto dalla lista.",
+	DownTitle:       "In questo momento non ha funzionato",
+	Down:            "Non possiamo confermare che qualcosa sia stato cambiato. Riprovi fra qualche minuto.",
+	BadRequestTitle: "Questa richiesta non è stata capita",
+	BadRequest:      "Non è stato cambiato nulla. Riapra il link nell’email e usi i pulsanti che trova lì.",
+}

@@ -1,0 +1,83 @@
+package web
+
+import "golang.org/x/text/language"
+
+var dutch = text{
+	tag: language.Dutch, Lang: "nl", Notice: "page-nl-2",
+
+	Title:    "Uw e-mailvoorkeuren",
+	From:     "Van",
+	Address:  "Verzonden aan",
+	List:     "Lijst",
+	AllLists: "alle lijsten",
+
+	Unsubscribe:       "Afmelden",
+	UnsubscribeMeans:  "U krijgt geen mail van deze lijst meer.",
+	StopTracking:      "Volgen stoppen, mail houden",
+	StopTrackingMeans: "De mail blijft komen, maar de afzender ziet niet meer wat u opent of aanklikt.",
+	StillComes:        "U krijgt nog wel wat bij een bestelling of account van u hoort, zoals bonnen en nieuwe wachtwoorden.",
+	Resubscribe:       "Opnieuw aanmelden",
+
+	HoldsTitle:        "Wat nu geldt",
+	MailOn:            "U ontvangt deze mail.",
+	MailOff:           "U bent afgemeld: er komt geen mail van deze lijst meer.",
+	MailOffEverywhere: "Alle mail van deze afzender aan dit adres is gestopt. Alleen de afzender kan die weer aanzetten; vraag het daar.",
+	OpenOn:            "De afzender ziet wanneer u een mail opent.",
+	OpenOff:           "De afzender verneemt van ons niet of u een mail opent.",
+	OpenUnset:         "U hebt niet gezegd of de afzender mag zien wanneer u een mail opent. Daarom ziet hij het niet.",
+	OpenUnsetOn:       "U hebt niet gezegd of de afzender mag zien wanneer u een mail opent. Tot u nee zegt, ziet hij het.",
+	ClickOn:           "De afzender ziet op welke links u klikt.",
+	ClickOff:          "De afzender verneemt van ons niet op welke links u klikt.",
+	ClickUnset:        "U hebt niet gezegd of de afzender mag zien op welke links u klikt. Daarom ziet hij het niet.",
+	ClickUnsetOn:      "U hebt niet gezegd of de afzender mag zien op welke links u klikt. Tot u nee zegt, ziet hij het.",
+	Pending:           "Op deze pagina is iets anders gekozen. Dat geldt zodra het is bevestigd vanuit de mail die we naar dit adres hebben gestuurd.",
+
+	Preferences:   "Zelf kiezen",
+	AskMail:       "Wilt u de mail van deze lijst ontvangen?",
+	AskOpen:       "Mag de afzender zien wanneer u een mail opent?",
+	AskClick:      "Mag de afzender zien op welke links u klikt?",
+	Yes:           "Ja",
+	No:            "Nee",
+	AgreeTitle:    "Wat een ja bij openen of klikken betekent",
+	Agree:         "De afzender ziet elke keer dat u een mail hebt geopend of op welke link u hebt geklikt, en kan dat met u in verband brengen. Het is vrijwillig: zonder komt de mail ook. U kunt uw toestemming hier altijd intrekken, even makkelijk als u die geeft.",
+	NoticeVersion: "Versie van deze tekst:",
+	ConfirmHint:   "Na een ja sturen we een mail naar dit adres. Uw ja geldt zodra u het van daaruit bevestigt, want links worden soms doorgestuurd. Een nee geldt meteen.",
+	Save:          "Opslaan",
+
+	NotYouTitle: "Niet uw adres?",
+	NotYou:      "Dan is deze mail aan u doorgestuurd. Laat alles zoals het is, want het gaat om de persoon aan wie de mail is verzonden. Hebt u net iets veranderd, draai dat dan terug met ‘Ongedaan maken’.",
+
+	Saved:        "Uw keuze is opgeslagen.",
+	Unchanged:    "Er hoefde niets te veranderen: dit gold al.",
+	Unsubscribed: "U bent afgemeld.",
+	TrackingOff:  "Het volgen is gestopt. De mail blijft komen.",
+	Renewed:      "U bent opnieuw aangemeld.",
+	Undo:         "Ongedaan maken",
+	Undone:       "Ongedaan gemaakt. Alles is zoals het was.",
+	UndoGone:     "Dit kan niet meer ongedaan worden gemaakt: het is te lang geleden, of er is intussen iets veranderd. Kies hieronder.",
+	Asked:        "Bijna klaar: we hebben een mail naar dit adres gestuurd. Uw keuze geldt zodra u die van daaruit bevestigt.",
+	AskedOften:   "Kort geleden is er een mail ter bevestiging naar dit adres gestuurd. Zoek die daar op, ook bij de ongewenste mail, of probeer het later nog eens.",
+
+	ConfirmTitle:     "Bevestig uw keuze",
+	ConfirmLead:      "Op de pagina met voorkeuren is dit gekozen:",
+	GrantMail:        "U wilt de mail van deze lijst ontvangen.",
+	GrantOpen:        "De afzender mag zien wanneer u een mail opent.",
+	GrantClick:       "De afzender mag zien op welke links u klikt.",
+	ConfirmButton:    "Ja, bevestigen",
+	ConfirmIgnore:    "Hebt u dit niet gekozen of bent u van gedachten veranderd? Sluit dan gewoon deze pagina; er verandert niets.",
+	Confirmed:        "Bevestigd: uw keuze geldt nu.",
+	ConfirmGoneTitle: "Dit kan niet meer worden bevestigd",
+	ConfirmGone:      "Het is meer dan zeven dagen geleden, of er is intussen iets anders gekozen. Er is niets veranderd. Wilt u dit opnieuw kiezen, gebruik dan de link onder aan een mail van deze lijst.",
+
+	MailSubject: "Bevestig uw keuze",
+	MailLead:    "Op de pagina met voorkeuren is dit voor uw adres gekozen:",
+	MailOpen:    "Was u dat, open dan deze pagina en druk daar op de knop:",
+	MailIgnore:  "Was u het niet, doe dan niets: er verandert niets. De link werkt zeven dagen. Niets in deze mail volgt u.",
+
+	BadLinkTitle:    "Deze link werkt niet",
+	BadLink:         "Misschien is hij bij het kopiëren afgebroken. Open de mail opnieuw en klik daar op de link. Helpt dat niet, beantwoord dan de mail en vraag om van de lijst te worden gehaald.",
+	DownTitle:       "Dit lukte net niet",
+	Down:            "We kunnen niet bevestigen dat er iets is veranderd. Probeer het over een paar minuten opnieuw.",
+	BadRequestTitle: "Dit verzoek werd niet begrepen",
+	BadRequest:      "Er is niets veranderd. Open de link in de mail opnieuw en gebruik de knoppen daar.",
+}

@@ -1,0 +1,83 @@
+package web
+
+import "golang.org/x/text/language"
+
+var polish = text{
+	tag: language.Polish, Lang: "pl", Notice: "page-pl-2",
+
+	Title:    "Twoje ustawienia wiadomości",
+	From:     "Od",
+	Address:  "Wysłano do",
+	List:     "Lista",
+	AllLists: "wszystkie listy",
+
+	Unsubscribe:       "Wypisz się",
+	UnsubscribeMeans:  "Z tej listy nie przyjdzie już żadna wiadomość.",
+	StopTracking:      "Wyłącz śledzenie, zachowaj wiadomości",
+	StopTrackingMeans: "Wiadomości nadal przychodzą, ale nadawca nie dowiaduje się już, co otwierasz i w co klikasz.",
+	StillComes:        "Nadal otrzymasz to, co dotyczy Twoich zamówień lub konta, na przykład potwierdzenia zakupu i nowe hasła.",
+	Resubscribe:       "Zapisz się ponownie",
+
+	HoldsTitle:        "Co teraz obowiązuje",
+	MailOn:            "Otrzymujesz te wiadomości.",
+	MailOff:           "Subskrypcja jest wyłączona: z tej listy nie przyjdzie już żadna wiadomość.",
+	MailOffEverywhere: "Wszystkie wiadomości tego nadawcy na ten adres są wstrzymane. Tylko nadawca może je wznowić; prosimy zwrócić się do niego.",
+	OpenOn:            "Nadawca dowiaduje się, kiedy otwierasz wiadomość.",
+	OpenOff:           "Nadawca nie dowiaduje się od nas, czy otwierasz wiadomość.",
+	OpenUnset:         "Nie wiemy, czy nadawca może się dowiadywać, kiedy otwierasz wiadomość. Dlatego się nie dowiaduje.",
+	OpenUnsetOn:       "Nie wiemy, czy nadawca może się dowiadywać, kiedy otwierasz wiadomość. Dopóki się nie sprzeciwisz, dowiaduje się.",
+	ClickOn:           "Nadawca dowiaduje się, w które linki klikasz.",
+	ClickOff:          "Nadawca nie dowiaduje się od nas, w które linki klikasz.",
+	ClickUnset:        "Nie wiemy, czy nadawca może się dowiadywać, w które linki klikasz. Dlatego się nie dowiaduje.",
+	ClickUnsetOn:      "Nie wiemy, czy nadawca może się dowiadywać, w które linki klikasz. Dopóki się nie sprzeciwisz, dowiaduje się.",
+	Pending:           "Na tej stronie dokonano innego wyboru. Zacznie obowiązywać po potwierdzeniu z wiadomości, którą wysłaliśmy na ten adres.",
+
+	Preferences:   "Wybór szczegółowy",
+	AskMail:       "Czy chcesz otrzymywać wiadomości z tej listy?",
+	AskOpen:       "Czy nadawca może się dowiadywać, kiedy otwierasz wiadomość?",
+	AskClick:      "Czy nadawca może się dowiadywać, w które linki klikasz?",
+	Yes:           "Tak",
+	No:            "Nie",
+	AgreeTitle:    "Co oznacza „tak” przy otwarciach lub kliknięciach",
+	Agree:         "Nadawca za każdym razem dowiaduje się o otwarciu wiadomości lub o tym, w który link klikasz, i może powiązać to z Tobą. To dobrowolne: wiadomości przychodzą także bez tego. Zgodę można tu w każdej chwili wycofać, równie łatwo jak ją wyrazić.",
+	NoticeVersion: "Wersja tego tekstu:",
+	ConfirmHint:   "Po wybraniu „tak” wysyłamy wiadomość na ten adres. Zgoda obowiązuje po potwierdzeniu z tej wiadomości, bo linki bywają przekazywane dalej. „Nie” obowiązuje od razu.",
+	Save:          "Zapisz",
+
+	NotYouTitle: "To nie Twój adres?",
+	NotYou:      "Ta wiadomość została więc do Ciebie przekazana. Prosimy nic nie zmieniać, bo dotyczy to osoby, do której ją wysłano. Jeśli właśnie coś się zmieniło, można to przywrócić przyciskiem „Cofnij”.",
+
+	Saved:        "Wybór został zapisany.",
+	Unchanged:    "Nic nie trzeba było zmieniać: tak już było.",
+	Unsubscribed: "Subskrypcja jest wyłączona.",
+	TrackingOff:  "Śledzenie jest wyłączone. Wiadomości nadal przychodzą.",
+	Renewed:      "Subskrypcja jest znowu włączona.",
+	Undo:         "Cofnij",
+	Undone:       "Cofnięto. Jest tak jak przedtem.",
+	UndoGone:     "Tego nie można już cofnąć: minęło zbyt wiele czasu albo coś się w międzyczasie zmieniło. Prosimy wybrać poniżej.",
+	Asked:        "Prawie gotowe: wysłaliśmy wiadomość na ten adres. Wybór zacznie obowiązywać po potwierdzeniu z tej wiadomości.",
+	AskedOften:   "Niedawno wysłano na ten adres wiadomość z prośbą o potwierdzenie. Prosimy jej tam poszukać, także w spamie, albo spróbować później.",
+
+	ConfirmTitle:     "Prosimy o potwierdzenie wyboru",
+	ConfirmLead:      "Na stronie ustawień wybrano:",
+	GrantMail:        "Chcesz otrzymywać wiadomości z tej listy.",
+	GrantOpen:        "Nadawca może się dowiadywać, kiedy otwierasz wiadomość.",
+	GrantClick:       "Nadawca może się dowiadywać, w które linki klikasz.",
+	ConfirmButton:    "Tak, potwierdzam",
+	ConfirmIgnore:    "To nie był Twój wybór albo chcesz go zmienić? Wystarczy zamknąć tę stronę, a nic się nie zmieni.",
+	Confirmed:        "Potwierdzono: wybór już obowiązuje.",
+	ConfirmGoneTitle: "Tego nie można już potwierdzić",
+	ConfirmGone:      "Minęło ponad siedem dni albo w międzyczasie dokonano innego wyboru. Nic nie zostało zmienione. Aby wybrać ponownie, prosimy użyć linku na końcu dowolnej wiadomości z tej listy.",
+
+	MailSubject: "Prosimy o potwierdzenie wyboru",
+	MailLead:    "Na stronie ustawień wybrano dla Twojego adresu:",
+	MailOpen:    "Jeśli to Twój wybór, prosimy otworzyć tę stronę i nacisnąć tam przycisk:",
+	MailIgnore:  "Jeśli nie, prosimy nic nie robić: wtedy nic się nie zmieni. Link działa przez siedem dni. Ta wiadomość nie zawiera żadnego śledzenia.",
+
+	BadLinkTitle:    "Ten link nie działa",
+	BadLink:         "Być może został ucięty przy kopiowaniu. Prosimy jeszcze raz otworzyć wiadomość i kliknąć w niej link. Jeśli to nie pomoże, prosimy odpowiedzieć na wiadomość z prośbą o usunięcie z listy.",
+	DownTitle:       "W tej chwili się nie udało",
+	Down:            "Nie możemy potwierdzić, że coś zostało zmienione. Prosimy spróbować ponownie za kilka minut.",
+	BadRequestTitle: "Nie zrozumieliśmy tego żądania",
+	BadRequest:      "Nic nie zostało zmienione. Prosimy jeszcze raz otworzyć link w wiadomości i użyć znajdujących się tam przycisków.",
+}

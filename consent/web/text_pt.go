@@ -1,0 +1,83 @@
+package web
+
+import "golang.org/x/text/language"
+
+var portuguese = text{
+	tag: language.Portuguese, Lang: "pt", Notice: "page-pt-2",
+
+	Title:    "As suas preferências de e-mail",
+	From:     "De",
+	Address:  "Enviado para",
+	List:     "Lista",
+	AllLists: "todas as listas",
+
+	Unsubscribe:       "Cancelar a subscrição",
+	UnsubscribeMeans:  "Não receberá mais e-mails desta lista.",
+	StopTracking:      "Parar o rastreamento, manter os e-mails",
+	StopTrackingMeans: "Os e-mails continuam a chegar, mas o remetente deixa de saber o que abre ou onde clica.",
+	StillComes:        "Continuará a receber o que diz respeito às suas encomendas ou à sua conta, como recibos e novas palavras-passe.",
+	Resubscribe:       "Subscrever de novo",
+
+	HoldsTitle:        "O que vale agora",
+	MailOn:            "Recebe estes e-mails.",
+	MailOff:           "A subscrição está cancelada: não chegarão mais e-mails desta lista.",
+	MailOffEverywhere: "Todos os e-mails deste remetente para este endereço estão parados. Só o remetente pode retomá-los; por favor, contacte-o.",
+	OpenOn:            "O remetente sabe quando abre um e-mail.",
+	OpenOff:           "Não informamos o remetente se abre um e-mail.",
+	OpenUnset:         "Não disse se o remetente pode saber quando abre um e-mail. Por isso, não sabe.",
+	OpenUnsetOn:       "Não disse se o remetente pode saber quando abre um e-mail. Enquanto não disser que não, sabe.",
+	ClickOn:           "O remetente sabe em que links clica.",
+	ClickOff:          "Não informamos o remetente em que links clica.",
+	ClickUnset:        "Não disse se o remetente pode saber em que links clica. Por isso, não sabe.",
+	ClickUnsetOn:      "Não disse se o remetente pode saber em que links clica. Enquanto não disser que não, sabe.",
+	Pending:           "Nesta página foi feita outra escolha. Valerá assim que for confirmada a partir do e-mail que enviámos para este endereço.",
+
+	Preferences:   "Escolher em detalhe",
+	AskMail:       "Deseja receber os e-mails desta lista?",
+	AskOpen:       "O remetente pode saber quando abre um e-mail?",
+	AskClick:      "O remetente pode saber em que links clica?",
+	Yes:           "Sim",
+	No:            "Não",
+	AgreeTitle:    "O que significa um sim às aberturas ou aos cliques",
+	Agree:         "O remetente fica a saber, de cada vez, que abriu um e-mail ou em que link clicou, e pode associá-lo a si. É voluntário: os e-mails chegam na mesma sem isso. Pode retirar aqui o seu consentimento a qualquer momento, tão facilmente como o dá.",
+	NoticeVersion: "Versão deste texto:",
+	ConfirmHint:   "Depois de um sim, enviamos um e-mail para este endereço. O seu sim vale assim que o confirmar a partir daí, pois por vezes os links são reencaminhados. Um não vale de imediato.",
+	Save:          "Guardar",
+
+	NotYouTitle: "Não é o seu endereço?",
+	NotYou:      "Então este e-mail foi-lhe reencaminhado. Por favor, deixe tudo como está, pois diz respeito à pessoa a quem foi enviado. Se acabou de alterar alguma coisa, volte atrás com «Anular».",
+
+	Saved:        "A sua escolha está guardada.",
+	Unchanged:    "Não havia nada a alterar: já era assim.",
+	Unsubscribed: "A subscrição está cancelada.",
+	TrackingOff:  "O rastreamento está parado. Os e-mails continuam a chegar.",
+	Renewed:      "A subscrição está de novo ativa.",
+	Undo:         "Anular",
+	Undone:       "Anulado. Está tudo como antes.",
+	UndoGone:     "Já não é possível anular: passou demasiado tempo, ou entretanto algo foi alterado. Por favor, escolha abaixo.",
+	Asked:        "Está quase: enviámos um e-mail para este endereço. A sua escolha valerá assim que a confirmar a partir daí.",
+	AskedOften:   "Há pouco tempo foi enviado um e-mail de confirmação para este endereço. Por favor, procure-o aí, também no correio não solicitado, ou tente mais tarde.",
+
+	ConfirmTitle:     "Por favor, confirme a sua escolha",
+	ConfirmLead:      "Na página de preferências foi escolhido:",
+	GrantMail:        "Deseja receber os e-mails desta lista.",
+	GrantOpen:        "O remetente pode saber quando abre um e-mail.",
+	GrantClick:       "O remetente pode saber em que links clica.",
+	ConfirmButton:    "Sim, confirmar",
+	ConfirmIgnore:    "Não foi esta a sua escolha ou mudou de ideias? Então basta fechar esta página e nada muda.",
+	Confirmed:        "Confirmado: a sua escolha vale a partir de agora.",
+	ConfirmGoneTitle: "Já não é possível confirmar",
+	ConfirmGone:      "O pedido tem mais de sete dias, ou entretanto foi feita outra escolha. Nada foi alterado. Para voltar a escolher, use por favor o link no fim de qualquer e-mail desta lista.",
+
+	MailSubject: "Por favor, confirme a sua escolha",
+	MailLead:    "Na página de preferências foi escolhido para o seu endereço:",
+	MailOpen:    "Se a escolha foi sua, abra por favor esta página e prima o botão:",
+	MailIgnore:  "Se não foi, não faça nada: então nada muda. O link é válido durante sete dias. Este e-mail não contém qualquer rastreamento.",
+
+	BadLinkTitle:    "Este link não funciona",
+	BadLink:         "Talvez tenha sido cortado ao ser copiado. Por favor, abra de novo o e-mail e clique aí no link. Se não resultar, responda ao e-mail e peça para sair da lista.",
+	DownTitle:       "Não foi possível neste momento",
+	Down:            "Não podemos confirmar que algo tenha sido alterado. Por favor, tente de novo dentro de alguns minutos.",
+	BadRequestTitle: "Este pedido não foi entendido",
+	BadRequest:      "Nada foi alterado. Por favor, abra de novo o link no e-mail e use os botões que lá estão.",
+}
