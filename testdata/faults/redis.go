@@ -180,8 +180,9 @@ func (s *stores) disturb(ctx context.Context, random *rand.Rand) (what string, e
 }
 
 // failOver kills the master, waits for the replica to take its place, and brings the dead one back as
-// its replica.
+// its replica; once begun it is carried through.
 func (s *stores) failOver(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
 	ask := redis.NewSentinelClient(&redis.Options{Addr: s.sentinels[0].addr})
 	defer ask.Close()
 	named := func() (string, error) {
@@ -203,7 +204,7 @@ func (s *stores) failOver(ctx context.Context) error {
 		return err
 	}
 	master.stop()
-	if err := until(context.WithoutCancel(ctx), "the failover", func() error {
+	if err := until(ctx, "the failover", func() error {
 		now, err := named()
 		if err == nil && now == old {
 			err = fmt.Errorf("%s is still the master", old)
@@ -212,7 +213,7 @@ func (s *stores) failOver(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := master.start(context.WithoutCancel(ctx)); err != nil {
+	if err := master.start(ctx); err != nil {
 		return err
 	}
 	return s.inStep(ctx, next)

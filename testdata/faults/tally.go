@@ -112,7 +112,7 @@ func (sc scenario) run(ctx context.Context, dir, binary string, duration time.Du
 		}
 		if behind != nil && loading.Err() == nil {
 			what, err := behind.disturb(loading, random)
-			if err != nil && loading.Err() == nil {
+			if err != nil {
 				return nil, fmt.Errorf("Redis, %s: %w", what, err)
 			}
 			disturbed[what]++
@@ -138,14 +138,14 @@ func (sc scenario) run(ctx context.Context, dir, binary string, duration time.Du
 	if err := g.stop(); err != nil {
 		return nil, err
 	}
+	if left != "" {
+		return nil, fmt.Errorf("the spool is not empty two minutes after all is well again:\n%s", left[:min(len(left), 2000)])
+	}
 	t := count(l, k)
 	if behind != nil {
 		fmt.Printf("Redis: %v\n", disturbed)
 	}
 	t.name, t.seconds, t.restarts, t.kills, t.waiting = sc.name, int(duration.Seconds()), g.restarts, g.kills, left
-	if left != "" {
-		return nil, fmt.Errorf("the spool is not empty two minutes after all is well again:\n%s", left)
-	}
 	return t, nil
 }
 
