@@ -113,7 +113,7 @@ func (sc scenario) run(ctx context.Context, dir, binary string, duration time.Du
 		if behind != nil && loading.Err() == nil {
 			what, err := behind.disturb(loading, random)
 			if err != nil {
-				return nil, fmt.Errorf("Redis, %s: %w", what, err)
+				return nil, fmt.Errorf("a Redis %s: %w", what, err)
 			}
 			disturbed[what]++
 			continue
