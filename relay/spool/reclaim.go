@@ -134,7 +134,7 @@ func (s *Spool) again(e *entry, seg *segment) (r record, needed bool, err error)
 				return record{}, false, err
 			}
 		}
-		r, err = record{kind: kindMessage, entry: e, message: &m, body: body, sum: e.sum, big: e.big, damaged: damaged}.written()
+		r, err = record{kind: m.kind(), entry: e, message: &m, body: body, sum: e.sum, big: e.big, damaged: damaged}.written()
 	case msg != nil && stated:
 		r, err = stateRecord(kindState, e, msg.states())
 	case msg == nil && elsewhere && (stated || here):
