@@ -23,7 +23,9 @@ import (
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/relay/login"
+	"github.com/consentgate/consentgate/relay/outbox"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/rewrite"
 	"github.com/consentgate/consentgate/rewrite/trackers"
@@ -49,7 +51,14 @@ type Config struct {
 	Mode          Mode   // "cutthrough" with a spool, else "stateless"
 	MaxDeliveries int    // copies on their way at once, of one message; and messages of the spool: 20
 	BaseURL       string // https://mail.example.org: the links are BaseURL + "/u/" + token
-	MailTo        string // an address for List-Unsubscribe, without "mailto:"; "" = none
+	MailTo        string // an address for List-Unsubscribe, without "mailto:"; "" = none. Mail to it is taken from anybody, see request.go
+	Chain         bool   // the sender's own one-click address goes into the tokens, for Unsubscribed
+
+	// Unsubscribed is called when somebody unsubscribed by mail, before that is answered; nil = nobody wants to know.
+	Unsubscribed func(token.Claims, consent.Source)
+	// Copied is called with what became of a copy for good; nil = nobody wants to know. The sender, or the
+	// next copy, waits for it.
+	Copied func(outbox.Copy)
 
 	FullAddresses bool   // logs hold addresses in clear
 	TempDir       string // for messages over 1 MiB while they pass; the system's
