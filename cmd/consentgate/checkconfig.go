@@ -102,8 +102,8 @@ func notes(cfg *config.Config) []string {
 	if cfg.Log.Addresses == "full" {
 		n = append(n, "log.addresses is \"full\": the log holds mail addresses in clear")
 	}
-	if cfg.Unsubscribe.Chain {
-		n = append(n, "unsubscribe.chain is not yet in this version: the sender's own one-click link is replaced and not fired")
+	if cfg.Unsubscribe.WebhookURL != "" && cfg.Delivery.Mode == "stateless" {
+		n = append(n, "unsubscribe.webhook_url with mode \"stateless\": what the webhook could not be told yet is lost at a restart")
 	}
 	if cfg.Unsubscribe.ConfirmGrants {
 		n = append(n, "unsubscribe.confirm_grants is not yet in this version: a consent given on the page holds at once")

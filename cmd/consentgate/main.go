@@ -23,16 +23,17 @@ import (
 
 // commands are the verbs; kong reads the tags.
 type commands struct {
-	Serve        serveCmd        `cmd:"" help:"Run the gateway."`
-	Demo         demoCmd         `cmd:"" help:"Show the gateway at work, with nothing but this program."`
-	CheckConfig  checkConfigCmd  `cmd:"" help:"Say every mistake in the configuration file, and what can be reached."`
-	Inspect      inspectCmd      `cmd:"" help:"List every tracker in a message, or compare the copies of one mailing."`
-	Rewrite      rewriteCmd      `cmd:"" help:"Filter: a message on standard input, one person's copy on standard output."`
-	Consent      consentCmd      `cmd:"" help:"Read and write what people agreed to."`
-	Queue        queueCmd        `cmd:"" help:"Look at what waits to be delivered, and steer it."`
-	Keygen       keygenCmd       `cmd:"" help:"Write a new key file; never overwrites one."`
-	HashPassword hashPasswordCmd `cmd:"" help:"Print the hash of a password, for [[login]]."`
-	Version      versionCmd      `cmd:"" help:"Print version, commit and Go version."`
+	Serve         serveCmd         `cmd:"" help:"Run the gateway."`
+	Demo          demoCmd          `cmd:"" help:"Show the gateway at work, with nothing but this program."`
+	CheckConfig   checkConfigCmd   `cmd:"" help:"Say every mistake in the configuration file, and what can be reached."`
+	Inspect       inspectCmd       `cmd:"" help:"List every tracker in a message, or compare the copies of one mailing."`
+	Rewrite       rewriteCmd       `cmd:"" help:"Filter: a message on standard input, one person's copy on standard output."`
+	Consent       consentCmd       `cmd:"" help:"Read and write what people agreed to."`
+	Queue         queueCmd         `cmd:"" help:"Look at what waits to be delivered, and steer it."`
+	Keygen        keygenCmd        `cmd:"" help:"Write a new key file; never overwrites one."`
+	HashPassword  hashPasswordCmd  `cmd:"" help:"Print the hash of a password, for [[login]]."`
+	WebhookSecret webhookSecretCmd `cmd:"" help:"Print what the receiver of the webhook checks signatures with."`
+	Version       versionCmd       `cmd:"" help:"Print version, commit and Go version."`
 }
 
 // streams are what a verb reads and prints.

@@ -17,10 +17,12 @@ import (
 
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/cache"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay"
+	"github.com/consentgate/consentgate/relay/outbox"
 	"github.com/consentgate/consentgate/relay/spool"
 )
 
@@ -108,6 +110,7 @@ type gateway struct {
 	cfg     *config.Config
 	log     *slog.Logger
 	store   consent.Store
+	calls   *outbox.Outbox
 	relay   *relay.Server
 	servers []*listening
 	closers []func() error
@@ -135,11 +138,6 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		return usageError{err}
 	}
 	g.closers = append(g.closers, func() error { next.Close(); return nil })
-	if g.store, err = openCached(cfg, ring, g.log); err != nil {
-		return err
-	}
-	g.closers = append(g.closers, g.store.Close)
-	links := token.New(ring)
 	waiting, err := openSpool(cfg, g.log)
 	if err != nil {
 		return err
@@ -147,8 +145,18 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if waiting != nil {
 		g.closers = append(g.closers, waiting.Close)
 	}
+	store, err := openServed(cfg, ring, g.log)
+	if err != nil {
+		return err
+	}
+	g.calls = newOutbox(cfg, ring, store, waiting, g.log)
+	g.store = cache.New(g.calls.Told(), cache.Options{TTL: cfg.Consent.Cache, Log: g.log})
+	g.closers = append(g.closers, g.store.Close)
+	links := token.New(ring)
 
-	public := web.NewPublic(web.PublicConfig{Store: g.store, Links: links, Company: cfg.Unsubscribe.Company, Log: g.log, Now: time.Now})
+	public := web.NewPublic(web.PublicConfig{
+		Store: g.store, Links: links, Company: cfg.Unsubscribe.Company, Log: g.log, Now: time.Now, Unsubscribed: g.calls.Unsubscribed,
+	})
 	if err := g.listen("unsubscribe", cfg.Unsubscribe.Listen, belowBase(cfg.Unsubscribe.BaseURL, public)); err != nil {
 		return err
 	}
@@ -166,9 +174,12 @@ func (g *gateway) open(ring *keyring.Ring) error {
 			}
 		})
 	}
-	var forget func(consent.Address) error
-	if waiting != nil {
-		forget = func(who consent.Address) error { return relay.Forget(waiting, who) }
+	forget := func(who consent.Address) error {
+		err := g.calls.Forget(who)
+		if waiting != nil {
+			err = errors.Join(err, relay.Forget(waiting, who))
+		}
+		return err
 	}
 	var tokens *web.Tokens
 	if cfg.Admin.TokenFile != "" {
@@ -193,6 +204,10 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		MaxConnections:  cfg.SMTP.MaxConnections,
 		IdleTimeout:     cfg.SMTP.IdleTimeout,
 		BaseURL:         cfg.Unsubscribe.BaseURL,
+		MailTo:          cfg.Unsubscribe.MailTo,
+		Chain:           cfg.Unsubscribe.Chain,
+		Unsubscribed:    g.calls.Unsubscribed,
+		Copied:          tellCopies(cfg, g.calls),
 		FullAddresses:   cfg.Log.Addresses == "full",
 		Log:             g.log,
 		Now:             time.Now,
@@ -301,6 +316,7 @@ func (g *gateway) run(ctx context.Context) error {
 		})
 	}
 	start(g.relay.Run)
+	start(g.calls.Run)
 	for _, s := range g.servers {
 		start(s.run)
 	}

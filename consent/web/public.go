@@ -23,13 +23,17 @@ import (
 	"github.com/consentgate/consentgate/consent/token"
 )
 
-// PublicConfig is what NewPublic needs; only Company may be empty.
+// PublicConfig is what NewPublic needs; only Company and Unsubscribed may be empty.
 type PublicConfig struct {
 	Store   consent.Store
 	Links   *token.Sealer
 	Company string // whose mail it is, as the page names it
 	Log     *slog.Logger
 	Now     func() time.Time
+
+	// Unsubscribed is called once somebody has unsubscribed, before that is said: the sender's own list is to
+	// be told, whose address is in the claims.
+	Unsubscribed func(token.Claims, consent.Source)
 }
 
 // public is the handler of the public listener.
@@ -121,7 +125,7 @@ func (p *public) post(w http.ResponseWriter, r *http.Request, t *text, claims to
 	page := p.page(t, claims, before)
 	page.Said = t.Unchanged
 	if len(changes) > 0 {
-		after, err := p.apply(ctx, changes)
+		after, err := p.apply(ctx, claims, changes)
 		if err != nil {
 			p.down(w, r, t, claims, err)
 			return
@@ -146,7 +150,7 @@ func said(t *text, do string) string {
 
 // oneClick answers RFC 8058 §3.1: no redirect, no cookie, and once is the same as twice.
 func (p *public) oneClick(ctx context.Context, w http.ResponseWriter, r *http.Request, t *text, claims token.Claims) {
-	_, err := p.apply(ctx, []consent.Change{{Who: claims.Who, Scope: claims.Scope, Mail: consent.Unsubscribed,
+	_, err := p.apply(ctx, claims, []consent.Change{{Who: claims.Who, Scope: claims.Scope, Mail: consent.Unsubscribed,
 		Source: consent.FromOneClick, Time: p.Now()}})
 	if err != nil {
 		p.down(w, r, t, claims, err)
@@ -170,7 +174,7 @@ func (p *public) lookup(ctx context.Context, claims token.Claims) (holds, error)
 
 // apply returns what holds after the last of the changes, and an error where any of them is not
 // known to be made.
-func (p *public) apply(ctx context.Context, changes []consent.Change) (consent.Result, error) {
+func (p *public) apply(ctx context.Context, claims token.Claims, changes []consent.Change) (consent.Result, error) {
 	rs, err := p.Store.Apply(ctx, changes)
 	if err != nil {
 		return consent.Result{}, err
@@ -178,6 +182,11 @@ func (p *public) apply(ctx context.Context, changes []consent.Change) (consent.R
 	for _, r := range rs {
 		if r.Err != nil {
 			return consent.Result{}, r.Err
+		}
+	}
+	for _, c := range changes {
+		if c.Mail == consent.Unsubscribed && p.Unsubscribed != nil {
+			p.Unsubscribed(claims, c.Source)
 		}
 	}
 	return rs[len(rs)-1], nil

@@ -21,7 +21,7 @@ type told struct {
 // Where the job cannot be kept, since the disk is full or too many wait, the change is made all the same, and the
 // log says that the webhook is not told: what people decide counts more.
 func (o *Outbox) Told() consent.Store {
-	if o.cfg.WebhookURL == "" {
+	if o.cfg.WebhookURL == "" || !o.cfg.TellChanges {
 		return o.cfg.Store
 	}
 	return &told{o.cfg.Store, o}

@@ -55,8 +55,9 @@ type Config struct {
 	Store consent.Store // of which the history is read and written
 	Spool *spool.Spool  // nil: what waits is in memory
 
-	WebhookURL string   // "" = there is none
-	Secrets    [][]byte // that sign what is sent there, the current one first
+	WebhookURL  string   // "" = there is none
+	TellChanges bool     // it is told of changes of consent
+	Secrets     [][]byte // that sign what is sent there, the current one first
 
 	UserAgent string
 	Log       *slog.Logger

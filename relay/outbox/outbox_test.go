@@ -167,7 +167,7 @@ func newBench(t *testing.T) *bench {
 // open makes an outbox that does not run yet.
 func (b *bench) open() {
 	b.Outbox = New(Config{
-		Store: b.held, Spool: b.spool, WebhookURL: b.to.URL + "/hook", Secrets: b.ring.Webhook(), UserAgent: "consentgate/test",
+		Store: b.held, Spool: b.spool, WebhookURL: b.to.URL + "/hook", TellChanges: true, Secrets: b.ring.Webhook(), UserAgent: "consentgate/test",
 		Log: slog.New(slog.NewTextHandler(&b.log, nil)), Now: b.clock.now,
 	})
 	b.store = b.Told()
