@@ -118,7 +118,7 @@ func readRequest(r io.Reader) ([]string, error) {
 
 // Bounds of the search for a token in one Subject.
 const (
-	minToken  = 80 // characters, as token.Sealer makes them
+	minToken  = 48 // characters: that of the shortest address in the shortest scope
 	maxPieces = 40
 )
 

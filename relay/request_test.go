@@ -228,6 +228,19 @@ func TestRequestAmongMail(t *testing.T) {
 	}
 }
 
+// TestShortestToken: no token is too short to be looked at.
+func TestShortestToken(t *testing.T) {
+	b := start(t, strangers)
+	who, err := consent.ParseAddress("a@b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := token.New(b.ring).Seal(token.Claims{Who: who, Scope: "a"})
+	if claims, found := b.claimsIn([]string{"Re: " + short}); !found || claims.Who != who || len(short) != minToken {
+		t.Errorf("%q: %v", short, found)
+	}
+}
+
 // TestGuessers have to wait, and nobody else.
 func TestGuessers(t *testing.T) {
 	var a attempts
