@@ -2,6 +2,7 @@ package relay
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -363,4 +364,37 @@ func TestCopied(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%q\nwant %q", got, want)
 	}
+}
+
+// FuzzRequest reads mail to the unsubscribe address from strangers: none of it opens anything.
+func FuzzRequest(f *testing.F) {
+	f.Add(request("Re: hello"))
+	f.Add(request("=?utf-8?B?aGVsbG8=?= =?x?Q?_=5F?="))
+	f.Add("Subject:\r\n\r\n\r\n")
+	links := token.New(keyring.Ephemeral())
+	f.Fuzz(func(t *testing.T, text string) {
+		subjects, err := readRequest(strings.NewReader(text))
+		var e *Error
+		if err != nil && !errors.As(err, &e) {
+			t.Fatalf("%v is no answer", err)
+		}
+		if claims, found := (&Server{links: links}).claimsIn(subjects); found {
+			t.Fatalf("%+v", claims)
+		}
+	})
+}
+
+// FuzzFirstHTTPS: what is found in a List-Unsubscribe field can be called.
+func FuzzFirstHTTPS(f *testing.F) {
+	f.Add("<mailto:x@example.org>, <https://lists.example.org/u>")
+	f.Add("<https://\r\n lists.example.org/u")
+	f.Fuzz(func(t *testing.T, field string) {
+		address, err := firstHTTPS(field)
+		if err != nil {
+			return
+		}
+		if u, err := outbox.ParseOneClick(address); err != nil || u.Scheme != "https" || u.Hostname() == "" {
+			t.Fatalf("%q: %v", address, err)
+		}
+	})
 }

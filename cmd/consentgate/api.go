@@ -83,7 +83,7 @@ func openConsents(ctx context.Context, cfg *config.Config) (http.Handler, func()
 		served = newOutbox(cfg, ring, store, waiting, log).Told()
 	}
 	h := web.NewAdmin(web.AdminConfig{
-		Store: served, Source: consent.FromCLI, Log: log, Now: time.Now,
+		Store: served, Imports: store, Source: consent.FromCLI, Log: log, Now: time.Now,
 		Forget: func(who consent.Address) error { return forgetWaiting(cfg, ring, store, waiting, who) },
 	})
 	return h, func() {

@@ -187,7 +187,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 			return usageError{err}
 		}
 	}
-	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromAPI, Log: g.log, Now: time.Now, Ready: ready, Forget: forget, Tokens: tokens})
+	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Imports: store, Source: consent.FromAPI, Log: g.log, Now: time.Now, Ready: ready, Forget: forget, Tokens: tokens})
 	if err := g.listen("admin", cfg.Admin.Listen, admin); err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		return bindError(smtpKey(cfg, err), err)
 	}
 	control := http.NewServeMux()
-	control.Handle("/", web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromCLI, Log: g.log, Now: time.Now, Forget: forget}))
+	control.Handle("/", web.NewAdmin(web.AdminConfig{Store: g.store, Imports: store, Source: consent.FromCLI, Log: g.log, Now: time.Now, Forget: forget}))
 	control.Handle("/v1/queue", g.relay.QueueAPI())
 	control.Handle("/v1/queue/", g.relay.QueueAPI())
 	for _, s := range g.servers {

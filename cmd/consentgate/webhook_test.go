@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -137,6 +139,17 @@ func TestWebhook(t *testing.T) {
 	g = startWith(t, dir, text)
 	if c := h.next(t); c.Type != "consent.change" || c.Data.Address != "ben@example.net" || c.Data.Source != "cli" {
 		t.Errorf("%+v", c)
+	}
+	// An import is not told, whatever source its lines name.
+	lines := filepath.Join(dir, "list.ndjson")
+	if err := os.WriteFile(lines, []byte(`{"address":"dora@example.net","scope":"default","open":"granted","time":"2026-03-01T00:00:00Z","source":"page"}`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, status := get(t, "consent", "import", lines, "--config", g.config); status != 0 {
+		t.Fatal(out)
+	}
+	if out, _ := get(t, "consent", "get", "dora@example.net", "--config", g.config); !strings.Contains(out, "granted") {
+		t.Error(out)
 	}
 	if out, status := get(t, "consent", "erase", "ben@example.net", "--yes", "--config", g.config); status != 0 {
 		t.Fatal(out)

@@ -15,8 +15,8 @@ type told struct {
 	o *Outbox
 }
 
-// Told returns the store of Config, as it is to be used by all that changes it: for each Apply and Rename there is
-// a job before the change is made. An import makes none. A change that changes nothing makes none either.
+// Told returns the store of Config, as it is to be used by all that changes it but imports: for each Apply and
+// Rename there is a job before the change is made. A change that changes nothing makes none.
 //
 // Where the job cannot be kept, since the disk is full or too many wait, the change is made all the same, and the
 // log says that the webhook is not told: what people decide counts more.
@@ -33,11 +33,18 @@ func (s *told) Apply(ctx context.Context, changes []consent.Change) ([]consent.R
 	}
 	var people []consent.Address
 	for _, c := range changes {
-		if c.Source != consent.FromImport && c.Check() == nil {
+		if c.Check() == nil {
 			people = append(people, c.Who)
 		}
 	}
-	begun := s.o.begin(ctx, people)
+	begun, err := s.o.begin(ctx, people)
+	if err != nil {
+		rs := make([]consent.Result, len(changes))
+		for i := range rs {
+			rs[i].Err = err
+		}
+		return rs, err
+	}
 	rs, err := s.Store.Apply(ctx, changes)
 	sure := err == nil
 	for _, r := range rs {
@@ -48,8 +55,11 @@ func (s *told) Apply(ctx context.Context, changes []consent.Change) ([]consent.R
 }
 
 func (s *told) Rename(ctx context.Context, old, new consent.Address, source consent.Source, at time.Time) error {
-	begun := s.o.begin(ctx, []consent.Address{old, new})
-	err := s.Store.Rename(ctx, old, new, source, at)
+	begun, err := s.o.begin(ctx, []consent.Address{old, new})
+	if err != nil {
+		return err
+	}
+	err = s.Store.Rename(ctx, old, new, source, at)
 	s.o.ended(begun, err == nil)
 	return err
 }
@@ -92,8 +102,9 @@ func (s *told) applyIdle(ctx context.Context, changes []consent.Change) (rs []co
 // maxIdle is up to how many changes it is first looked whether they change anything; an import has more.
 const maxIdle = 8
 
-// begin adds a job for each person, held until ended.
-func (o *Outbox) begin(ctx context.Context, people []consent.Address) []*item {
+// begin adds a job for each person, held until ended. The error is the store's, which does not answer; then
+// nothing may be changed, since it would not be known from where on to tell.
+func (o *Outbox) begin(ctx context.Context, people []consent.Address) ([]*item, error) {
 	var jobs []job
 	seen := map[consent.Address]bool{}
 	for _, who := range people {
@@ -104,22 +115,20 @@ func (o *Outbox) begin(ctx context.Context, people []consent.Address) []*item {
 		after := uint64(0)
 		for e, err := range o.cfg.Store.History(ctx, who) {
 			if err != nil {
-				// If the change is made all the same, more is told than is new, under the IDs that it had.
-				o.cfg.Log.Warn("a history cannot be read before a change of which the webhook is to be told", "err", err)
-				break
+				return nil, err
 			}
 			after = max(after, e.Number)
 		}
 		jobs = append(jobs, job{spool.Job{Queue: changeQueue, Line: o.cfg.Store.Key(who).String()}, change{who.String(), after}})
 	}
 	if len(jobs) == 0 {
-		return nil
+		return nil, nil
 	}
 	items, err := o.add(true, jobs...)
 	if err != nil {
 		o.lost("change of consent", len(jobs), err)
 	}
-	return items
+	return items, nil
 }
 
 // unsureTime is how long a change may still be made of which the store did not say that it was.

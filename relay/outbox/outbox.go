@@ -5,7 +5,7 @@
 // A call that is owed is a job in the spool before anybody is told that something changed; it is tried
 // with growing pauses for a day, over restarts. Jobs of one line are done one behind the other, so that
 // what is told of one person keeps its order. Where a server does not answer, one call at a time finds out
-// when it does again, and the others wait. In memory is some 1 KB for each job that waits, of which there are
+// when it does again, and the others wait. In memory is some 1.2 KB for each job that waits, of which there are
 // at most maxWaiting; a body is read when it is due.
 //
 // Without a spool all of this is in memory, and lost with the process.
@@ -281,6 +281,7 @@ type answer struct {
 	said   string // for the log: a status, or the kind of an error
 	outage bool   // nobody answered, or not in a way that says anything of this job
 	local  bool   // it came to no call
+	some   bool   // a part of the job was done
 	after  time.Duration
 	err    error // of the spool: the job cannot be read
 }
@@ -304,7 +305,7 @@ func (o *Outbox) settle(l *line, it *item, a answer) {
 		o.back(l, now.Add(saveAgain))
 		return
 	}
-	if !a.done && o.waited(it) >= retryFor {
+	if !a.done && !a.some && o.waited(it) >= retryFor {
 		o.cfg.Log.Error("a call was tried for a day, and is given up", "id", it.id, "queue", it.queue, "attempts", it.attempts+1, "last", a.said)
 		a.done = true
 		if strings.HasPrefix(it.queue, chainQueue) {
@@ -320,7 +321,10 @@ func (o *Outbox) settle(l *line, it *item, a answer) {
 		return
 	}
 	o.mu.Lock()
-	it.waited, it.since = it.waited+max(now.Sub(it.since), 0), now
+	it.waited, it.since = it.waitedAt(now), now
+	if a.some { // what failed was not tried before
+		it.waited, it.attempts = 0, 0
+	}
 	it.attempts++
 	delay := max(backoff(firstPause, lastPause, it.attempts), a.after)
 	c := spool.Change{Attempts: it.attempts, Due: now.Add(delay), Delay: delay, Waited: it.waited, Reply: a.said}

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,7 +28,15 @@ import (
 	"github.com/consentgate/consentgate/relay/spool"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("OUTBOX_TEST_LOAD"); dir != "" {
+		if err := load(dir, os.Getenv("OUTBOX_TEST_HOOK")); err != nil {
+			fmt.Println("failed", err)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // call is one that a receiver got.
 type call struct {
@@ -211,6 +220,15 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// must1 is must for a call that returns something else, too.
+func must1[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		must(t, err)
+		return v
 	}
 }
 

@@ -95,7 +95,7 @@ func newStates(s consent.States) *states {
 }
 
 // tellChanges tells what is in the history behind c.After, one event behind the other. What came by an
-// import is left out, as no job tells of it, and so is what is no change.
+// import meanwhile is left out, as no job tells of it, and so is what is no change.
 func (o *Outbox) tellChanges(ctx context.Context, l *line, c change) answer {
 	who, err := consent.ParseAddress(c.Who)
 	if err != nil {
@@ -105,6 +105,7 @@ func (o *Outbox) tellChanges(ctx context.Context, l *line, c change) answer {
 	defer cancel()
 	key := o.cfg.Store.Key(who).String()
 	last := answer{done: true, local: true}
+	some := false
 	for e, err := range o.cfg.Store.History(reading, who) {
 		if err != nil {
 			o.cfg.Log.Error("a history cannot be read, so the webhook is told later", "err", err)
@@ -127,9 +128,10 @@ func (o *Outbox) tellChanges(ctx context.Context, l *line, c change) answer {
 		}
 		// Numbers begin anew behind an erasure, so the time belongs to the ID.
 		if last = o.post(ctx, eventID(key, strconv.FormatUint(e.Number, 10), strconv.FormatInt(e.Time.Unix(), 10)), body); !last.done {
+			last.some = some
 			return last
 		}
-		l.told = e.Number
+		l.told, some = e.Number, true
 	}
 	return last
 }

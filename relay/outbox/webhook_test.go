@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"reflect"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,9 +25,12 @@ func TestChangesAreTold(t *testing.T) {
 	b.apply(anna)
 	b.apply(anna) // holds already
 	b.apply(b.change("ben@example.org", consent.Denied), b.change("ben@example.org", consent.Granted))
+	held := must1(b.begin(t.Context(), []consent.Address{who(t, "carl@example.org")}))(t)
 	imported := b.change("carl@example.org", consent.Granted)
 	imported.Source = consent.FromImport
-	b.apply(imported)
+	_, err := b.held.Apply(t.Context(), []consent.Change{imported})
+	must(t, err)
+	b.ended(held, true)
 	must(t, b.store.Rename(t.Context(), who(t, "anna@example.org"), who(t, "ann@example.org"), consent.FromCLI, b.clock.now()))
 
 	got := b.told(6)
@@ -74,6 +79,20 @@ func TestChangesAreTold(t *testing.T) {
 	}
 	if strings.Contains(b.log.String(), "example.org") {
 		t.Errorf("an address in the log:\n%s", b.log.String())
+	}
+}
+
+// TestStoreDown: nothing is changed of which it would not be known from where on to tell.
+func TestStoreDown(t *testing.T) {
+	b := newBench(t)
+	must(t, b.held.Close())
+	rs, err := b.store.Apply(t.Context(), []consent.Change{b.change("anna@example.org", consent.Granted)})
+	if !errors.Is(err, consent.ErrUnreachable) || len(rs) != 1 || !errors.Is(rs[0].Err, consent.ErrUnreachable) {
+		t.Error(rs, err)
+	}
+	err = b.store.Rename(t.Context(), who(t, "anna@example.org"), who(t, "ann@example.org"), consent.FromCLI, b.clock.now())
+	if !errors.Is(err, consent.ErrUnreachable) || len(b.jobs()) != 0 {
+		t.Error(err)
 	}
 }
 
@@ -129,7 +148,7 @@ func TestKilledAroundApply(t *testing.T) {
 			b.run()
 			b.apply(b.change("anna@example.org", consent.Granted))
 			b.told(1)
-			held := b.begin(t.Context(), []consent.Address{who(t, "anna@example.org")})
+			held := must1(b.begin(t.Context(), []consent.Address{who(t, "anna@example.org")}))(t)
 			if len(held) != 1 || len(b.jobs()) != 1 {
 				t.Fatal(held)
 			}
@@ -160,17 +179,13 @@ func TestKilledAroundApply(t *testing.T) {
 func TestTwoGateways(t *testing.T) {
 	b := newBench(t)
 	a := who(t, "anna@example.org")
-	first := b.begin(t.Context(), []consent.Address{a})
+	first := must1(b.begin(t.Context(), []consent.Address{a}))(t)
 	b.apply(b.change("anna@example.org", consent.Granted))
 	b.ended(first, true)
 	b.run()
 	b.told(1) // one outbox knows what it has told
 	b.stop()
 	other := New(b.cfg)
-	items := other.begin(t.Context(), nil)
-	if items != nil {
-		t.Error(items)
-	}
 	if r := other.tellChanges(t.Context(), &line{}, change{a.String(), 0}); !r.done {
 		t.Error(r)
 	}
@@ -260,6 +275,69 @@ func TestOrder(t *testing.T) {
 	if want := []string{"consent.change1", "consent.change2", "copy.accepted<nil>"}; !reflect.DeepEqual(order, want) {
 		t.Errorf("%v, want %v", order, want)
 	}
+}
+
+// TestProgress: a job of which a part was told has not failed for the rest yet.
+func TestProgress(t *testing.T) {
+	b := newBench(t)
+	b.to.answers(func(c call) int {
+		if c.data["number"] == 2.0 {
+			return http.StatusInternalServerError
+		}
+		return http.StatusOK
+	})
+	held := must1(b.begin(t.Context(), []consent.Address{who(t, "anna@example.org")}))(t)
+	for _, s := range []consent.State{consent.Granted, consent.Denied, consent.Unset} {
+		_, err := b.held.Apply(t.Context(), []consent.Change{b.change("anna@example.org", s)})
+		must(t, err)
+	}
+	held[0].attempts, held[0].waited = 9, 25*time.Hour
+	b.ended(held, true)
+	b.run()
+	b.wait("a failed call", func() bool { j := b.jobs(); return len(j) == 1 && j[0].Recipients[0].Attempts > 0 })
+	if r := b.jobs()[0].Recipients[0]; r.Attempts != 1 || r.Waited != 0 {
+		t.Errorf("%+v", r)
+	}
+	b.to.answers(nil)
+	b.pass(time.Minute)
+	b.wait("the end", func() bool { return len(b.jobs()) == 0 })
+	var numbers []any
+	for _, c := range b.to.got() {
+		numbers = append(numbers, c.data["number"])
+	}
+	if !reflect.DeepEqual(numbers, []any{1.0, 2.0, 2.0, 3.0}) {
+		t.Error(numbers)
+	}
+}
+
+// BenchmarkWaiting reports the memory of a change that waits.
+func BenchmarkWaiting(b *testing.B) {
+	sp, err := spool.Open(b.TempDir(), spool.Options{})
+	must(b, err)
+	defer sp.Close()
+	o := New(Config{Spool: sp, WebhookURL: "http://127.0.0.1:1", Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	n := 0
+	for b.Loop() {
+		if n+100 > maxWaiting {
+			continue // there is no room for more
+		}
+		var jobs []job
+		for range 100 {
+			n++
+			jobs = append(jobs, job{spool.Job{Queue: changeQueue, Line: fmt.Sprintf("%043d", n)}, change{fmt.Sprintf("p%d@example.org", n), 0}})
+		}
+		_, err := o.add(true, jobs...)
+		must(b, err)
+	}
+	b.ReportMetric(float64(heap()-before)/float64(n), "B/job")
+	runtime.KeepAlive(o)
 }
 
 func TestGivenUp(t *testing.T) {
