@@ -159,6 +159,13 @@ func (s *Server) ownOneClick(m *rewrite.Message) string {
 	if err != nil {
 		return ""
 	}
+	if t, ours := strings.CutPrefix(address, s.cfg.BaseURL+"/u/"); ours { // the message passes a second time
+		claims, err := s.links.Open(t)
+		if err != nil {
+			return ""
+		}
+		return claims.OneClick
+	}
 	return address
 }
 

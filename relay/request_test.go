@@ -335,6 +335,14 @@ func TestChainedLinks(t *testing.T) {
 					}
 				}
 			}
+			if c.header != "" { // a second passage keeps the sender's, and does not wrap ours
+				if got := b.hello().send("joe@example.com", sent); !strings.HasPrefix(got, "250") {
+					t.Fatal(got)
+				}
+				if got := holds(header(b.sink.last(t).text), `List-Unsubscribe: <https://mail\.example\.org/u/([\w-]+)>`); got != c.header {
+					t.Errorf("a second passage: %q", got)
+				}
+			}
 			if n := b.Stats().Unchained; n != c.counted || strings.Contains(b.log.String(), "not_chained") != (n > 0) || strings.Contains(b.log.String(), "xxxx") {
 				t.Errorf("%d counted; log:\n%s", n, b.log)
 			}

@@ -172,14 +172,14 @@ func (t *target) limit() int {
 	return chainCalls
 }
 
-// head returns the first job of a line that is worked on.
-func (o *Outbox) head(l *line) *item {
+// head returns the first job of a line that is worked on, and whether it is only to be removed.
+func (o *Outbox) head(l *line) (it *item, finished bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(l.items) == 0 {
-		return nil
+		return nil, false
 	}
-	return l.items[0]
+	return l.items[0], l.items[0].finished
 }
 
 // back ends the work on a line, whose first job is due at that time. A line without jobs is forgotten.
@@ -200,7 +200,9 @@ func (o *Outbox) back(l *line, due time.Time) {
 
 // forgetLine: o.mu is held. What is known of a target that does not answer is kept while others wait for it.
 func (o *Outbox) forgetLine(l *line) {
-	delete(o.lines, l.name)
+	if o.lines[l.name] == l {
+		delete(o.lines, l.name)
+	}
 	if t := l.target; len(t.lines) == 0 && t.active == 0 {
 		delete(o.targets, t.name)
 	}
@@ -286,7 +288,8 @@ func (o *Outbox) expire() {
 	}
 	o.mu.Unlock()
 	for _, l := range over {
-		o.settle(l, o.head(l), answer{said: "it did not answer", local: true})
+		it, _ := o.head(l)
+		o.settle(l, it, answer{said: "it did not answer", local: true})
 	}
 }
 

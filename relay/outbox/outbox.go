@@ -201,6 +201,7 @@ func (o *Outbox) Forget(who consent.Address) error {
 	for _, l := range o.lines {
 		if l.about() == key {
 			found = append(found, l.items...)
+			delete(o.lines, l.name) // what comes from now on begins anew, as the numbers in the history do
 		}
 	}
 	for _, it := range found {
@@ -249,9 +250,9 @@ func (o *Outbox) Run(ctx context.Context) error {
 
 // work does the first job of a line that next returned.
 func (o *Outbox) work(ctx context.Context, l *line) {
-	it := o.head(l)
-	if it == nil || it.finished {
-		o.settle(l, it, answer{done: true})
+	it, finished := o.head(l)
+	if it == nil || finished {
+		o.settle(l, it, answer{done: true, local: true})
 		return
 	}
 	var a answer

@@ -106,11 +106,18 @@ func (o *Outbox) tellChanges(ctx context.Context, l *line, c change) answer {
 	key := o.cfg.Store.Key(who).String()
 	last := answer{done: true, local: true}
 	some := false
+	var events []consent.Event
 	for e, err := range o.cfg.Store.History(reading, who) {
 		if err != nil {
 			o.cfg.Log.Error("a history cannot be read, so the webhook is told later", "err", err)
 			return answer{said: "the store does not answer", local: true}
 		}
+		events = append(events, e)
+	}
+	if n := len(events); n > 0 && events[n-1].Number < l.told { // another gateway erased the person meanwhile
+		l.told = 0
+	}
+	for _, e := range events {
 		if e.Number <= max(c.After, l.told) || e.Source == consent.FromImport {
 			continue
 		}
