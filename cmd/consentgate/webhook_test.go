@@ -205,6 +205,25 @@ func TestChainOverThePage(t *testing.T) {
 	}
 }
 
+func TestCheckConfigWebhook(t *testing.T) {
+	h, dir := newHook(t), newState(t)
+	file := filepath.Join(dir, "consentgate.toml")
+	for _, down := range []bool{false, true} {
+		url := "http://user:secret@" + h.Listener.Addr().String()
+		if err := os.WriteFile(file, []byte(webhookConfig(dir, newSink(t).address, url, "")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want := "webhook: can be connected to\n"
+		if down {
+			h.Close()
+			want = "webhook: FAILED: "
+		}
+		if out, _ := get(t, "check-config", "--config", file); !strings.Contains(out, want) || strings.Contains(out, "secret") {
+			t.Error(out)
+		}
+	}
+}
+
 func TestWebhookSecret(t *testing.T) {
 	dir := newState(t)
 	g := startWith(t, dir, webhookConfig(dir, "127.0.0.1:1", "http://127.0.0.1:1", ""))
