@@ -374,6 +374,26 @@ func TestCopied(t *testing.T) {
 	}
 }
 
+// TestCopyExpired: that a copy is given up is told, too.
+func TestCopyExpired(t *testing.T) {
+	told := make(chan outbox.Copy, 10)
+	b := start(t, func(c *Config, b *testbed) {
+		withSpool(Cutthrough)(c, b)
+		c.RetryFor, c.Copied = time.Millisecond, func(o outbox.Copy) { told <- o }
+	})
+	if got := b.hello().send("later@example.com", newsletter); !strings.HasPrefix(got, "250") {
+		t.Fatal(got)
+	}
+	select {
+	case o := <-told:
+		if o.Fate != "expired" || o.Code != 450 || o.Who.String() != "later@example.com" {
+			t.Errorf("%+v", o)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing is told")
+	}
+}
+
 // FuzzRequest reads mail to the unsubscribe address from strangers: none of it opens anything.
 func FuzzRequest(f *testing.F) {
 	f.Add(request("Re: hello"))
