@@ -129,7 +129,8 @@ func (h personHistory) text() string {
 				fmt.Fprintf(&b, "  %s: %s → %s", p.purpose, old, p.now)
 			}
 		case consent.Chained:
-			fmt.Fprintf(&b, "  scope %s  the sender's own list was told, and answered", e.Scope)
+			fmt.Fprintf(&b, "  scope %s  unsubscribe sent to the sender's own list: %s", e.Scope, e.Origin)
+			e.Origin = ""
 		case consent.RenamedFrom:
 			b.WriteString("  these records came from another address")
 		case consent.RenamedTo:

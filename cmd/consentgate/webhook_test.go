@@ -193,7 +193,7 @@ func TestChainOverThePage(t *testing.T) {
 	if resp.StatusCode != 200 {
 		t.Fatal(resp.Status)
 	}
-	want := "the sender's own list was told, and answered  by one-click  through not a public address from 127.0.0.1 #"
+	want := "scope default  unsubscribe sent to the sender's own list: not a public address from 127.0.0.1 #"
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		out, _ := get(t, "consent", "history", "anna@example.net", "--config", g.config)
 		if strings.Contains(out, want) {

@@ -106,7 +106,7 @@ func (o *Outbox) unsubscribe(ctx context.Context, c chained) answer {
 		return a
 	}
 	a.done = true
-	o.cfg.Log.Info("the sender's own list was told of an unsubscribe", "host", u.Hostname(), "scope", c.Scope, "answer", a.said)
+	o.cfg.Log.Info("an unsubscribe was sent to the sender's own list", "host", u.Hostname(), "scope", c.Scope, "answer", a.said)
 	if err := o.note(ctx, who, c, a.said); err != nil {
 		// Sent once more it does no harm, and the history must not lack it.
 		o.cfg.Log.Error("what the sender's own list answered cannot be written into the history", "err", err)
