@@ -83,7 +83,9 @@ func TestKill(t *testing.T) {
 		rounds = 2
 	}
 	for round := range rounds + 1 {
-		cmd := exec.Command(os.Args[0], "-test.run=^$")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^$")
 		cmd.Env = append(os.Environ(), "OUTBOX_TEST_LOAD="+dir, "OUTBOX_TEST_HOOK="+r.URL)
 		if round == rounds {
 			cmd.Env = append(cmd.Env, "OUTBOX_TEST_END=1")
