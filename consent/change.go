@@ -10,8 +10,8 @@ import (
 // MaxNotice is the longest Notice in bytes.
 const MaxNotice = 64
 
-// maxOrigin is the longest Origin in bytes.
-const maxOrigin = 64
+// MaxOrigin is the longest Origin in bytes.
+const MaxOrigin = 64
 
 // maxTime is the last second of the year 9999, behind which RFC 3339 has no name for a time.
 const maxTime = 253402300799
@@ -46,11 +46,8 @@ func (c Change) Check() error {
 	if err := CheckNotice(c.Notice); err != nil {
 		return err
 	}
-	if len(c.Origin) > maxOrigin || !printable(c.Origin) {
-		return fmt.Errorf("an origin is made of at most %d characters of printable ASCII", maxOrigin)
-	}
-	if strings.Contains(c.Origin, "@") {
-		return errors.New("an origin is no address: it would outlive the sealing of addresses")
+	if err := checkOrigin(c.Origin); err != nil {
+		return err
 	}
 	if t := c.Time.Unix(); t <= 0 || t > maxTime {
 		return errNoTime
@@ -79,6 +76,16 @@ func printable(s string) bool {
 		}
 	}
 	return true
+}
+
+func checkOrigin(origin string) error {
+	if len(origin) > MaxOrigin || !printable(origin) {
+		return fmt.Errorf("an origin is made of at most %d characters of printable ASCII", MaxOrigin)
+	}
+	if strings.Contains(origin, "@") {
+		return errors.New("an origin is no address: it would outlive the sealing of addresses")
+	}
+	return nil
 }
 
 // Merge returns r with c applied and whether that changed anything. A purpose changes where its

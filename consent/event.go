@@ -9,6 +9,7 @@ const (
 	Changed     EventKind = "change"
 	RenamedFrom EventKind = "renamed-from" // these records came from another address of this person
 	RenamedTo   EventKind = "renamed-to"   // they went to one
+	Chained     EventKind = "chained"      // the sender's own list was told of an unsubscribe; Origin says what it answered
 	Checkpoint  EventKind = "checkpoint"   // the events up to this number were deleted, since they prove nothing in force
 	Missing     EventKind = "missing"      // stands for events up to this number that are gone from the end, or that would explain a record; never stored
 )
@@ -19,7 +20,7 @@ type Event struct {
 	Number uint64 // in the person's history, from 1, without a hole but for what a Checkpoint stands for
 	Kind   EventKind
 	Time   time.Time // the caller's clock, to the second, UTC; it may go backwards, Number does not
-	Scope  Scope     // "" where Kind is not Changed
+	Scope  Scope     // "" where Kind is neither Changed nor Chained
 	Source Source    // "" where Kind is Checkpoint or Missing
 	Origin string    // of a rename, the Key of the other address
 	Notice string

@@ -11,6 +11,7 @@ import (
 // The text that both stores keep for one event, one line, its fields between TABs:
 //
 //	change     = number TAB "c" when TAB scope TAB turn TAB turn TAB turn TAB notice TAB origin TAB mac
+//	chained    = number TAB "h" when TAB scope TAB origin TAB mac
 //	renamed    = number TAB ("f" when TAB key TAB last | "t" when TAB key) TAB mac
 //	checkpoint = number TAB "k" seconds TAB last TAB mac
 //	when       = seconds source
@@ -51,7 +52,7 @@ const maxNumber = 1 << 62
 // appendBody appends the text of l without its mac.
 func (l line) appendBody(b []byte) []byte {
 	b = strconv.AppendUint(b, l.Number, 10)
-	kind := map[EventKind]byte{Changed: 'c', RenamedFrom: 'f', RenamedTo: 't', Checkpoint: 'k'}[l.Kind]
+	kind := map[EventKind]byte{Changed: 'c', Chained: 'h', RenamedFrom: 'f', RenamedTo: 't', Checkpoint: 'k'}[l.Kind]
 	b = append(b, '\t', kind)
 	b = strconv.AppendInt(b, l.Time.Unix(), 10)
 	if l.Kind != Checkpoint {
@@ -66,6 +67,8 @@ func (l line) appendBody(b []byte) []byte {
 		b = appendTurn(append(b, '\t'), l.Old.Click, l.New.Click)
 		b = append(append(b, '\t'), l.Notice...)
 		return append(append(b, '\t'), l.Origin...)
+	case Chained:
+		return append(append(append(b, l.Scope...), '\t'), l.Origin...)
 	case RenamedFrom:
 		return l.last.appendText(append(append(b, l.Origin...), '\t'))
 	case RenamedTo:
@@ -130,6 +133,8 @@ func parseLine(text string) (line, error) {
 		parseTurn(Mail, f[3], &e.Old.Mail, &e.New.Mail)
 		parseTurn(Open, f[4], &e.Old.Open, &e.New.Open)
 		parseTurn(Click, f[5], &e.Old.Click, &e.New.Click)
+	case k == 'h' && len(f) == 4:
+		e.Kind, e.Scope, e.Origin = Chained, Scope(f[2]), f[3]
 	case k == 'f' && len(f) == 4:
 		e.Kind, e.Origin = RenamedFrom, f[2]
 		kept.last, _ = parseMAC(f[3])

@@ -215,6 +215,28 @@ func (l *Ledger) Apply(h *Held, changes []Change) ([]Result, Update) {
 	return results, u
 }
 
+// Note works out the entry that e, whose Kind is Chained, becomes. Of somebody without a history there
+// is nothing to write: the person was erased meanwhile.
+func (l *Ledger) Note(h *Held, e Event) (Update, error) {
+	if _, ok := sourceCodes[e.Source]; !ok || e.Kind != Chained {
+		return Update{}, fmt.Errorf("an entry of kind %q by %q cannot be noted", e.Kind, e.Source)
+	}
+	if s, err := ParseScope(string(e.Scope)); err != nil || s != e.Scope {
+		return Update{}, errors.New("an entry needs a scope")
+	}
+	if err := checkOrigin(e.Origin); err != nil {
+		return Update{}, err
+	}
+	if t := e.Time.Unix(); t <= 0 || t > maxTime {
+		return Update{}, errNoTime
+	}
+	if h.Fields[HeadField] == "" {
+		return Update{}, nil
+	}
+	text, _, head := l.add(h.Key, l.end(h), line{Event: e})
+	return Update{Fields: map[string]string{HeadField: head}, Events: []string{text}}, nil
+}
+
 // Erase works out what stays of an erased person: of each record in which mail is unsubscribed
 // that entry without its notice, and nothing else.
 func (l *Ledger) Erase(h *Held) (Update, error) {

@@ -115,6 +115,11 @@ type Store interface {
 	// never seen or erased there are none.
 	History(ctx context.Context, who Address) iter.Seq2[Event, error]
 
+	// Note appends to a person's history what is no change of a record, an Event of kind Chained: its
+	// Time, Scope, Source and Origin, under the next Number. Of a person without a history nothing is
+	// noted, so that it never brings back somebody who was erased.
+	Note(ctx context.Context, who Address, e Event) error
+
 	// Scan yields all people with their records in all scopes, in no order, from a Cursor on; "" is the
 	// beginning. A person who is there all the while is yielded at least once. Each Person has the
 	// Cursor to go on behind it, which may yield some people before it again. An error ends it.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/token"
+	"github.com/consentgate/consentgate/relay/outbox"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/rewrite"
@@ -19,15 +20,16 @@ import (
 
 // outcome is what became of one recipient's copy.
 type outcome struct {
-	decision consent.Decision
-	actions  map[rewrite.Action]int // of the copy, by kind of action; where only observed, what they would be
-	withheld error                  // where only observed: why there would be no copy
-	unsigned string                 // why the copy was not signed; "" = signed, or no key
-	reply    smarthost.Reply        // zero where the smarthost was not asked
-	dropped  bool                   // unsubscribed, and Config.Discard
-	err      error                  // nil: the smarthost has it, or it is dropped; else an *Error
-	at       time.Time              // when the smarthost was asked; zero = not
-	spooled  bool                   // the copy waits in the spool, or a report about it does: its sender is told 250
+	decision  consent.Decision
+	actions   map[rewrite.Action]int // of the copy, by kind of action; where only observed, what they would be
+	withheld  error                  // where only observed: why there would be no copy
+	unchained bool                   // the sender's one-click address is too long
+	unsigned  string                 // why the copy was not signed; "" = signed, or no key
+	reply     smarthost.Reply        // zero where the smarthost was not asked
+	dropped   bool                   // unsubscribed, and Config.Discard
+	err       error                  // nil: the smarthost has it, or it is dropped; else an *Error
+	at        time.Time              // when the smarthost was asked; zero = not
+	spooled   bool                   // the copy waits in the spool, or a report about it does: its sender is told 250
 }
 
 // fate is what is to be done about an outcome.
@@ -125,8 +127,7 @@ func (s *Server) copyFor(ctx context.Context, m *message, i int, result consent.
 	o = &outcome{decision: consent.Decide(result, m.class, m.set.Policy)}
 	r := m.env.rcpts[i]
 	defer func() {
-		s.stats.count(o)
-		s.log.delivered(m, r, o)
+		s.became(m, r, o)
 		switch {
 		case s.queue == nil || down != nil:
 		case o.reply.Accepted():
@@ -149,6 +150,29 @@ func (s *Server) copyFor(ctx context.Context, m *message, i int, result consent.
 		s.send(ctx, m, r, owners, o)
 	}
 	return o
+}
+
+// became counts, logs and tells what became of a copy.
+func (s *Server) became(m *message, r rcpt, o *outcome) {
+	s.stats.count(o)
+	s.log.delivered(m, r, o)
+	switch {
+	case o.decision.Mail == consent.Suppress:
+		s.copied(m, r, o, "suppressed")
+	case o.reply.Accepted():
+		s.copied(m, r, o, "accepted")
+	case o.reply.Code/100 == 5:
+		s.copied(m, r, o, "refused")
+	}
+}
+
+func (s *Server) copied(m *message, r rcpt, o *outcome, fate string) {
+	if s.cfg.Copied != nil {
+		s.cfg.Copied(outbox.Copy{
+			Message: m.id, Who: r.who, Scope: m.scope, Class: m.class, Fate: fate,
+			Code: o.reply.Code, Text: o.reply.Text, Time: s.cfg.Now(),
+		})
+	}
 }
 
 func suppressed() error {
@@ -191,7 +215,8 @@ func (s *Server) owners(m *message) []token.Claims {
 }
 
 // variant says what is r's own in m.
-func (s *Server) variant(m *message, r rcpt, owners []token.Claims, d consent.Decision) rewrite.Variant {
+func (s *Server) variant(m *message, r rcpt, owners []token.Claims, o *outcome) rewrite.Variant {
+	d := o.decision
 	v := rewrite.Variant{To: r.to, Open: d.Open, Click: d.Click, Language: m.language, Linked: make([]bool, len(owners))}
 	for i, c := range owners {
 		v.Linked[i] = c.Who == r.who && c.Scope == m.scope
@@ -202,20 +227,38 @@ func (s *Server) variant(m *message, r rcpt, owners []token.Claims, d consent.De
 	if m.machine {
 		return v
 	}
-	t := s.links.Seal(token.Claims{Who: r.who, Scope: m.scope, Language: m.language})
-	v.Link = s.cfg.BaseURL + "/u/" + t
+	claims := token.Claims{Who: r.who, Scope: m.scope, Language: m.language}
+	v.Link, _ = s.unsubscribeLinks(claims)
 	if m.class == consent.Marketing { // a receipt cannot be unsubscribed from
-		v.OneClick = v.Link
-		if s.cfg.MailTo != "" {
-			v.MailTo = "mailto:" + s.cfg.MailTo + "?subject=" + url.PathEscape(t)
+		claims.OneClick = m.oneClick
+		if v.OneClick, v.MailTo = s.unsubscribeLinks(claims); len(v.OneClick) > rewrite.MaxLink || len(v.MailTo) > rewrite.MaxLink {
+			o.unchained = true
+			claims.OneClick = ""
+			v.OneClick, v.MailTo = s.unsubscribeLinks(claims)
+		}
+		if len(v.OneClick) <= maxVisible {
+			v.Link = v.OneClick
 		}
 	}
 	return v
 }
 
+// maxVisible bounds the link in the text, which people see in text/plain and some readers break: where the
+// sender's one-click address makes it longer, only the header's carries that.
+const maxVisible = 512
+
+// unsubscribeLinks returns both ways to say what claims are about; the second is "" where mail is not taken.
+func (s *Server) unsubscribeLinks(claims token.Claims) (link, mailTo string) {
+	t := s.links.Seal(claims)
+	if s.cfg.MailTo != "" {
+		mailTo = "mailto:" + (&url.URL{Path: s.cfg.MailTo}).EscapedPath() + "?subject=" + t
+	}
+	return s.cfg.BaseURL + "/u/" + t, mailTo
+}
+
 // send makes the copy for r and offers it to the smarthost.
 func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Claims, o *outcome) {
-	v := s.variant(m, r, owners, o.decision)
+	v := s.variant(m, r, owners, o)
 	copy, err := m.parts.Render(v)
 	var found []rewrite.Outcome
 	if err == nil {

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/relay/dsn"
 )
 
@@ -41,6 +42,9 @@ func (j journal) delivered(m *message, r rcpt, o *outcome) {
 	} else {
 		attrs = append(attrs, slog.Group("findings", findings...))
 	}
+	if o.unchained {
+		attrs = append(attrs, "not_chained", "the sender's one-click address is too long")
+	}
 	if o.unsigned != "" {
 		attrs = append(attrs, "not_signed", j.text(o.unsigned))
 	}
@@ -55,6 +59,11 @@ func (j journal) delivered(m *message, r rcpt, o *outcome) {
 	default:
 		j.Info("message forwarded", attrs...)
 	}
+}
+
+// requested is the line about mail to the unsubscribe address.
+func (j journal) requested(id string, c *conn, from string, claims token.Claims) {
+	j.Info("unsubscribed by mail", "id", id, "peer", c.who(), "from", j.sender(from), "person", j.person(claims.Who), "scope", claims.Scope)
 }
 
 // spooled is the line about a message that waits on disk for so many of its recipients.

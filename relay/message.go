@@ -23,6 +23,7 @@ type message struct {
 	body  *body
 	parts *rewrite.Message
 	control
+	oneClick   string // the sender's own address for one-click unsubscribe, "" where there is none to be told
 	trace      trace
 	set        *Settings
 	retryUntil time.Time // about when it is given up, for a report of a delay
@@ -42,7 +43,7 @@ func (s *Server) read(id string, env *envelope, b *body) (*message, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &message{id: id, env: env, body: b, parts: parts, control: ctl, set: set}, nil
+	return &message{id: id, env: env, body: b, parts: parts, control: ctl, oneClick: s.ownOneClick(parts), set: set}, nil
 }
 
 // rewriteError answers for what package rewrite could not do. The texts behind its errors
@@ -141,5 +142,6 @@ func (s *Server) restore(w spool.Message, b *body) (*message, error) {
 	if m.parts, err = rewrite.Parse(b.ReaderAt, b.size, m.set.Rules, opts); err != nil {
 		return nil, rewriteError(err)
 	}
+	m.oneClick = s.ownOneClick(m.parts)
 	return m, nil
 }

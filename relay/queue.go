@@ -220,6 +220,7 @@ func (q *queue) settle(it *item, m *message, outcomes []*outcome) {
 			told.note(m, r, o)
 		case w.Waited >= m.retryFor():
 			told.expired(m, r, o)
+			s.copied(m, r, o, "expired")
 			s.log.expired(m, r)
 		default:
 			w = m.again(w, o, now)

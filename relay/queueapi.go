@@ -63,7 +63,7 @@ func QueueAPI(waiting *spool.Spool, retry func(id string) bool) http.Handler {
 	one := func(f func(http.ResponseWriter, spool.Message)) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			m, ok := waiting.Get(r.PathValue("id"))
-			if !ok {
+			if !ok || m.Job != nil {
 				problem(w, http.StatusNotFound, "no message of that ID waits")
 				return
 			}

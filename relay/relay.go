@@ -25,6 +25,7 @@ import (
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/relay/login"
+	"github.com/consentgate/consentgate/relay/outbox"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/rewrite"
 	"github.com/consentgate/consentgate/rewrite/trackers"
@@ -50,7 +51,14 @@ type Config struct {
 	Mode          Mode   // "cutthrough" with a spool, else "stateless"
 	MaxDeliveries int    // copies on their way at once, of one message; and messages of the spool: 20
 	BaseURL       string // https://mail.example.org: the links are BaseURL + "/u/" + token
-	MailTo        string // an address for List-Unsubscribe, without "mailto:"; "" = none
+	MailTo        string // an address for List-Unsubscribe, without "mailto:"; "" = none. Mail to it is taken from anybody, see request.go
+	Chain         bool   // the sender's own one-click address goes into the tokens, for Unsubscribed
+
+	// Unsubscribed is called when somebody unsubscribed by mail, before that is answered; nil = nobody wants to know.
+	Unsubscribed func(token.Claims, consent.Source)
+	// Copied is called with what became of a copy for good; nil = nobody wants to know. The sender, or the
+	// next copy, waits for it.
+	Copied func(outbox.Copy)
 
 	// KeepCopiesFor is a recipient whose copies are kept in CopiesDir as they left, the last twenty, to be
 	// held against what reaches the mailbox; the zero Address: nobody's.

@@ -188,6 +188,7 @@ type fixedStore struct {
 	block   chan struct{} // not nil: lookups wait for their context
 	short   bool          // answers with too few results
 	said    map[string]consent.Record
+	applied []consent.Change
 }
 
 // fail makes every lookup fail from now on, or none.
@@ -252,8 +253,23 @@ func (s *fixedStore) Lookup(ctx context.Context, scope consent.Scope, people []c
 	return results, err
 }
 
-func (s *fixedStore) Apply(context.Context, []consent.Change) ([]consent.Result, error) {
-	return nil, errors.New("the relay writes no consent")
+func (s *fixedStore) Apply(_ context.Context, changes []consent.Change) ([]consent.Result, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return make([]consent.Result, len(changes)), s.err
+	}
+	s.applied = append(s.applied, changes...)
+	return make([]consent.Result, len(changes)), nil
+}
+
+// changes returns what was applied since it was last asked.
+func (s *fixedStore) changes() []consent.Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changes := s.applied
+	s.applied = nil
+	return changes
 }
 func (s *fixedStore) Ping(context.Context) error { return nil }
 func (s *fixedStore) Close() error               { return nil }

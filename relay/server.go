@@ -43,6 +43,8 @@ type Server struct {
 	stats      counters
 	observed   observation
 	copies     copies
+	mailTo     consent.Address // of cfg.MailTo; zero = none
+	attempts   attempts        // to unsubscribe by mail, in vain
 
 	// sending ends when what is under way is given up, at the end of the draining time.
 	sending context.Context
@@ -96,6 +98,9 @@ func New(cfg Config, store consent.Store, links *token.Sealer, next *smarthost.C
 		settleTime: settleTime,
 		copies:     copies{who: cfg.KeepCopiesFor, dir: cfg.CopiesDir},
 		tempFile:   func() (*os.File, error) { return unlinkedTemp(cfg.TempDir) },
+	}
+	if cfg.MailTo != "" { // fill has checked it
+		s.mailTo, _ = consent.ParseAddress(cfg.MailTo)
 	}
 	s.pool = &pool{
 		max: cfg.MaxConnections, idleTimeout: cfg.IdleTimeout, hostname: cfg.Hostname, proxyFrom: cfg.ProxyFrom,

@@ -35,6 +35,8 @@ type session struct {
 // envelope is what MAIL and RCPT said. A message never changes its envelope once Data began.
 type envelope struct {
 	login      *login.Login // who sends, nil if nobody logged in
+	stranger   bool         // who may only write to the unsubscribe address
+	request    bool         // the recipient is the unsubscribe address, and there is no other
 	from       string       // as it goes between angle brackets; "" = the null sender
 	utf8       bool         // SMTPUTF8 was asked for
 	ret        smtp.DSNReturn
@@ -90,13 +92,14 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
 	if nested { // RFC 5321 §4.1.4: go-smtp would keep the recipients of the first
 		return nil, refuse(503, "5.5.1", "a transaction is under way; end it or say RSET", nil)
 	}
-	if who == nil && !s.allowed() {
-		return nil, refuse(530, "5.7.0", "authentication required", nil)
+	stranger := who == nil && !s.allowed()
+	if stranger && s.server.cfg.MailTo == "" {
+		return nil, unauthenticated()
 	}
 	if opts.Size > s.server.cfg.MaxMessageBytes { // RFC 1870 §6.1
 		return nil, tooLarge()
 	}
-	env := &envelope{login: who, utf8: opts.UTF8, ret: opts.Return, envelopeID: opts.EnvelopeID, seen: map[string]int{}}
+	env := &envelope{login: who, stranger: stranger, utf8: opts.UTF8, ret: opts.Return, envelopeID: opts.EnvelopeID, seen: map[string]int{}}
 	if from != "" {
 		var err error
 		// A report to the sender may have to be sent there.
@@ -106,6 +109,8 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
 	}
 	return env, nil
 }
+
+func unauthenticated() error { return refuse(530, "5.7.0", "authentication required", nil) }
 
 // allowed reports whether the peer may send without having logged in.
 func (s *session) allowed() bool {
@@ -139,6 +144,10 @@ func (s *session) Rcpt(raw string, opts *smtp.RcptOptions) error {
 	to, who, err := recipient(raw, s.env.utf8)
 	if err != nil {
 		err = addressError(err, "5.1.3")
+		s.refused("RCPT", err)
+		return answer(err)
+	}
+	if err := s.mayReach(s.env, who); err != nil {
 		s.refused("RCPT", err)
 		return answer(err)
 	}
@@ -225,6 +234,10 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 
 	id = s.server.newID()
 	defer s.server.caught(id, &err)
+	if env.request {
+		outcomes, err = s.unsubscribe(r, id, env)
+		return id, outcomes, err
+	}
 
 	if lines := s.conn.dataLines(); lines != nil {
 		defer lines.close()

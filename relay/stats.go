@@ -16,11 +16,14 @@ type Stats struct {
 	Deferred   uint64 // the consent store did not answer
 	NotSigned  uint64 // there is a key, and it was not for the message's From
 
+	Unchained uint64 // copies whose sender's one-click address is too long for a token
+
+	Unsubscribed uint64 // by mail
 	FailedLogins uint64
 }
 
 type counters struct {
-	accepted, forwarded, refused, suppressed, deferred, notSigned, failedLogins atomic.Uint64
+	accepted, forwarded, refused, suppressed, deferred, notSigned, unchained, unsubscribed, failedLogins atomic.Uint64
 }
 
 // Stats returns the numbers of now.
@@ -29,7 +32,7 @@ func (s *Server) Stats() Stats {
 	return Stats{
 		Accepted: c.accepted.Load(), Forwarded: c.forwarded.Load(), Refused: c.refused.Load(),
 		Suppressed: c.suppressed.Load(), Deferred: c.deferred.Load(), NotSigned: c.notSigned.Load(),
-		FailedLogins: c.failedLogins.Load(),
+		Unchained: c.unchained.Load(), Unsubscribed: c.unsubscribed.Load(), FailedLogins: c.failedLogins.Load(),
 	}
 }
 
@@ -43,6 +46,9 @@ func (c *counters) count(o *outcome) {
 		c.forwarded.Add(1)
 	default:
 		c.refused.Add(1)
+	}
+	if o.unchained {
+		c.unchained.Add(1)
 	}
 	if o.unsigned != "" {
 		c.notSigned.Add(1)

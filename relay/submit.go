@@ -223,8 +223,7 @@ func (s *Server) spoolFirst(m *message, each bool) ([]*outcome, error) {
 	for i, o := range outcomes {
 		r := m.env.rcpts[i]
 		if o.err != nil && (each || suppress == len(outcomes)) {
-			s.stats.count(o)
-			s.log.delivered(m, r, o)
+			s.became(m, r, o)
 			continue
 		}
 		outcomes[i] = &outcome{spooled: true}

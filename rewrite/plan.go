@@ -79,7 +79,7 @@ func (m *Message) Render(v Variant) (*Copy, error) {
 	}
 	for _, l := range []string{v.Link, v.OneClick, v.MailTo} {
 		if !fitsMessage(l) {
-			return nil, fmt.Errorf("a link has characters that a message cannot hold, or over %d of them", maxLink)
+			return nil, fmt.Errorf("a link has characters that a message cannot hold, or over %d of them", MaxLink)
 		}
 	}
 	key := planKey{bit: variantBit(v.Open, v.Click), link: v.Link != "", list: v.OneClick != "" && !v.Bare, bare: v.Bare, sevenBit: v.SevenBit, guard: v.Guard != nil && m.opts.GuardPrefix != ""}
@@ -107,8 +107,9 @@ func (m *Message) Render(v Variant) (*Copy, error) {
 	return p.copy(m.src, v), nil
 }
 
-// maxLink keeps a List-Unsubscribe line under the 998 characters of RFC 5322 §2.1.1.
-const maxLink = 900
+// MaxLink is the longest link of a Variant. It keeps a List-Unsubscribe line under the 998 characters of
+// RFC 5322 §2.1.1.
+const MaxLink = 900
 
 func fitsMessage(link string) bool {
 	for i := 0; i < len(link); i++ {
@@ -116,7 +117,7 @@ func fitsMessage(link string) bool {
 			return false
 		}
 	}
-	return len(link) <= maxLink
+	return len(link) <= MaxLink
 }
 
 // rawEdit replaces a span of the source.

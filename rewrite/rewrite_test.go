@@ -656,7 +656,7 @@ func TestFooterLanguages(t *testing.T) {
 
 func TestLinkThatDoesNotFit(t *testing.T) {
 	m := parse(t, message("", "x"))
-	for _, bad := range []string{"https://x.example/\r\nBcc: x", "https://x.example/ y", "https://x.example/\">", strings.Repeat("a", maxLink+1)} {
+	for _, bad := range []string{"https://x.example/\r\nBcc: x", "https://x.example/ y", "https://x.example/\">", strings.Repeat("a", MaxLink+1)} {
 		v := variant(false, false)
 		v.Link = bad
 		if _, err := m.Render(v); err == nil {

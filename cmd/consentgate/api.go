@@ -20,6 +20,7 @@ import (
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay"
+	"github.com/consentgate/consentgate/relay/spool"
 )
 
 // api speaks to the operators' API: that of the running gateway over its control socket, or,
@@ -67,23 +68,45 @@ func openConsents(ctx context.Context, cfg *config.Config) (http.Handler, func()
 		store.Close()
 		return nil, nil, err
 	}
+	log := slog.New(slog.DiscardHandler)
+	// What the webhook is to be told of changes waits in the spool until a gateway runs. Else the spool is
+	// opened only where somebody is erased.
+	var waiting *spool.Spool
+	if cfg.Unsubscribe.WebhookURL != "" {
+		if waiting, err = openSpool(cfg, log); err != nil {
+			store.Close()
+			return nil, nil, err
+		}
+	}
+	served := store
+	if waiting != nil {
+		served = newOutbox(cfg, ring, store, waiting, log).Told()
+	}
 	h := web.NewAdmin(web.AdminConfig{
-		Store: store, Source: consent.FromCLI, Log: slog.New(slog.DiscardHandler), Now: time.Now,
-		Forget: func(who consent.Address) error { return forgetWaiting(cfg, who) },
+		Store: served, Imports: store, Source: consent.FromCLI, Log: log, Now: time.Now,
+		Forget: func(who consent.Address) error { return forgetWaiting(cfg, ring, store, waiting, who) },
 	})
-	return h, func() { store.Close() }, nil
+	return h, func() {
+		store.Close()
+		if waiting != nil {
+			waiting.Close()
+		}
+	}, nil
 }
 
-// forgetWaiting takes somebody out of the spool of a gateway that does not run.
-func forgetWaiting(cfg *config.Config, who consent.Address) error {
-	if _, err := os.Stat(cfg.Delivery.SpoolDir); errors.Is(err, fs.ErrNotExist) {
-		return nil
+// forgetWaiting takes somebody out of the spool of a gateway that does not run; waiting is nil where it is not open.
+func forgetWaiting(cfg *config.Config, ring *keyring.Ring, store consent.Store, waiting *spool.Spool, who consent.Address) (err error) {
+	log := slog.New(slog.DiscardHandler)
+	if waiting == nil {
+		if _, err := os.Stat(cfg.Delivery.SpoolDir); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if waiting, err = openSpool(cfg, log); err != nil || waiting == nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, waiting.Close()) }()
 	}
-	waiting, err := openSpool(cfg, slog.New(slog.DiscardHandler))
-	if err != nil || waiting == nil {
-		return err
-	}
-	return errors.Join(relay.Forget(waiting, who), waiting.Close())
+	return errors.Join(newOutbox(cfg, ring, store, waiting, log).Forget(who), relay.Forget(waiting, who))
 }
 
 // answerTime is how long the gateway may take for an answer, longTime where it has much to do.

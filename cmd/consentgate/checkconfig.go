@@ -90,6 +90,9 @@ func (c checkConfigCmd) Run(ctx context.Context, std streams) error {
 	}
 	good, err := checkStore(ctx, cfg, running != nil)
 	say("store", good, err)
+	if cfg.Unsubscribe.WebhookURL != "" {
+		say("webhook", "can be connected to", checkWebhook(ctx, cfg.Unsubscribe.WebhookURL))
+	}
 	for _, l := range listeners(cfg) {
 		good, err := checkFree(l.address, running != nil)
 		say(l.key+" "+l.address, good, err)
@@ -130,8 +133,8 @@ func notes(cfg *config.Config) []string {
 	if cfg.Log.Addresses == "full" {
 		n = append(n, "log.addresses is \"full\": the log holds mail addresses in clear")
 	}
-	if cfg.Unsubscribe.Chain {
-		n = append(n, "unsubscribe.chain is not yet in this version: the sender's own one-click link is replaced and not fired")
+	if cfg.Unsubscribe.WebhookURL != "" && cfg.Delivery.Mode == "stateless" {
+		n = append(n, "unsubscribe.webhook_url with mode \"stateless\": what the webhook could not be told yet is lost at a restart")
 	}
 	if cfg.Unsubscribe.Company == "" {
 		n = append(n, "unsubscribe.company is empty: neither the footer nor the page can say from whom the mail is")
@@ -216,6 +219,23 @@ func checkSmarthost(ctx context.Context, cfg *config.Config, address string) (st
 		return "answers, offers no extension", nil
 	}
 	return "answers, offers " + strings.Join(offers, " "), nil
+}
+
+// checkWebhook connects, and sends nothing. Its errors do not hold the URL, in which a password may stand.
+func checkWebhook(ctx context.Context, address string) error {
+	u, err := url.Parse(address)
+	if err != nil {
+		return errors.New("it is no URL")
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // checkStore asks the store whether it answers and is this gateway's. An embedded store is held

@@ -128,6 +128,9 @@ func (h personHistory) text() string {
 				}
 				fmt.Fprintf(&b, "  %s: %s → %s", p.purpose, old, p.now)
 			}
+		case consent.Chained:
+			fmt.Fprintf(&b, "  scope %s  unsubscribe sent to the sender's own list: %s", e.Scope, e.Origin)
+			e.Origin = ""
 		case consent.RenamedFrom:
 			b.WriteString("  these records came from another address")
 		case consent.RenamedTo:

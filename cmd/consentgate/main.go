@@ -33,6 +33,7 @@ type commands struct {
 	Keygen         keygenCmd         `cmd:"" help:"Write a new key file; never overwrites one."`
 	HashPassword   hashPasswordCmd   `cmd:"" help:"Print the hash of a password, for [[login]]."`
 	VerifyDelivery verifyDeliveryCmd `cmd:"" help:"Say what was put back or changed behind the gateway."`
+	WebhookSecret  webhookSecretCmd  `cmd:"" help:"Print what the receiver of the webhook checks signatures with."`
 	Version        versionCmd        `cmd:"" help:"Print version, commit and Go version."`
 }
 

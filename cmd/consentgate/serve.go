@@ -18,11 +18,13 @@ import (
 
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/cache"
 	"github.com/consentgate/consentgate/consent/guard"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay"
+	"github.com/consentgate/consentgate/relay/outbox"
 	"github.com/consentgate/consentgate/relay/spool"
 )
 
@@ -110,6 +112,7 @@ type gateway struct {
 	cfg     *config.Config
 	log     *slog.Logger
 	store   consent.Store
+	calls   *outbox.Outbox
 	relay   *relay.Server
 	servers []*listening
 	closers []func() error
@@ -137,11 +140,6 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		return usageError{err}
 	}
 	g.closers = append(g.closers, func() error { next.Close(); return nil })
-	if g.store, err = openCached(cfg, ring, g.log); err != nil {
-		return err
-	}
-	g.closers = append(g.closers, g.store.Close)
-	links := token.New(ring)
 	waiting, err := openSpool(cfg, g.log)
 	if err != nil {
 		return err
@@ -149,6 +147,14 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if waiting != nil {
 		g.closers = append(g.closers, waiting.Close)
 	}
+	store, err := openServed(cfg, ring, g.log)
+	if err != nil {
+		return err
+	}
+	g.calls = newOutbox(cfg, ring, store, waiting, g.log)
+	g.store = cache.New(g.calls.Told(), cache.Options{TTL: cfg.Consent.Cache, Log: g.log})
+	g.closers = append(g.closers, g.store.Close)
+	links := token.New(ring)
 
 	page, err := publicPage(cfg)
 	if err != nil {
@@ -156,6 +162,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	}
 	page.Store, page.Links, page.Ring, page.Log, page.Now = g.store, links, ring, g.log, time.Now
 	page.Policy = func() consent.Policy { return g.relay.Policy() }
+	page.Unsubscribed = g.calls.Unsubscribed
 	if cfg.Unsubscribe.ConfirmGrants {
 		page.SendLetter = g.sendLetter
 	}
@@ -195,9 +202,12 @@ func (g *gateway) open(ring *keyring.Ring) error {
 			}
 		})
 	}
-	var forget func(consent.Address) error
-	if waiting != nil {
-		forget = func(who consent.Address) error { return relay.Forget(waiting, who) }
+	forget := func(who consent.Address) error {
+		err := g.calls.Forget(who)
+		if waiting != nil {
+			err = errors.Join(err, relay.Forget(waiting, who))
+		}
+		return err
 	}
 	var tokens *web.Tokens
 	if cfg.Admin.TokenFile != "" {
@@ -205,7 +215,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 			return usageError{err}
 		}
 	}
-	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromAPI, Log: g.log, Now: time.Now, Ready: ready, Forget: forget, Tokens: tokens})
+	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Imports: store, Source: consent.FromAPI, Log: g.log, Now: time.Now, Ready: ready, Forget: forget, Tokens: tokens})
 	if err := g.listen("admin", cfg.Admin.Listen, admin); err != nil {
 		return err
 	}
@@ -232,6 +242,10 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		CopiesDir:       copiesDir(cfg),
 		GuardURL:        guardURL(cfg),
 		Hits:            hits,
+		MailTo:          cfg.Unsubscribe.MailTo,
+		Chain:           cfg.Unsubscribe.Chain,
+		Unsubscribed:    g.calls.Unsubscribed,
+		Copied:          tellCopies(cfg, g.calls),
 		FullAddresses:   cfg.Log.Addresses == "full",
 		Log:             g.log,
 		Now:             time.Now,
@@ -242,7 +256,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		return bindError(smtpKey(cfg, err), err)
 	}
 	control := http.NewServeMux()
-	control.Handle("/", web.NewAdmin(web.AdminConfig{Store: g.store, Source: consent.FromCLI, Log: g.log, Now: time.Now, Forget: forget}))
+	control.Handle("/", web.NewAdmin(web.AdminConfig{Store: g.store, Imports: store, Source: consent.FromCLI, Log: g.log, Now: time.Now, Forget: forget}))
 	control.Handle("/v1/queue", g.relay.QueueAPI())
 	control.Handle("/v1/queue/", g.relay.QueueAPI())
 	for _, s := range g.servers {
@@ -352,6 +366,7 @@ func (g *gateway) run(ctx context.Context) error {
 		})
 	}
 	start(g.relay.Run)
+	start(g.calls.Run)
 	for _, s := range g.servers {
 		start(s.run)
 	}

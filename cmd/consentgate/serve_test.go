@@ -81,15 +81,8 @@ type running struct {
 // behind it, and more lines under [smtp].
 func start(t *testing.T, sink, store, extra string, smtp ...string) *running {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "state")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := keyring.Create(filepath.Join(dir, "key")); err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "consentgate.toml")
-	text := fmt.Sprintf(`hostname = "gate.example.org"
+	dir := newState(t)
+	return startWith(t, dir, fmt.Sprintf(`hostname = "gate.example.org"
 key_file = "%[1]s/key"
 [smtp]
 listen = ["127.0.0.1:0"]
@@ -108,7 +101,26 @@ listen = "127.0.0.1:0"
 [unsubscribe]
 base_url = "https://mail.example.org/gate"
 listen = "127.0.0.1:0"
-%[4]s`, dir, sink, strings.ReplaceAll(store, "DIR", dir), extra, strings.Join(smtp, "\n"))
+%[4]s`, dir, sink, strings.ReplaceAll(store, "DIR", dir), extra, strings.Join(smtp, "\n")))
+}
+
+// newState makes a folder with a key file.
+func newState(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := keyring.Create(filepath.Join(dir, "key")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// startWith runs a gateway with the configuration text.
+func startWith(t *testing.T, dir, text string) *running {
+	t.Helper()
+	file := filepath.Join(dir, "consentgate.toml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

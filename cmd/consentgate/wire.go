@@ -6,18 +6,19 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/boltstore"
-	"github.com/consentgate/consentgate/consent/cache"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/redisstore"
 	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay"
 	"github.com/consentgate/consentgate/relay/login"
+	"github.com/consentgate/consentgate/relay/outbox"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
@@ -41,18 +42,40 @@ func storeWith(cfg *config.Config, ring *keyring.Ring, opts redisstore.Options) 
 	return redisstore.Open(cfg.Consent.Store, ring, opts)
 }
 
-// openCached opens the store for the gateway, with a memory before it. The file beside the spool tells
-// across a restart that the store has lost its data; a gateway without a disk does without.
-func openCached(cfg *config.Config, ring *keyring.Ring, log *slog.Logger) (consent.Store, error) {
+// openServed opens the store for the gateway. The file beside the spool tells across a restart that
+// it has lost its data; a gateway without a disk does without.
+func openServed(cfg *config.Config, ring *keyring.Ring, log *slog.Logger) (consent.Store, error) {
 	opts := redisstore.Options{Log: log}
 	if cfg.Delivery.Mode != "stateless" {
 		opts.Known = filepath.Join(filepath.Dir(controlPath(cfg)), "store.known")
 	}
-	store, err := storeWith(cfg, ring, opts)
-	if err != nil {
-		return nil, err
+	return storeWith(cfg, ring, opts)
+}
+
+// newOutbox makes the calls that follow from changes of store; waiting may be nil.
+func newOutbox(cfg *config.Config, ring *keyring.Ring, store consent.Store, waiting *spool.Spool, log *slog.Logger) *outbox.Outbox {
+	version, _ := build()
+	return outbox.New(outbox.Config{
+		Store: store, Spool: waiting, WebhookURL: cfg.Unsubscribe.WebhookURL, TellChanges: slices.Contains(cfg.Unsubscribe.WebhookEvents, "change"),
+		Secrets: ring.Webhook(), UserAgent: "consentgate/" + version, Log: log, Now: time.Now,
+	})
+}
+
+// tellCopies returns what is to be done with what became of a copy, nil where nobody asked for it.
+func tellCopies(cfg *config.Config, calls *outbox.Outbox) func(outbox.Copy) {
+	asked := map[string]bool{}
+	for _, e := range cfg.Unsubscribe.WebhookEvents {
+		asked[e] = true
+		asked["expired"] = asked["refused"]
 	}
-	return cache.New(store, cache.Options{TTL: cfg.Consent.Cache, Log: log}), nil
+	if cfg.Unsubscribe.WebhookURL == "" || !asked["suppressed"] && !asked["accepted"] && !asked["refused"] {
+		return nil
+	}
+	return func(c outbox.Copy) {
+		if asked[c.Fate] {
+			calls.Copy(c)
+		}
+	}
 }
 
 // openSpool returns nil where nothing is kept.

@@ -32,6 +32,29 @@ func (s *Store) History(ctx context.Context, who consent.Address) iter.Seq2[cons
 	}
 }
 
+// Note writes no record, so nobody who watches is told.
+func (s *Store) Note(ctx context.Context, who consent.Address, e consent.Event) error {
+	if who.IsZero() {
+		return consent.ErrAddress
+	}
+	if err := s.ready(ctx); err != nil {
+		return fail(nil, err)
+	}
+	var refused error
+	err := s.batch(func(tx *bolt.Tx) error { // may run more than once
+		k := s.Key(who)
+		var u consent.Update
+		if u, refused = s.ledger.Note(readLast(tx, k), e); refused != nil {
+			return nil
+		}
+		return write(tx, k, u)
+	})
+	if err != nil {
+		return fail(nil, err)
+	}
+	return refused
+}
+
 // Person reads one person.
 func (s *Store) Person(ctx context.Context, who consent.Address) (consent.Person, error) {
 	h, err := s.read(ctx, who)

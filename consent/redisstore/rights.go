@@ -54,6 +54,14 @@ func (s *Store) read(ctx context.Context, who consent.Address) (*consent.Held, e
 	return &consent.Held{Key: k, Fields: fields.Val(), Events: events.Val()}, nil
 }
 
+// Note writes the entry as Apply does.
+func (s *Store) Note(ctx context.Context, who consent.Address, e consent.Event) error {
+	if who.IsZero() {
+		return consent.ErrAddress
+	}
+	return s.one(ctx, &job{key: s.Key(who), work: func(h *consent.Held) (consent.Update, error) { return s.ledger.Note(h, e) }})
+}
+
 // Erase removes what is held in one step.
 func (s *Store) Erase(ctx context.Context, who consent.Address) error {
 	if who.IsZero() {

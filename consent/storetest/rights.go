@@ -20,6 +20,7 @@ func runRights(t *testing.T, place func(t *testing.T) Open) {
 		return open(t, place(t), keyring.Ephemeral())
 	}
 	t.Run("history", func(t *testing.T) { testHistory(t, fresh(t)) })
+	t.Run("note", func(t *testing.T) { testNote(t, fresh(t)) })
 	t.Run("history of many changes in one call", func(t *testing.T) { testHistoryOfMany(t, fresh(t)) })
 	t.Run("if version", func(t *testing.T) { testIfVersion(t, fresh(t)) })
 	t.Run("fifty writers", func(t *testing.T) { testFiftyWriters(t, place(t)) })
@@ -92,6 +93,51 @@ func testHistory(t *testing.T, s consent.Store) {
 	}
 	if h := history(t, s, who(t, "bert@example.org")); len(h) != 0 {
 		t.Errorf("of another: %+v", h)
+	}
+}
+
+func testNote(t *testing.T, s consent.Store) {
+	a := who(t, "anna@example.org")
+	note := consent.Event{Kind: consent.Chained, Time: noon.Add(time.Minute), Scope: "news", Source: consent.FromOneClick, Origin: "200 from lists.example.org"}
+	if err := s.Note(t.Context(), a, note); err != nil || len(history(t, s, a)) != 0 {
+		t.Errorf("of a person never seen: %v, %v", err, history(t, s, a))
+	}
+	apply(t, s, consent.Change{Who: a, Scope: "news", Mail: consent.Unsubscribed, Source: consent.FromOneClick, Time: noon})
+	record := lookup(t, s, "news", a)
+	for range 2 { // said twice, it is there twice
+		if err := s.Note(t.Context(), a, note); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(t, s, consent.Change{Who: a, Scope: "news", Mail: consent.Subscribed, Source: consent.FromPage, Time: noon})
+	h := history(t, s, a)
+	note.Number = 2
+	if len(h) != 4 {
+		t.Fatalf("%+v", h)
+	}
+	same(t, "the note", h[1], note)
+	if record.Scope.Version != 1 || lookup(t, s, "news", a).Scope.Version != 2 {
+		t.Errorf("a note counted as a change: %+v", lookup(t, s, "news", a))
+	}
+	for what, change := range map[string]func(*consent.Event){
+		"kind":    func(e *consent.Event) { e.Kind = consent.Changed },
+		"source":  func(e *consent.Event) { e.Source = "" },
+		"scope":   func(e *consent.Event) { e.Scope = "" },
+		"time":    func(e *consent.Event) { e.Time = time.Time{} },
+		"address": func(e *consent.Event) { e.Origin = "from anna@example.org" },
+		"TAB":     func(e *consent.Event) { e.Origin = "200\t" },
+	} {
+		bad := note
+		change(&bad)
+		if err := s.Note(t.Context(), a, bad); err == nil || errors.Is(err, consent.ErrUnreachable) {
+			t.Errorf("another %s: %v", what, err)
+		}
+	}
+	if err := s.Erase(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Note(t.Context(), a, note); err != nil || len(history(t, s, a)) != 0 {
+		t.Errorf("of a person erased: %v, %v", err, history(t, s, a))
 	}
 }
 

@@ -135,7 +135,7 @@ func (s *scratch) nonce(plain []byte) []byte {
 	return s.mac.Sum(s.sum[:0])[:nonceSize]
 }
 
-// Seal returns the token of c: 80 to 2400 characters of A-Z, a-z, 0-9, - and _. Claims without
+// Seal returns the token of c: 48 to 2400 characters of A-Z, a-z, 0-9, - and _. Claims without
 // Who or Scope yield a token that does not open.
 func (s *Sealer) Seal(c Claims) string {
 	k := s.keys[0]

@@ -23,6 +23,9 @@ type AdminConfig struct {
 	Log    *slog.Logger
 	Now    func() time.Time
 
+	// Imports is the store for imports, where it is to be another than Store: one that tells nobody of each change.
+	Imports consent.Store
+
 	// Ready are checks beside the store's own. An error's text is shown to whoever asks for
 	// /readyz: it names what is not ready ("spool: the disk is full"), without internals.
 	Ready []func(context.Context) error
@@ -57,6 +60,9 @@ const readyTimeout = 3 * time.Second
 // no web page can reach it by a name that it points at 127.0.0.1; and it refuses what a browser
 // sends on behalf of another site.
 func NewAdmin(c AdminConfig) http.Handler {
+	if c.Imports == nil {
+		c.Imports = c.Store
+	}
 	a := &admin{c}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })

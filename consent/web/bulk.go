@@ -212,7 +212,7 @@ func (a *admin) importAll(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	end := importEnd{DryRun: dry}
-	end.Summary, err = transfer.Import(r.Context(), a.Store, lines, transfer.ImportOptions{
+	end.Summary, err = transfer.Import(r.Context(), a.Imports, lines, transfer.ImportOptions{
 		Origin: origin(r), Now: a.Now, DryRun: dry, Report: func(n transfer.Note) error { return say(n) },
 	})
 	if err != nil {

@@ -136,7 +136,7 @@ func (p *public) confirm(w http.ResponseWriter, r *http.Request, t *text, claims
 		if names(change) {
 			change.Who, change.Scope, change.Source, change.Origin, change.Time = claims.Who, claims.Scope, consent.FromPage, p.origin(r), p.Now()
 			change.IfVersion = now.Scope.Version
-			now, err = p.apply(ctx, []consent.Change{change})
+			now, err = p.apply(ctx, claims, []consent.Change{change})
 			if errors.Is(err, consent.ErrConflict) && ctx.Err() == nil {
 				continue
 			}

@@ -48,6 +48,10 @@ type PublicConfig struct {
 	BaseURL    string
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is believed
+
+	// Unsubscribed is called once somebody has unsubscribed, before that is said: the sender's own list is to
+	// be told, whose address is in the claims. nil: nobody is.
+	Unsubscribed func(token.Claims, consent.Source)
 }
 
 // public is the handler of the public listener.
@@ -210,7 +214,7 @@ func (p *public) choose(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	said := []string{t.Unchanged}
 	undo := ""
 	if len(changes) > 0 {
-		if now, err = p.apply(ctx, changes); err == nil && asking && !often {
+		if now, err = p.apply(ctx, claims, changes); err == nil && asking && !often {
 			err = p.ask(ctx, t, claims, s.granted)
 		}
 		if err != nil {
@@ -255,7 +259,7 @@ func done(t *text, do string) string {
 
 // oneClick answers RFC 8058 §3.1: no redirect, no cookie, and once is the same as twice.
 func (p *public) oneClick(ctx context.Context, w http.ResponseWriter, r *http.Request, t *text, claims token.Claims) {
-	_, err := p.apply(ctx, []consent.Change{{Who: claims.Who, Scope: claims.Scope, Mail: consent.Unsubscribed,
+	_, err := p.apply(ctx, claims, []consent.Change{{Who: claims.Who, Scope: claims.Scope, Mail: consent.Unsubscribed,
 		Source: consent.FromOneClick, Origin: p.origin(r), Time: p.Now()}})
 	if err != nil {
 		p.down(w, r, t, claims, err)
@@ -287,7 +291,7 @@ func (p *public) lookup(ctx context.Context, claims token.Claims) (consent.Resul
 
 // apply returns what holds after the last of the changes, and an error where any of them is not
 // known to be made.
-func (p *public) apply(ctx context.Context, changes []consent.Change) (consent.Result, error) {
+func (p *public) apply(ctx context.Context, claims token.Claims, changes []consent.Change) (consent.Result, error) {
 	rs, err := p.Store.Apply(ctx, changes)
 	if err != nil {
 		return consent.Result{}, err
@@ -295,6 +299,11 @@ func (p *public) apply(ctx context.Context, changes []consent.Change) (consent.R
 	for _, r := range rs {
 		if r.Err != nil {
 			return consent.Result{}, r.Err
+		}
+	}
+	for _, c := range changes {
+		if c.Mail == consent.Unsubscribed && p.Unsubscribed != nil {
+			p.Unsubscribed(claims, c.Source)
 		}
 	}
 	return rs[len(rs)-1], nil

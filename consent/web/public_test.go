@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -532,4 +533,35 @@ func parse(t *testing.T, body string) *html.Node {
 		t.Fatal(err)
 	}
 	return root
+}
+
+// TestUnsubscribedIsTold: by whatever way, once it holds, and not for anything else.
+func TestUnsubscribedIsTold(t *testing.T) {
+	var s *site
+	var told []consent.Source
+	s = newSiteWith(t, PublicConfig{Unsubscribed: func(c token.Claims, source consent.Source) {
+		if c.OneClick != "https://lists.example.org/u" || c.Who != s.who {
+			t.Errorf("%+v", c)
+		}
+		told = append(told, source)
+	}})
+	link := "/u/" + s.links.Seal(token.Claims{Who: s.who, Scope: "newsletter", OneClick: "https://lists.example.org/u"})
+	for _, step := range []struct {
+		form string
+		want []consent.Source
+	}{
+		{"do=stop-tracking", nil},
+		{"do=unsubscribe", []consent.Source{consent.FromPage}},
+		{"do=resubscribe", []consent.Source{consent.FromPage}},
+		{"List-Unsubscribe=One-Click", []consent.Source{consent.FromPage, consent.FromOneClick}},
+	} {
+		if w := s.post(link, step.form); w.Code != 200 || !slices.Equal(told, step.want) {
+			t.Errorf("%s: %d, %v", step.form, w.Code, told)
+		}
+	}
+	s.do("GET", link, "", "")
+	s.store.err = consent.ErrUnreachable
+	if w := s.post(link, "List-Unsubscribe=One-Click"); w.Code != 503 || len(told) != 2 {
+		t.Errorf("store down: %d, %v", w.Code, told)
+	}
 }

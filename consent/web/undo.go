@@ -21,7 +21,7 @@ func (p *public) undo(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	}
 	said := t.UndoGone
 	if err == nil {
-		err = p.restore(ctx, slip, p.origin(r))
+		err = p.restore(ctx, claims, slip, p.origin(r))
 		if err == nil {
 			said = t.Undone
 			p.Log.Info("consent changed", "source", consent.FromPage, "scope", claims.Scope, "do", "undo")
@@ -41,7 +41,7 @@ func (p *public) undo(ctx context.Context, w http.ResponseWriter, r *http.Reques
 }
 
 // restore records the states of a slip again, each with the notice that it had, one change a notice.
-func (p *public) restore(ctx context.Context, slip token.Slip, origin string) error {
+func (p *public) restore(ctx context.Context, claims token.Claims, slip token.Slip, origin string) error {
 	var changes []consent.Change
 	for purpose, was := range entries(&slip.Record) {
 		if was.State == "" {
@@ -57,7 +57,7 @@ func (p *public) restore(ctx context.Context, slip token.Slip, origin string) er
 	version := slip.Record.Version
 	for _, c := range changes {
 		c.IfVersion = version
-		now, err := p.apply(ctx, []consent.Change{c})
+		now, err := p.apply(ctx, claims, []consent.Change{c})
 		if err != nil {
 			return err
 		}

@@ -61,7 +61,7 @@ func (s *Spool) admit(n New) (record, error) {
 	if e == nil {
 		e = &entry{id: m.ID}
 	}
-	return record{kind: kindMessage, entry: e, message: m}, nil
+	return record{kind: m.kind(), entry: e, message: m}, nil
 }
 
 // load reads the body of r, or writes it to a file of its own.

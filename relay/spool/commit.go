@@ -147,7 +147,7 @@ func (s *Spool) append(recs []record, essential bool) error {
 	}
 	people := 0
 	for i := range recs {
-		if recs[i].entry.msg == nil && recs[i].kind == kindMessage {
+		if recs[i].entry.msg == nil && recs[i].kind.whole() {
 			people += len(recs[i].message.Recipients)
 		}
 	}
@@ -167,7 +167,7 @@ func (s *Spool) append(recs []record, essential bool) error {
 		s.abandon(head)
 		s.mu.Lock()
 		for i := range recs {
-			if recs[i].kind == kindMessage { // it may come to light again
+			if recs[i].kind.whole() { // it may come to light again
 				e := recs[i].entry
 				e.copies = append(e.copies, head)
 				head.entries = append(head.entries, e)
@@ -203,7 +203,7 @@ func (s *Spool) apply(r *record, p place) {
 	s.owed -= e.owed()
 	defer func() { s.owed += e.owed() }()
 	p.seg.entries = append(p.seg.entries, e)
-	if r.kind == kindMessage {
+	if r.kind.whole() {
 		if e.msg != nil {
 			e.at.seg.live -= e.at.length
 		}

@@ -31,9 +31,12 @@ func FuzzSegment(f *testing.F) {
 	n := newMessage("a", 2, "a body")
 	msg, err := record{kind: kindMessage, entry: &entry{id: "a"}, message: &n.Message, body: []byte("a body"), sum: crc([]byte("a body"))}.written()
 	must(f, err)
+	j := newJob("b", "a body")
+	job, err := record{kind: kindJob, entry: &entry{id: "b"}, message: &j.Message, body: []byte("a body"), sum: crc([]byte("a body"))}.written()
+	must(f, err)
 	update, err := updateRecord(&entry{id: "a"}, []Change{{Index: 1, Done: true}, {Index: 0, Attempts: 1, Reply: "451"}})
 	must(f, err)
-	whole, _ := appendBatch(nil, m, 0, []record{msg, update})
+	whole, _ := appendBatch(nil, m, 0, []record{msg, job, update})
 	more, _ := appendBatch(whole, m, int64(len(whole)), []record{update, {kind: kindSeal}})
 	f.Add(whole)
 	f.Add(more)
@@ -71,7 +74,7 @@ func FuzzSegment(f *testing.F) {
 		d.folders["/spool"].durable[segmentName(1, m)] = n
 		spool, err := Open("/spool", small(d))
 		must(t, err)
-		for _, msg := range spool.All() {
+		for _, msg := range append(spool.All(), spool.Jobs()...) {
 			if b, err := spool.Body(msg.ID); err == nil {
 				must(t, b.Close())
 			} else if !errors.Is(err, ErrDamaged) {

@@ -58,7 +58,7 @@ func fillAt(t *testing.T, n int) (refused int) {
 	must(t, s.Close())
 	s = open(t, opts)
 	check(t, s, m)
-	for _, msg := range s.All() {
+	for _, msg := range append(s.All(), s.Jobs()...) {
 		for _, r := range msg.Recipients {
 			later := []Change{{Index: r.Index, Attempts: r.Attempts + 1, Due: noon}}
 			if err := s.Update(msg.ID, later); err != nil {

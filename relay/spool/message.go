@@ -51,10 +51,19 @@ type Recipient struct {
 	Reply    string        `json:"reply,omitempty"`   // the last answer
 }
 
+// Job says that what waits is no mail but other work, for which the body is all that is to be known: a call
+// to be made to a web server. Who does it reads Jobs. It goes to nobody, so its one Recipient has no
+// address and only counts the attempts.
+type Job struct {
+	Queue string `json:"queue"` // what kind of work
+	Line  string `json:"line"`  // jobs that have to keep their order
+}
+
 // Message is a message with those who are still owed it.
 type Message struct {
 	ID      string    `json:"id"` // letters, digits, '-' and '_', at most 64
 	Arrived time.Time `json:"arrived"`
+	Job     *Job      `json:"job,omitempty"` // nil for mail; never changed
 	Envelope
 	Recipients []Recipient `json:"recipients"`
 	Size       int64       `json:"size"` // of the body, in bytes
@@ -103,6 +112,9 @@ func (m *Message) check() error {
 		return fmt.Errorf("message %s: size %d", m.ID, m.Size)
 	}
 	valid := utf8.ValidString(m.From) && utf8.ValidString(m.EnvelopeID)
+	if m.Job != nil {
+		valid = valid && utf8.ValidString(m.Job.Queue) && utf8.ValidString(m.Job.Line)
+	}
 	for _, r := range m.Recipients {
 		valid = valid && utf8.ValidString(r.To) && utf8.ValidString(r.Original)
 	}
@@ -214,7 +226,19 @@ const (
 	kindState   kind = 3 // the recipients who are owed a message; what earlier updates say counts no more
 	kindRemove  kind = 4 // a message is done
 	kindSeal    kind = 5 // the last record of a segment
+	kindJob     kind = 6 // the same as kindMessage of what is no mail, so that no older version takes it for that
 )
+
+// whole says whether a record of that kind holds all of a message.
+func (k kind) whole() bool { return k == kindMessage || k == kindJob }
+
+// kind is that of m's record.
+func (m *Message) kind() kind {
+	if m.Job != nil {
+		return kindJob
+	}
+	return kindMessage
+}
 
 // messageMeta and stateMeta are what stands in a record as JSON.
 type messageMeta struct {
@@ -266,9 +290,9 @@ func (r *record) decode() (string, error) {
 	switch r.kind {
 	case kindSeal:
 		return "", nil
-	case kindMessage:
+	case kindMessage, kindJob:
 		m := messageMeta{Message: &Message{}}
-		if err := json.Unmarshal(r.meta, &m); err != nil || m.Message == nil || !isID(m.ID) || len(m.Recipients) == 0 || m.Size < 0 {
+		if err := json.Unmarshal(r.meta, &m); err != nil || m.Message == nil || !isID(m.ID) || len(m.Recipients) == 0 || m.Size < 0 || m.kind() != r.kind {
 			return "", errMeta // the decoder's own error might quote an address
 		}
 		r.message, r.big, r.damaged = m.Message, m.Big, m.Damaged || r.damaged

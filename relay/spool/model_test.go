@@ -54,6 +54,13 @@ func newMessage(id string, recipients int, body string) New {
 	return New{Message: m, Body: strings.NewReader(body)}
 }
 
+func newJob(id, body string) New {
+	return New{Message: Message{
+		ID: id, Arrived: noon, Size: int64(len(body)), Job: &Job{Queue: "webhook", Line: "line of " + id},
+		Recipients: []Recipient{{Due: noon.Add(time.Minute)}},
+	}, Body: strings.NewReader(body)}
+}
+
 func (m model) add(news ...New) {
 	for _, n := range news {
 		body, err := io.ReadAll(io.NewSectionReader(n.Body, 0, n.Size))
@@ -105,6 +112,9 @@ func random(rng *rand.Rand, m model, prefix string) op {
 		for ok := true; ok; _, ok = m[id] {
 			id = fmt.Sprintf("%s%d", prefix, rng.IntN(60))
 		}
+		if strings.ContainsAny(id[len(id)-1:], "258") {
+			return newJob(id, text(rng, size))
+		}
 		return newMessage(id, 1+rng.IntN(3), text(rng, size))
 	}
 	ids := slices.Sorted(maps.Keys(m))
@@ -155,7 +165,7 @@ func text(rng *rand.Rand, n int) string {
 // holds returns what s holds of IDs with prefix. Bodies that cannot be had are an error.
 func holds(s *Spool, prefix string) (model, error) {
 	m := model{}
-	for _, msg := range s.All() {
+	for _, msg := range append(s.All(), s.Jobs()...) {
 		if !strings.HasPrefix(msg.ID, prefix) {
 			continue
 		}

@@ -116,6 +116,7 @@ func (s *Spool) carry(c *cleaning) ([]record, error) {
 func (s *Spool) again(e *entry, seg *segment) (r record, needed bool, err error) {
 	s.mu.Lock()
 	stated := slices.ContainsFunc(e.states, func(st stateAt) bool { return st.seg == seg })
+	here := slices.Contains(e.copies, seg)
 	elsewhere := slices.ContainsFunc(e.copies, func(c *segment) bool { return c != seg })
 	msg, at, body, damaged := e.msg, e.at, e.body, e.damaged
 	s.mu.Unlock()
@@ -133,10 +134,12 @@ func (s *Spool) again(e *entry, seg *segment) (r record, needed bool, err error)
 				return record{}, false, err
 			}
 		}
-		r, err = record{kind: kindMessage, entry: e, message: &m, body: body, sum: e.sum, big: e.big, damaged: damaged}.written()
+		r, err = record{kind: m.kind(), entry: e, message: &m, body: body, sum: e.sum, big: e.big, damaged: damaged}.written()
 	case msg != nil && stated:
 		r, err = stateRecord(kindState, e, msg.states())
-	case msg == nil && stated && elsewhere:
+	case msg == nil && elsewhere && (stated || here):
+		// Also where the copy here goes alone: what became of the last recipients was said of it, and an
+		// older copy holds more of them.
 		r, err = removeRecord(e)
 	default:
 		return record{}, false, nil

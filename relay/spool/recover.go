@@ -108,7 +108,7 @@ func (s *Spool) readSegment(r *read) error {
 		f := &r.records[i]
 		f.at.seg = r.segment
 		if f.entry = cmp.Or(s.messages[f.id], s.done[f.id]); f.entry == nil {
-			if f.kind != kindMessage {
+			if !f.kind.whole() {
 				continue // of a message that no segment holds any more
 			}
 			f.entry = &entry{id: f.id}

@@ -226,7 +226,7 @@ func (s *Spool) find(id string) (*entry, error) {
 	return nil, fmt.Errorf("%w: %q", ErrNotFound, id)
 }
 
-// Get returns a message with the recipients that are still owed it.
+// Get returns a message, mail or a job, with the recipients that are still owed it.
 func (s *Spool) Get(id string) (Message, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -237,12 +237,19 @@ func (s *Spool) Get(id string) (Message, bool) {
 	return e.msg.clone(), true
 }
 
-// All returns all messages, by the time of their arrival.
-func (s *Spool) All() []Message {
+// All returns all mail, by the time of its arrival.
+func (s *Spool) All() []Message { return s.list(func(m *Message) bool { return m.Job == nil }) }
+
+// Jobs returns all that is no mail, by the time when it was added.
+func (s *Spool) Jobs() []Message { return s.list(func(m *Message) bool { return m.Job != nil }) }
+
+func (s *Spool) list(wanted func(*Message) bool) []Message {
 	s.mu.Lock()
-	all := make([]Message, 0, len(s.messages))
+	var all []Message
 	for _, e := range s.messages {
-		all = append(all, e.msg.clone())
+		if wanted(e.msg) {
+			all = append(all, e.msg.clone())
+		}
 	}
 	s.mu.Unlock()
 	slices.SortFunc(all, func(a, b Message) int {
@@ -253,17 +260,24 @@ func (s *Spool) All() []Message {
 
 // Stats says how full a spool is.
 type Stats struct {
-	Messages, Recipients int
+	Messages, Recipients int       // of mail
+	Jobs                 int       // that are no mail
 	Bytes                int64     // on disk: of the log, with the room set apart for it, and of big bodies
-	Oldest               time.Time // the earliest arrival; zero where there is no message
+	Oldest               time.Time // the earliest arrival of mail; zero where there is none
 }
 
 // Stats counts.
 func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Stats{Messages: len(s.messages), Recipients: s.owed}
+	var st Stats
 	for _, e := range s.messages {
+		if e.msg.Job != nil {
+			st.Jobs++
+			continue
+		}
+		st.Messages++
+		st.Recipients += len(e.msg.Recipients)
 		if st.Oldest.IsZero() || e.msg.Arrived.Before(st.Oldest) {
 			st.Oldest = e.msg.Arrived
 		}

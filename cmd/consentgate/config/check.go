@@ -374,6 +374,14 @@ func (c *Config) checkUnsubscribe(d *decoder) {
 	if !d.wrong["unsubscribe.listen"] {
 		checkHostPort(d, "unsubscribe.listen", u.Listen)
 	}
+	if u.MailTo != "" && !d.wrong["unsubscribe.mailto"] {
+		if _, err := consent.ParseAddress(u.MailTo); err != nil || strings.ContainsFunc(u.MailTo, func(r rune) bool {
+			return r <= ' ' || r > '~' || strings.ContainsRune("\"'<>&?%,;:()[]\\`", r)
+		}) {
+			d.is("unsubscribe.mailto", "is not a plain mail address", `such as "unsubscribe@gate.example.org", for which mail arrives here`)
+		}
+	}
+	c.checkWebhook(d)
 	checkFooter(d, "unsubscribe.footer_html", u.FooterHTML)
 	checkFooter(d, "unsubscribe.footer_text", u.FooterText)
 	checkPair(d, "unsubscribe", u.TLSCert, u.TLSKey)
@@ -408,6 +416,56 @@ func (c *Config) checkLook(d *decoder) {
 			d.bad(path, err.Error(), `its version in the first line, then the text; a line "[de]" begins the one for that language`)
 		}
 	}
+}
+
+// webhookEvents are what a webhook can be told.
+var webhookEvents = []string{"change", "suppressed", "accepted", "refused"}
+
+func (c *Config) checkWebhook(d *decoder) {
+	u := &c.Unsubscribe
+	for i, e := range u.WebhookEvents {
+		if path := fmt.Sprintf("unsubscribe.webhook_events[%d]", i); !d.wrong[path] && !slices.Contains(webhookEvents, e) {
+			d.is(path, "is nothing that is told", `"`+strings.Join(webhookEvents, `", "`)+`"`)
+		}
+	}
+	if u.WebhookURL == "" || d.wrong["unsubscribe.webhook_url"] {
+		return
+	}
+	if len(u.WebhookEvents) == 0 && !d.wrong["unsubscribe.webhook_events"] {
+		d.bad("unsubscribe.webhook_events", "is empty, so nothing would be told", `["change"]`)
+	}
+	if wrong, right := webhookURL(u.WebhookURL); wrong != "" {
+		d.bad("unsubscribe.webhook_url", wrong, right) // the value may hold a password
+	}
+}
+
+// webhookURL says what is wrong with the address of a webhook.
+func webhookURL(text string) (wrong, right string) {
+	const example = `"https://hooks.example.org/consent"`
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Hostname() == "" || !isHostOrIP(u.Hostname()) || strings.HasSuffix(u.Host, ":"):
+		return "this is not a URL with a host", example
+	case u.Port() != "" && !isPort(u.Port()) || u.Port() == "0":
+		return "the port is not from 1 to 65535", example
+	case strings.Contains(text, "#"):
+		return "something follows a #, which is never sent", example
+	case u.Scheme == "http" && !isNear(u.Hostname()):
+		return "this is http", "https; http only for a loopback or private address, or a name without a dot"
+	case u.Scheme != "https" && u.Scheme != "http":
+		return "this is not https", example
+	}
+	return "", ""
+}
+
+// isNear reports whether a host is on this machine or in a private network. A name without a dot is one of a
+// container's neighbours; that its address is private is seen to when it is called.
+func isNear(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return !strings.Contains(host, ".")
+	}
+	return ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast()
 }
 
 func (c *Config) checkTracking(d *decoder) {

@@ -129,11 +129,12 @@ type Unsubscribe struct {
 	TLSKey         string         `toml:"tls_key"`
 	TrustedProxies []netip.Prefix `toml:"trusted_proxies"` // whose X-Forwarded-For or Forwarded is believed
 	Unsubscribed   string         `toml:"unsubscribed" oneof:"reject discard" reload:""`
-	MailTo         string         `toml:"mailto" later:""`
+	MailTo         string         `toml:"mailto"`                // an address of this gateway's; "" = no unsubscribing by mail
 	FooterHTML     string         `toml:"footer_html" reload:""` // template files that hold {{unsubscribe_url}} once
 	FooterText     string         `toml:"footer_text" reload:""`
-	Chain          bool           `toml:"chain" later:"false"`
-	WebhookURL     string         `toml:"webhook_url" later:"" secret:""`
+	Chain          bool           `toml:"chain"`
+	WebhookURL     string         `toml:"webhook_url" secret:""`
+	WebhookEvents  []string       `toml:"webhook_events"` // what it is told: "change", and of copies "suppressed", "accepted", "refused" (and given up)
 	Company        string         `toml:"company"`
 	LogoFile       string         `toml:"logo_file"`      // as web.ReadLogo reads it
 	Colour         string         `toml:"colour"`         // "#rrggbb"
@@ -220,6 +221,7 @@ func Default() *Config {
 			Listen:         "127.0.0.1:8080",
 			Unsubscribed:   "reject",
 			Chain:          true,
+			WebhookEvents:  []string{"change"},
 			ConfirmGrants:  true,
 			FooterPosition: "auto",
 		},
