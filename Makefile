@@ -7,6 +7,8 @@ STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 VULNDB ?= https://vuln.go.dev
 export CGO_ENABLED ?= 1
+# Each process with the race detector would sleep a second before it ends.
+export GORACE ?= atexit_sleep_ms=20
 
 # What go's ./... leaves out, since it stands under testdata.
 TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench

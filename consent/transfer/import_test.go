@@ -362,13 +362,13 @@ func (m *measuring) Apply(ctx context.Context, changes []consent.Change) ([]cons
 // The memory of an import does not grow with the file.
 func TestImportInBoundedMemory(t *testing.T) {
 	if testing.Short() {
-		t.Skip("100,000 lines take a while")
+		t.Skip("60,000 lines take a while")
 	}
-	small := importMany(t, 20_000)
-	large := importMany(t, 100_000)
-	t.Logf("20,000 lines: %d KiB in use, 100,000: %d KiB", small>>10, large>>10)
+	small := importMany(t, 10_000)
+	large := importMany(t, 60_000)
+	t.Logf("10,000 lines: %d KiB in use, 60,000: %d KiB", small>>10, large>>10)
 	if large > small+8<<20 { // bbolt's list of free pages grows a little
-		t.Errorf("20,000 lines took %d bytes, 100,000 lines %d", small, large)
+		t.Errorf("10,000 lines took %d bytes, 60,000 lines %d", small, large)
 	}
 }
 
