@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,6 +85,7 @@ func (s *Server) attempt(ctx, begin context.Context, m *message, told func(i int
 		wg   sync.WaitGroup
 	)
 	if s.queue != nil {
+		s.queue.asked(!slices.ContainsFunc(results, func(r consent.Result) bool { return errors.Is(r.Err, consent.ErrUnreachable) }))
 		down.Store(s.queue.down())
 	}
 	if n == 1 {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
 )
@@ -26,6 +27,8 @@ type queue struct {
 	due       dueHeap   // of those without an attempt under way
 	recovered time.Time // when outages were last seen to be over
 	took      time.Time // when the smarthost last took a copy
+	silent    bool      // the store did not answer when it was last asked
+	answered  time.Time // when it was last seen to be back
 	hold      time.Time // until then it is not asked, since it did not answer just now
 }
 
@@ -35,8 +38,9 @@ type item struct {
 	due    time.Time
 	since  time.Time // up to when the records in the spool count the waiting
 	loaded bool      // it was there when this process began: before since, the wall clock says how long it waited
-	outage bool      // it waits for the smarthost or the store to come back, which works may tell
+	outage bool      // it waits for the smarthost to come back, which works may tell
 	woken  bool      // works made it due, before its time
+	asks   bool      // it waits for the store to come back, which asked may tell
 	at     int       // place in the heap; -1 = an attempt is under way
 	now    bool      // then: the next is to follow at once
 
@@ -205,7 +209,7 @@ func (q *queue) settle(it *item, m *message, outcomes []*outcome) {
 	var changes []spool.Change
 	var told news
 	delay := maxDelay
-	it.outage = false
+	it.outage, it.asks = false, false
 	for i, o := range outcomes {
 		r := m.env.rcpts[i]
 		k := slices.IndexFunc(stored.Recipients, func(w spool.Recipient) bool { return w.Index == r.index })
@@ -228,7 +232,11 @@ func (q *queue) settle(it *item, m *message, outcomes []*outcome) {
 			m.retryUntil = now.Add(m.retryFor() - w.Waited)
 			c = state(w)
 			delay = min(delay, w.Delay)
-			it.outage = it.outage || o.outage()
+			if o.decision.Mail == consent.Defer {
+				it.asks = true
+			} else if o.outage() {
+				it.outage = true
+			}
 		}
 		changes = append(changes, c)
 	}
@@ -290,7 +298,7 @@ func (q *queue) back(it *item) {
 	case !waits:
 		delete(q.items, it.id)
 		return
-	case it.now:
+	case it.now, it.asks && !q.silent: // the store came back while that attempt was under way
 		it.due = now
 	default:
 		it.due = now.Add(wait(m, now))
@@ -374,8 +382,31 @@ func (q *queue) down() *outcome {
 // errHeld is about a copy that was not offered to anybody.
 var errHeld = errors.New("it did not answer just now")
 
-// works is told of each copy that the smarthost took: what waits for it, or for the store, to come
-// back need not wait any longer.
+// asked is told of each lookup whether the store answered: what waits for it need not wait any longer
+// once it is back.
+func (q *queue) asked(answered bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !answered {
+		q.silent = true
+		return
+	}
+	now := q.server.cfg.Now()
+	if !q.silent || now.Sub(q.answered) < wakeEvery {
+		return
+	}
+	q.silent, q.answered = false, now
+	for _, it := range q.items {
+		if it.at >= 0 && it.asks {
+			it.due = now
+			heap.Fix(&q.due, it.at)
+		}
+	}
+	q.wake()
+}
+
+// works is told of each copy that the smarthost took: what waits for it to come back need not wait any
+// longer.
 func (q *queue) works() {
 	now := q.server.cfg.Now()
 	q.mu.Lock()

@@ -408,6 +408,66 @@ func TestWokenInVain(t *testing.T) {
 	b.closeListeners()
 }
 
+// What waits for the store is tried when that is back, though the smarthost took other mail meanwhile.
+func TestStoreIsBack(t *testing.T) {
+	clock := &fastClock{}
+	b := prepare(t, func(c *Config, b *testbed) {
+		withSpool(Spooled)(c, b)
+		c.Now, c.FirstRetry = clock.now, time.Minute
+	})
+	defer b.closeListeners()
+	n := spool.New{
+		Message: spool.Message{ID: "abc", Arrived: clock.now(), Recipients: []spool.Recipient{{To: "joe@example.com"}}, Size: 4},
+		Body:    strings.NewReader("\r\n\r\n"),
+	}
+	if err := b.spool.Add(n); err != nil {
+		t.Fatal(err)
+	}
+	b.queue.add(n.Message)
+	// attempt fails for the store, which says meanwhile what meanwhile has it say.
+	attempt := func(meanwhile func()) {
+		t.Helper()
+		stored, _ := b.spool.Get("abc")
+		m, err := b.queue.load(stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.body.Close()
+		it := b.queue.next(t.Context())
+		if it == nil || it.id != "abc" {
+			t.Fatal("it is not due")
+		}
+		b.queue.asked(false)
+		meanwhile()
+		b.queue.settle(it, m, []*outcome{{decision: consent.Decision{Mail: consent.Defer}, err: refuse(451, "4.3.0", "later", nil)}})
+		b.queue.back(it)
+	}
+	due := func(want bool, what string) {
+		t.Helper()
+		b.queue.mu.Lock()
+		defer b.queue.mu.Unlock()
+		if got := !b.queue.due[0].due.After(clock.now()); got != want {
+			t.Fatalf("%s: due %v", what, got)
+		}
+	}
+	attempt(func() {})
+	due(false, "after a failure")
+	b.queue.works()
+	due(false, "the smarthost took a receipt")
+	b.queue.asked(false)
+	due(false, "the store is still away")
+	b.queue.asked(true)
+	due(true, "the store is back")
+	attempt(func() { b.queue.asked(true) })
+	due(false, "woken a moment ago, in vain")
+	clock.pass(wakeEvery)
+	b.queue.asked(true)
+	due(true, "it is back once more")
+	clock.pass(wakeEvery)
+	attempt(func() { b.queue.asked(true) })
+	due(true, "it came back while an attempt was under way")
+}
+
 // A report outlives an outage as long as the mail that it is about could have.
 func TestReportsAreNotGivenUpEarly(t *testing.T) {
 	b := prepare(t, func(c *Config, b *testbed) {
