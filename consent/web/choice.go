@@ -116,6 +116,7 @@ func readChoice(fields map[string]string) (choice, bool) {
 
 // step is what becomes of a choice.
 type step struct {
+	again   []consent.Change // withdrawals that are recorded already, as they are
 	now     []consent.Change // what holds at once
 	ask     []consent.Change // what is written down of a consent that has to be confirmed
 	granted consent.Record   // what then holds once it is confirmed
@@ -141,6 +142,12 @@ func (c choice) step(r consent.Result, base consent.Change, noticed string, conf
 		case isGrant && purpose == consent.Mail && h.Everywhere:
 			continue
 		case h.state(purpose) == want && (isGrant || !h.pending[purpose]):
+			if is := own[purpose]; !isGrant && is.State == want {
+				same := base
+				same.Notice = is.Notice
+				set(&same, purpose, want)
+				s.again = append(s.again, same)
+			}
 			continue
 		case isGrant && confirm:
 			state := own[purpose].State

@@ -205,6 +205,13 @@ func (p *public) choose(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	base := consent.Change{Who: claims.Who, Scope: claims.Scope, Source: consent.FromPage, Origin: p.origin(r), Time: p.Now()}
 	_, _, noticed := p.Notice.shown(t)
 	s := c.step(now, base, noticed, p.SendLetter != nil)
+	if len(s.again) > 0 {
+		// The answer to who withdrew may have been that it did not work: the store makes sure of it, and the sender's list is told.
+		if _, err := p.apply(ctx, claims, s.again); err != nil {
+			p.down(w, r, t, claims, err)
+			return
+		}
+	}
 	asking := len(s.ask) > 0
 	often := asking && !p.mayAsk(r, claims.Who)
 	changes := s.now

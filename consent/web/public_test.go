@@ -30,6 +30,7 @@ type failing struct {
 	consent.Store
 	mu            sync.Mutex
 	err, applyErr error
+	half          bool // what fails with applyErr is made all the same
 	lookups       int
 }
 
@@ -51,6 +52,9 @@ func (f *failing) Apply(ctx context.Context, c []consent.Change) ([]consent.Resu
 		return rs, f.err
 	}
 	if f.applyErr != nil { // the call works, the change does not
+		if f.half {
+			f.Store.Apply(ctx, c)
+		}
 		for i := range rs {
 			rs[i].Err = f.applyErr
 		}
@@ -302,6 +306,26 @@ func TestStoreDownIsNeverASuccess(t *testing.T) {
 			if strings.Contains(w.Body.String(), "10.0.0.7") || strings.Contains(w.Body.String(), "You are unsubscribed") {
 				t.Errorf("%s, %s %s:\n%s", name, c.method, c.body, w.Body)
 			}
+		}
+	}
+}
+
+// A withdrawal that the store made, but could not make durable, is no success when it is asked for once more; and
+// the sender's own list is told once it is.
+func TestWithdrawalThatIsNotDurable(t *testing.T) {
+	for _, form := range []string{"do=unsubscribe", "do=stop-tracking", "do=save&mail=unsubscribed&click=denied"} {
+		told := 0
+		s := newSiteWith(t, PublicConfig{Unsubscribed: func(token.Claims, consent.Source) { told++ }})
+		s.store.applyErr, s.store.half = consent.ErrNotDurable, true
+		for range 2 {
+			if w := s.post(s.link("en"), form); w.Code != 503 || told != 0 {
+				t.Errorf("%s: status %d, told %d times", form, w.Code, told)
+			}
+		}
+		s.store.applyErr = nil
+		before := s.record()
+		if w := s.post(s.link("en"), form); w.Code != 200 || s.record() != before || told != strings.Count(form, "unsubscribe") {
+			t.Errorf("%s: status %d, told %d times, %+v", form, w.Code, told, s.record())
 		}
 	}
 }
