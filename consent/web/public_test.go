@@ -406,6 +406,59 @@ func TestConsentOfThePageHasItsNotice(t *testing.T) {
 	}
 }
 
+// preferences are the fields that the form of a page sends as it stands.
+func preferences(t *testing.T, body string) url.Values {
+	t.Helper()
+	for form := range elements(parse(t, body), "form") {
+		fields := url.Values{}
+		for n := range elements(form, "input") {
+			kind, _ := attr(n, "type")
+			name, _ := attr(n, "name")
+			value, _ := attr(n, "value")
+			if _, checked := attr(n, "checked"); checked || kind == "hidden" {
+				fields.Set(name, value)
+			}
+		}
+		for n := range elements(form, "button") {
+			if do, _ := attr(n, "value"); do == "save" {
+				fields.Set("do", do)
+				return fields
+			}
+		}
+	}
+	t.Fatal("no preferences")
+	return nil
+}
+
+// A page that stood open shows what held then. Saving another choice there takes no withdrawal back that was made
+// meanwhile, and no asking for one.
+func TestSavingAnOldPage(t *testing.T) {
+	for _, s := range []*site{newSite(t), newConfirming(t, PublicConfig{})} {
+		s.apply(consent.Change{Mail: consent.Subscribed, Open: consent.Granted, Click: consent.Granted})
+		old := preferences(t, s.do("GET", s.link("en"), "", "").Body.String())
+		s.post(s.link("en"), "List-Unsubscribe=One-Click")
+		s.post(s.link("en"), "do=save&open=denied")
+		old.Set("click", "denied")
+		if w := s.post(s.link("en"), old.Encode()); w.Code != 200 {
+			t.Errorf("status %d", w.Code)
+		}
+		if r := s.record(); r.Mail.State != consent.Unsubscribed || r.Open.State != consent.Denied || r.Click.State != consent.Denied || len(s.letters) != 0 {
+			t.Errorf("%+v, %d letters", r, len(s.letters))
+		}
+		// A no of the old page is one, whatever holds by now.
+		old = preferences(t, s.do("GET", s.link("en"), "", "").Body.String())
+		s.apply(consent.Change{Mail: consent.Subscribed, Open: consent.Granted})
+		s.post(s.link("en"), old.Encode())
+		if r := s.record(); r.Mail.State != consent.Unsubscribed || r.Open.State != consent.Denied {
+			t.Errorf("%+v", r)
+		}
+		old.Set("open", "granted") // and a yes that was not shown is one
+		if s.post(s.link("en"), old.Encode()); s.record().Open.State != consent.Granted && len(s.letters) != 1 {
+			t.Errorf("%+v", s.record())
+		}
+	}
+}
+
 func TestWrongForms(t *testing.T) {
 	s := newSite(t)
 	for _, form := range []string{"do=", "do=erase", "do=unsubscribe&do=unsubscribe", "do=unsubscribe&open=granted", "do=resubscribe&x=y",
