@@ -116,7 +116,7 @@ func readChoice(fields map[string]string) (choice, bool) {
 	}
 	c := choice{}
 	for name, value := range fields {
-		if name == "do" || name == "shown" {
+		if name == "do" || name == "shown" || name == "notice" {
 			continue
 		}
 		s, err := consent.ParseState(consent.Purpose(name), value)

@@ -30,9 +30,10 @@ type line struct {
 
 // notice is what a person is told before they agree.
 type notice struct {
-	Agree   []string // paragraphs
-	Version string
-	Confirm bool // a consent has to be confirmed from a mail
+	Agree    []string // paragraphs
+	Version  string
+	Recorded string // the name under which a consent to it is recorded
+	Confirm  bool   // a consent has to be confirmed from a mail
 }
 
 // confirmation is the page that a mail leads to.
@@ -160,7 +161,7 @@ const pageMain = `<h1>[[html .Title]]</h1>
 </section>
 <section>
 <h2>[[html .Preferences]]</h2>
-` + form + `<input type="hidden" name="shown" value="{{.Holds.Shown}}">
+` + form + `<input type="hidden" name="shown" value="{{.Holds.Shown}}"><input type="hidden" name="notice" value="{{.Recorded}}">
 {{if not .Holds.Everywhere}}<fieldset><legend>[[html .AskMail]]</legend>
 <label><input type="radio" name="mail" value="subscribed"{{if .Holds.Checked "mail" "subscribed"}} checked{{end}}>[[html .Yes]]</label>
 <label><input type="radio" name="mail" value="unsubscribed"{{if .Holds.Checked "mail" "unsubscribed"}} checked{{end}}>[[html .No]]</label></fieldset>

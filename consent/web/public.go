@@ -187,6 +187,11 @@ func (p *public) post(w http.ResponseWriter, r *http.Request, t *text, claims to
 		return
 	}
 	c, ok := readChoice(fields)
+	if ok && (isGrant(c[consent.Open]) || isGrant(c[consent.Click])) { // to the text that stands on the page now, and no other
+		shown, said := fields["notice"]
+		_, _, recorded := p.Notice.shown(t)
+		ok = !said || shown == recorded
+	}
 	if !ok {
 		p.badForm(w, r, t, nil)
 		return
@@ -324,8 +329,8 @@ func (p *public) page(t *text, claims token.Claims, now consent.Result) page {
 }
 
 func (p *public) notice(t *text) notice {
-	agree, version, _ := p.Notice.shown(t)
-	return notice{agree, version, p.SendLetter != nil}
+	agree, version, recorded := p.Notice.shown(t)
+	return notice{agree, version, recorded, p.SendLetter != nil}
 }
 
 func listName(t *text, s consent.Scope) string {

@@ -435,7 +435,7 @@ func preferences(t *testing.T, body string) url.Values {
 func TestSavingAnOldPage(t *testing.T) {
 	for _, s := range []*site{newSite(t), newConfirming(t, PublicConfig{})} {
 		s.apply(consent.Change{Mail: consent.Subscribed, Open: consent.Granted, Click: consent.Granted})
-		old := preferences(t, s.do("GET", s.link("en"), "", "").Body.String())
+		old := preferences(t, s.page())
 		s.post(s.link("en"), "List-Unsubscribe=One-Click")
 		s.post(s.link("en"), "do=save&open=denied")
 		old.Set("click", "denied")
@@ -446,7 +446,7 @@ func TestSavingAnOldPage(t *testing.T) {
 			t.Errorf("%+v, %d letters", r, len(s.letters))
 		}
 		// A no of the old page is one, whatever holds by now.
-		old = preferences(t, s.do("GET", s.link("en"), "", "").Body.String())
+		old = preferences(t, s.page())
 		s.apply(consent.Change{Mail: consent.Subscribed, Open: consent.Granted})
 		s.post(s.link("en"), old.Encode())
 		if r := s.record(); r.Mail.State != consent.Unsubscribed || r.Open.State != consent.Denied {
@@ -459,10 +459,38 @@ func TestSavingAnOldPage(t *testing.T) {
 	}
 }
 
+// A consent to a text that is another one by now is none to the new one. A withdrawal needs no text.
+func TestConsentToAnOlderNotice(t *testing.T) {
+	parsed := func(text string) PublicConfig {
+		n, err := parseNotice(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return PublicConfig{Notice: n}
+	}
+	old := preferences(t, newSiteWith(t, parsed("2026-03\nOpens.")).page())
+	s := newSiteWith(t, parsed("2026-04\nOpens, and whom we sell them to."))
+	old.Set("open", "granted")
+	if w := s.post(s.link("en"), old.Encode()); w.Code != 400 || s.record().Version != 0 || !strings.Contains(w.Body.String(), english.BadRequest) {
+		t.Errorf("status %d, %+v", w.Code, s.record())
+	}
+	old.Set("open", "denied")
+	if w := s.post(s.link("en"), old.Encode()); w.Code != 200 || s.record().Open.State != consent.Denied {
+		t.Errorf("a withdrawal: status %d, %+v", w.Code, s.record())
+	}
+	now := preferences(t, s.page())
+	now.Set("open", "granted")
+	if w := s.post(s.link("en"), now.Encode()); w.Code != 200 || s.record().Open.Notice != "2026-04/en" {
+		t.Errorf("status %d, %+v", w.Code, s.record())
+	}
+}
+
+func (s *site) page() string { return s.do("GET", s.link("en"), "", "").Body.String() }
+
 func TestWrongForms(t *testing.T) {
 	s := newSite(t)
 	for _, form := range []string{"do=", "do=erase", "do=unsubscribe&do=unsubscribe", "do=unsubscribe&open=granted", "do=resubscribe&x=y",
-		"do=save&open=yes", "do=save&open=unset", "do=save&mail=granted", "do=undo", "do=undo&slip=x", "do=undo&slip=x&open=granted", "do=save&mail=", "do=save&open=granted&open=denied", "do=save&scope=other", "do=save&notice=x",
+		"do=save&open=yes", "do=save&open=unset", "do=save&mail=granted", "do=undo", "do=undo&slip=x", "do=undo&slip=x&open=granted", "do=save&mail=", "do=save&open=granted&open=denied", "do=save&scope=other", "do=save&open=granted&notice=x",
 		"open=granted", "x=y"} {
 		if w := s.post(s.link("en"), form); w.Code != 400 || s.record().Version != 0 {
 			t.Errorf("%s: status %d, record %+v", form, w.Code, s.record())
