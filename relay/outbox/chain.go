@@ -46,7 +46,8 @@ func ParseOneClick(text string) (*url.URL, error) {
 }
 
 // Unsubscribed is to be called when somebody unsubscribed by a link whose token said claims: the sender's own
-// list is told, if there is an address for it. It returns when that is on disk.
+// list is told, if there is an address for it. It returns when that is on disk. What can still be undone on the page is
+// told when it cannot any more, since the sender's list knows no undo; a restart does not wait for that.
 func (o *Outbox) Unsubscribed(claims token.Claims, source consent.Source) {
 	if claims.OneClick == "" {
 		return
@@ -68,9 +69,15 @@ func (o *Outbox) Unsubscribed(claims token.Claims, source consent.Source) {
 	if waits {
 		return
 	}
-	if _, err := o.add(false, j); err != nil {
+	items, err := o.add(true, j)
+	if err != nil {
 		o.lost("chained unsubscribe", 1, err)
 	}
+	from := o.cfg.Now()
+	if source == consent.FromPage {
+		from = from.Add(token.UndoTime)
+	}
+	o.release(items, from)
 }
 
 // short is a name for an address.

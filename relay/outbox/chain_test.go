@@ -188,6 +188,22 @@ func TestChainTakenBack(t *testing.T) {
 	b.wait("a call", func() bool { return len(b.to.got()) == 1 && len(b.jobs()) == 0 })
 }
 
+// TestChainWaitsForUndo: what was done on the page is told when it cannot be undone there any more.
+func TestChainWaitsForUndo(t *testing.T) {
+	b := newChain(t)
+	b.quiet()
+	claims := token.Claims{Who: who(t, "anna@example.org"), Scope: "news", OneClick: b.to.URL + "/u"}
+	b.apply(consent.Change{Who: claims.Who, Scope: "news", Mail: consent.Unsubscribed, Source: consent.FromPage, Time: b.clock.now()})
+	b.Unsubscribed(claims, consent.FromPage)
+	b.pass(token.UndoTime - time.Minute)
+	if l, _ := b.next(); l != nil || len(b.jobs()) != 1 {
+		t.Fatal("it is told at once")
+	}
+	b.pass(time.Minute)
+	b.run()
+	b.wait("a call", func() bool { return len(b.to.got()) == 1 && len(b.jobs()) == 0 })
+}
+
 // TestChainErased: of an erased person nobody is told anything, and nothing comes back.
 func TestChainErased(t *testing.T) {
 	b := newChain(t)
