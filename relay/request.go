@@ -122,12 +122,14 @@ func readRequest(r io.Reader) ([]string, error) {
 const (
 	minToken  = 48 // characters: that of the shortest address in the shortest scope
 	maxPieces = 40
+	maxJoined = 2000 // of all Subjects together: beyond, only what stands in one piece is looked at
 )
 
 // claimsIn finds the token: as it is, behind "Re:", among other words, in encoded words (RFC 2047), or in pieces,
 // where a mail program broke the line within it. The first that opens counts. Pieces are put together only with
 // join, since there are many ways to.
 func (s *Server) claimsIn(subjects []string, join bool) (token.Claims, bool) {
+	joined := 0
 	decoder := mime.WordDecoder{CharsetReader: func(_ string, input io.Reader) (io.Reader, error) { return input, nil }} // a token is ASCII in any
 	for _, subject := range subjects {
 		text, err := decoder.DecodeHeader(subject)
@@ -140,9 +142,10 @@ func (s *Server) claimsIn(subjects []string, join bool) (token.Claims, bool) {
 		pieces = pieces[:min(len(pieces), maxPieces)]
 		for i := range pieces {
 			end := len(pieces)
-			if !join {
+			if !join || joined > maxJoined {
 				end = i + 1
 			}
+			joined += end - i
 			for j := i + 1; j <= end; j++ {
 				if t := strings.Join(pieces[i:j], ""); len(t) >= minToken {
 					if claims, err := s.links.Open(t); err == nil {

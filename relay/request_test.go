@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -239,6 +240,19 @@ func TestShortestToken(t *testing.T) {
 	short := token.New(b.ring).Seal(token.Claims{Who: who, Scope: "a"})
 	if claims, found := b.claimsIn([]string{"Re: " + short}, true); !found || claims.Who != who || len(short) != minToken {
 		t.Errorf("%q: %v", short, found)
+	}
+}
+
+// TestManySubjects: a stranger's header costs little, and a token that stands behind all of it in one piece counts.
+func TestManySubjects(t *testing.T) {
+	b := start(t, strangers)
+	tok := b.token()
+	subjects := slices.Repeat([]string{strings.Repeat("AQ"+strings.Repeat("A", minToken)+" ", maxPieces)}, 30)
+	if _, found := b.claimsIn(append(subjects, tok[:60]+" "+tok[60:]), true); found {
+		t.Error("pieces are put together without end")
+	}
+	if _, found := b.claimsIn(append(subjects, "Re: "+tok), true); !found {
+		t.Error("the token is not found")
 	}
 }
 
