@@ -28,7 +28,7 @@ var errStopped = errors.New("the relay has stopped")
 
 // SendLetter sends a letter from the null sender, as transactional mail that nobody tracks and nobody
 // unsubscribes from, signed as every copy is. When it returns nil the letter is in the spool, or, where
-// there is none, at the smarthost.
+// there is none, at the smarthost. The error names nobody.
 func (s *Server) SendLetter(ctx context.Context, l Letter) error {
 	if !s.begin() {
 		return errStopped
@@ -68,6 +68,10 @@ func (s *Server) SendLetter(ctx context.Context, l Letter) error {
 	}
 	sent := errStopped
 	s.attempt(ctx, context.Background(), m, func(_ int, o *outcome) { sent = o.err })
+	var e *Error
+	if errors.As(sent, &e) { // a smarthost's words may name the person; the line about the copy has them, masked
+		return &Error{Code: e.Code, Enhanced: e.Enhanced, Text: s.log.text(e.Text)}
+	}
 	return sent
 }
 

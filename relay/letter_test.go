@@ -81,3 +81,13 @@ func TestLetterIsRefused(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What the smarthost says of it goes into the log of who asked for the letter, where no address may stand.
+func TestRefusedLetterNamesNobody(t *testing.T) {
+	b := start(t, nil)
+	var e *Error
+	err := b.SendLetter(t.Context(), letterTo(t, "nobody@example.org"))
+	if !errors.As(err, &e) || e.Code != 550 || strings.Contains(err.Error(), "nobody@") {
+		t.Errorf("%v", err)
+	}
+}

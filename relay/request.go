@@ -39,8 +39,6 @@ func (s *session) mayReach(env *envelope, who consent.Address) error {
 		return unauthenticated()
 	case len(env.rcpts) > 0 && request != env.request: // RFC 5321 §4.5.3.1.10: tried again by itself
 		return refuse(452, "4.5.3", "mail to the unsubscribe address has no other recipients; send it by itself", nil)
-	case request && !s.server.attempts.allow(s.conn.peer, s.server.cfg.Now()):
-		return refuse(450, "4.7.1", "too many requests that were none, try again later", nil)
 	}
 	env.request = request
 	return nil
@@ -53,7 +51,11 @@ func (s *session) unsubscribe(r io.Reader, id string, env *envelope) ([]*outcome
 		s.during(env, func() { s.conn.limitRest(maxRequest, errors.Is(err, smtp.ErrTooLongLine)) })
 		return nil, s.reject(id, env, err)
 	}
-	claims, found := s.server.claimsIn(subjects)
+	calm := s.server.attempts.allow(s.conn.peer, s.server.cfg.Now())
+	claims, found := s.server.claimsIn(subjects, calm)
+	if !found && !calm {
+		return nil, s.reject(id, env, refuse(450, "4.7.1", "too many requests that were none, try again later", nil))
+	}
 	if !found {
 		s.server.attempts.failed(s.conn.peer, s.server.cfg.Now())
 		return nil, s.reject(id, env, refuse(550, "5.7.1", "nobody was unsubscribed: the subject holds no valid code; please use the link in the mail", nil))
@@ -120,11 +122,14 @@ func readRequest(r io.Reader) ([]string, error) {
 const (
 	minToken  = 48 // characters: that of the shortest address in the shortest scope
 	maxPieces = 40
+	maxJoined = 2000 // of all Subjects together: beyond, only what stands in one piece is looked at
 )
 
 // claimsIn finds the token: as it is, behind "Re:", among other words, in encoded words (RFC 2047), or in pieces,
-// where a mail program broke the line within it. The first that opens counts.
-func (s *Server) claimsIn(subjects []string) (token.Claims, bool) {
+// where a mail program broke the line within it. The first that opens counts. Pieces are put together only with
+// join, since there are many ways to.
+func (s *Server) claimsIn(subjects []string, join bool) (token.Claims, bool) {
+	joined := 0
 	decoder := mime.WordDecoder{CharsetReader: func(_ string, input io.Reader) (io.Reader, error) { return input, nil }} // a token is ASCII in any
 	for _, subject := range subjects {
 		text, err := decoder.DecodeHeader(subject)
@@ -136,7 +141,12 @@ func (s *Server) claimsIn(subjects []string) (token.Claims, bool) {
 		})
 		pieces = pieces[:min(len(pieces), maxPieces)]
 		for i := range pieces {
-			for j := i + 1; j <= len(pieces); j++ {
+			end := len(pieces)
+			if !join || joined > maxJoined {
+				end = i + 1
+			}
+			joined += end - i
+			for j := i + 1; j <= end; j++ {
 				if t := strings.Join(pieces[i:j], ""); len(t) >= minToken {
 					if claims, err := s.links.Open(t); err == nil {
 						return claims, true
@@ -186,9 +196,10 @@ func firstHTTPS(field string) (string, error) {
 	}
 }
 
-// attempts counts the mail to the unsubscribe address that held no token, by who sent it. It holds a fixed
-// number of places, so that strangers cannot fill the memory; who sends true requests is never held up, but by
-// others from the same address. The zero value is ready.
+// attempts counts the mail to the unsubscribe address that held no token, by who sent it. Where it was too much, less
+// is done to find one; a token that stands there in one piece always counts, since strangers come by the same mail
+// server as true requests do. It holds a fixed number of places, so that they cannot fill the memory. The zero value
+// is ready.
 type attempts struct {
 	mu    sync.Mutex
 	seed  maphash.Seed

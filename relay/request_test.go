@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -237,12 +238,25 @@ func TestShortestToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	short := token.New(b.ring).Seal(token.Claims{Who: who, Scope: "a"})
-	if claims, found := b.claimsIn([]string{"Re: " + short}); !found || claims.Who != who || len(short) != minToken {
+	if claims, found := b.claimsIn([]string{"Re: " + short}, true); !found || claims.Who != who || len(short) != minToken {
 		t.Errorf("%q: %v", short, found)
 	}
 }
 
-// TestGuessers have to wait, and nobody else.
+// TestManySubjects: a stranger's header costs little, and a token that stands behind all of it in one piece counts.
+func TestManySubjects(t *testing.T) {
+	b := start(t, strangers)
+	tok := b.token()
+	subjects := slices.Repeat([]string{strings.Repeat("AQ"+strings.Repeat("A", minToken)+" ", maxPieces)}, 30)
+	if _, found := b.claimsIn(append(subjects, tok[:60]+" "+tok[60:]), true); found {
+		t.Error("pieces are put together without end")
+	}
+	if _, found := b.claimsIn(append(subjects, "Re: "+tok), true); !found {
+		t.Error("the token is not found")
+	}
+}
+
+// TestGuessers have to wait, and nobody else; a true request from where they come from goes through.
 func TestGuessers(t *testing.T) {
 	var a attempts
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -270,10 +284,12 @@ func TestGuessers(t *testing.T) {
 	for range maxAttempts {
 		c.send(requestAddress, request("hello"))
 	}
-	c.say("MAIL FROM:<x@example.net>")
-	c.expect("250")
-	c.say("RCPT TO:<%s>", requestAddress)
-	c.expect("450 4.7.1")
+	if got := c.send(requestAddress, request("hello")); !strings.HasPrefix(got, "450 4.7.1") {
+		t.Error(got)
+	}
+	if got := c.send(requestAddress, request("Re: "+b.token())); !strings.HasPrefix(got, "250") || len(b.store.changes()) != 1 {
+		t.Error(got)
+	}
 }
 
 // TestChainedLinks: the sender's own one-click address goes into the tokens where it fits.
@@ -406,7 +422,7 @@ func FuzzRequest(f *testing.F) {
 		if err != nil && !errors.As(err, &e) {
 			t.Fatalf("%v is no answer", err)
 		}
-		if claims, found := (&Server{links: links}).claimsIn(subjects); found {
+		if claims, found := (&Server{links: links}).claimsIn(subjects, true); found {
 			t.Fatalf("%+v", claims)
 		}
 	})

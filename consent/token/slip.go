@@ -17,8 +17,11 @@ const (
 	Undo    Purpose = "undo"    // what held before the page changed it
 )
 
+// UndoTime is how long what was done on the page can be undone there.
+const UndoTime = 30 * time.Minute
+
 // lives is how long a slip is good for.
-var lives = map[Purpose]time.Duration{Confirm: 7 * 24 * time.Hour, Undo: 30 * time.Minute}
+var lives = map[Purpose]time.Duration{Confirm: 7 * 24 * time.Hour, Undo: UndoTime}
 
 // Slip is what may be done to one record, by whoever brings it back in time. It is sealed like a
 // token, under the keys of its purpose: it opens neither as an unsubscribe link nor as a slip of

@@ -56,6 +56,20 @@ func (h holds) Checked(p consent.Purpose, s consent.State) bool {
 	return h.state(p) == s && !h.pending[p]
 }
 
+// Shown is what the preferences show as agreed to, by purpose. Left as it is that is no choice: it may have been
+// withdrawn elsewhere while the page stood open.
+func (h holds) Shown() string {
+	var all []string
+	for _, p := range []consent.Purpose{consent.Mail, consent.Open, consent.Click} {
+		if s := h.state(p); isGrant(s) && h.Checked(p, s) {
+			all = append(all, string(p))
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+func isGrant(s consent.State) bool { return s == consent.Granted || s == consent.Subscribed }
+
 // lines says in words what holds.
 func (h holds) lines(t *text, policy consent.Policy) []line {
 	mail := t.MailOn
@@ -102,7 +116,7 @@ func readChoice(fields map[string]string) (choice, bool) {
 	}
 	c := choice{}
 	for name, value := range fields {
-		if name == "do" {
+		if name == "do" || name == "shown" || name == "notice" {
 			continue
 		}
 		s, err := consent.ParseState(consent.Purpose(name), value)
@@ -111,11 +125,17 @@ func readChoice(fields map[string]string) (choice, bool) {
 		}
 		c[consent.Purpose(name)] = s
 	}
+	for p := range strings.FieldsSeq(fields["shown"]) {
+		if isGrant(c[consent.Purpose(p)]) {
+			delete(c, consent.Purpose(p))
+		}
+	}
 	return c, true
 }
 
 // step is what becomes of a choice.
 type step struct {
+	again   []consent.Change // withdrawals that are recorded already, as they are
 	now     []consent.Change // what holds at once
 	ask     []consent.Change // what is written down of a consent that has to be confirmed
 	granted consent.Record   // what then holds once it is confirmed
@@ -136,11 +156,17 @@ func (c choice) step(r consent.Result, base consent.Change, noticed string, conf
 	s := step{granted: consent.Record{Scope: base.Scope}, before: consent.Record{Scope: base.Scope}}
 	granted, before, own := entries(&s.granted), entries(&s.before), entries(&r.Scope)
 	for purpose, want := range c {
-		isGrant := want == consent.Granted || want == consent.Subscribed
+		isGrant := isGrant(want)
 		switch {
 		case isGrant && purpose == consent.Mail && h.Everywhere:
 			continue
 		case h.state(purpose) == want && (isGrant || !h.pending[purpose]):
+			if is := own[purpose]; !isGrant && is.State == want {
+				same := base
+				same.Notice = is.Notice
+				set(&same, purpose, want)
+				s.again = append(s.again, same)
+			}
 			continue
 		case isGrant && confirm:
 			state := own[purpose].State

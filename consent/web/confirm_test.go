@@ -336,6 +336,13 @@ func TestUndo(t *testing.T) {
 		t.Errorf("an opt-out that changed nothing: %+v", s.record())
 	}
 
+	for form, everywhere := range map[string]consent.Change{"do=stop-tracking": {Open: consent.Denied}, "do=unsubscribe": {Mail: consent.Unsubscribed}} {
+		s, undo = start(form)
+		everywhere.Scope = consent.AnyScope
+		s.applyAt(s.now, everywhere)
+		gone("withdrawn everywhere since, "+form, s, undo)
+	}
+
 	s, undo = start("do=unsubscribe")
 	before := s.record()
 	for _, c := range []token.Claims{{Who: s.who, Scope: "orders"}, {Who: mustParse(t, "otto@example.org"), Scope: "newsletter"}} {

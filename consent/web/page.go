@@ -30,9 +30,10 @@ type line struct {
 
 // notice is what a person is told before they agree.
 type notice struct {
-	Agree   []string // paragraphs
-	Version string
-	Confirm bool // a consent has to be confirmed from a mail
+	Agree    []string // paragraphs
+	Version  string
+	Recorded string // the name under which a consent to it is recorded
+	Confirm  bool   // a consent has to be confirmed from a mail
 }
 
 // confirmation is the page that a mail leads to.
@@ -132,7 +133,8 @@ const head = `<!DOCTYPE html>
 <meta name="robots" content="noindex">
 <title>`
 
-const form = `<form method="post"{{with $.Action}} action="{{.}}"{{end}}>`
+// form begins one; no browser fills it in again with what it held before a reload.
+const form = `<form method="post" autocomplete="off"{{with $.Action}} action="{{.}}"{{end}}>`
 
 const who = `<dl class="who">
 {{with .Company}}<dt>[[html .From]]</dt><dd>{{.}}</dd>
@@ -159,7 +161,7 @@ const pageMain = `<h1>[[html .Title]]</h1>
 </section>
 <section>
 <h2>[[html .Preferences]]</h2>
-` + form + `
+` + form + `<input type="hidden" name="shown" value="{{.Holds.Shown}}"><input type="hidden" name="notice" value="{{.Recorded}}">
 {{if not .Holds.Everywhere}}<fieldset><legend>[[html .AskMail]]</legend>
 <label><input type="radio" name="mail" value="subscribed"{{if .Holds.Checked "mail" "subscribed"}} checked{{end}}>[[html .Yes]]</label>
 <label><input type="radio" name="mail" value="unsubscribed"{{if .Holds.Checked "mail" "unsubscribed"}} checked{{end}}>[[html .No]]</label></fieldset>

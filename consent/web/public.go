@@ -187,6 +187,11 @@ func (p *public) post(w http.ResponseWriter, r *http.Request, t *text, claims to
 		return
 	}
 	c, ok := readChoice(fields)
+	if ok && (isGrant(c[consent.Open]) || isGrant(c[consent.Click])) { // to the text that stands on the page now, and no other
+		shown, said := fields["notice"]
+		_, _, recorded := p.Notice.shown(t)
+		ok = !said || shown == recorded
+	}
 	if !ok {
 		p.badForm(w, r, t, nil)
 		return
@@ -205,6 +210,13 @@ func (p *public) choose(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	base := consent.Change{Who: claims.Who, Scope: claims.Scope, Source: consent.FromPage, Origin: p.origin(r), Time: p.Now()}
 	_, _, noticed := p.Notice.shown(t)
 	s := c.step(now, base, noticed, p.SendLetter != nil)
+	if len(s.again) > 0 {
+		// The answer to who withdrew may have been that it did not work: the store makes sure of it, and the sender's list is told.
+		if _, err := p.apply(ctx, claims, s.again); err != nil {
+			p.down(w, r, t, claims, err)
+			return
+		}
+	}
 	asking := len(s.ask) > 0
 	often := asking && !p.mayAsk(r, claims.Who)
 	changes := s.now
@@ -317,8 +329,8 @@ func (p *public) page(t *text, claims token.Claims, now consent.Result) page {
 }
 
 func (p *public) notice(t *text) notice {
-	agree, version, _ := p.Notice.shown(t)
-	return notice{agree, version, p.SendLetter != nil}
+	agree, version, recorded := p.Notice.shown(t)
+	return notice{agree, version, recorded, p.SendLetter != nil}
 }
 
 func listName(t *text, s consent.Scope) string {

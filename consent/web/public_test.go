@@ -30,6 +30,7 @@ type failing struct {
 	consent.Store
 	mu            sync.Mutex
 	err, applyErr error
+	half          bool // what fails with applyErr is made all the same
 	lookups       int
 }
 
@@ -51,6 +52,9 @@ func (f *failing) Apply(ctx context.Context, c []consent.Change) ([]consent.Resu
 		return rs, f.err
 	}
 	if f.applyErr != nil { // the call works, the change does not
+		if f.half {
+			f.Store.Apply(ctx, c)
+		}
 		for i := range rs {
 			rs[i].Err = f.applyErr
 		}
@@ -306,6 +310,26 @@ func TestStoreDownIsNeverASuccess(t *testing.T) {
 	}
 }
 
+// A withdrawal that the store made, but could not make durable, is no success when it is asked for once more; and
+// the sender's own list is told once it is.
+func TestWithdrawalThatIsNotDurable(t *testing.T) {
+	for _, form := range []string{"do=unsubscribe", "do=stop-tracking", "do=save&mail=unsubscribed&click=denied"} {
+		told := 0
+		s := newSiteWith(t, PublicConfig{Unsubscribed: func(token.Claims, consent.Source) { told++ }})
+		s.store.applyErr, s.store.half = consent.ErrNotDurable, true
+		for range 2 {
+			if w := s.post(s.link("en"), form); w.Code != 503 || told != 0 {
+				t.Errorf("%s: status %d, told %d times", form, w.Code, told)
+			}
+		}
+		s.store.applyErr = nil
+		before := s.record()
+		if w := s.post(s.link("en"), form); w.Code != 200 || s.record() != before || told != strings.Count(form, "unsubscribe") {
+			t.Errorf("%s: status %d, told %d times, %+v", form, w.Code, told, s.record())
+		}
+	}
+}
+
 // An opt-out that arrived is carried out though whoever sent it hung up.
 func TestOneClickOutlivesItsConnection(t *testing.T) {
 	s := newSite(t)
@@ -382,10 +406,91 @@ func TestConsentOfThePageHasItsNotice(t *testing.T) {
 	}
 }
 
+// preferences are the fields that the form of a page sends as it stands.
+func preferences(t *testing.T, body string) url.Values {
+	t.Helper()
+	for form := range elements(parse(t, body), "form") {
+		fields := url.Values{}
+		for n := range elements(form, "input") {
+			kind, _ := attr(n, "type")
+			name, _ := attr(n, "name")
+			value, _ := attr(n, "value")
+			if _, checked := attr(n, "checked"); checked || kind == "hidden" {
+				fields.Set(name, value)
+			}
+		}
+		for n := range elements(form, "button") {
+			if do, _ := attr(n, "value"); do == "save" {
+				fields.Set("do", do)
+				return fields
+			}
+		}
+	}
+	t.Fatal("no preferences")
+	return nil
+}
+
+// A page that stood open shows what held then. Saving another choice there takes no withdrawal back that was made
+// meanwhile, and no asking for one.
+func TestSavingAnOldPage(t *testing.T) {
+	for _, s := range []*site{newSite(t), newConfirming(t, PublicConfig{})} {
+		s.apply(consent.Change{Mail: consent.Subscribed, Open: consent.Granted, Click: consent.Granted})
+		old := preferences(t, s.page())
+		s.post(s.link("en"), "List-Unsubscribe=One-Click")
+		s.post(s.link("en"), "do=save&open=denied")
+		old.Set("click", "denied")
+		if w := s.post(s.link("en"), old.Encode()); w.Code != 200 {
+			t.Errorf("status %d", w.Code)
+		}
+		if r := s.record(); r.Mail.State != consent.Unsubscribed || r.Open.State != consent.Denied || r.Click.State != consent.Denied || len(s.letters) != 0 {
+			t.Errorf("%+v, %d letters", r, len(s.letters))
+		}
+		// A no of the old page is one, whatever holds by now.
+		old = preferences(t, s.page())
+		s.apply(consent.Change{Mail: consent.Subscribed, Open: consent.Granted})
+		s.post(s.link("en"), old.Encode())
+		if r := s.record(); r.Mail.State != consent.Unsubscribed || r.Open.State != consent.Denied {
+			t.Errorf("%+v", r)
+		}
+		old.Set("open", "granted") // and a yes that was not shown is one
+		if s.post(s.link("en"), old.Encode()); s.record().Open.State != consent.Granted && len(s.letters) != 1 {
+			t.Errorf("%+v", s.record())
+		}
+	}
+}
+
+// A consent to a text that is another one by now is none to the new one. A withdrawal needs no text.
+func TestConsentToAnOlderNotice(t *testing.T) {
+	parsed := func(text string) PublicConfig {
+		n, err := parseNotice(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return PublicConfig{Notice: n}
+	}
+	old := preferences(t, newSiteWith(t, parsed("2026-03\nOpens.")).page())
+	s := newSiteWith(t, parsed("2026-04\nOpens, and whom we sell them to."))
+	old.Set("open", "granted")
+	if w := s.post(s.link("en"), old.Encode()); w.Code != 400 || s.record().Version != 0 || !strings.Contains(w.Body.String(), english.BadRequest) {
+		t.Errorf("status %d, %+v", w.Code, s.record())
+	}
+	old.Set("open", "denied")
+	if w := s.post(s.link("en"), old.Encode()); w.Code != 200 || s.record().Open.State != consent.Denied {
+		t.Errorf("a withdrawal: status %d, %+v", w.Code, s.record())
+	}
+	now := preferences(t, s.page())
+	now.Set("open", "granted")
+	if w := s.post(s.link("en"), now.Encode()); w.Code != 200 || s.record().Open.Notice != "2026-04/en" {
+		t.Errorf("status %d, %+v", w.Code, s.record())
+	}
+}
+
+func (s *site) page() string { return s.do("GET", s.link("en"), "", "").Body.String() }
+
 func TestWrongForms(t *testing.T) {
 	s := newSite(t)
 	for _, form := range []string{"do=", "do=erase", "do=unsubscribe&do=unsubscribe", "do=unsubscribe&open=granted", "do=resubscribe&x=y",
-		"do=save&open=yes", "do=save&open=unset", "do=save&mail=granted", "do=undo", "do=undo&slip=x", "do=undo&slip=x&open=granted", "do=save&mail=", "do=save&open=granted&open=denied", "do=save&scope=other", "do=save&notice=x",
+		"do=save&open=yes", "do=save&open=unset", "do=save&mail=granted", "do=undo", "do=undo&slip=x", "do=undo&slip=x&open=granted", "do=save&mail=", "do=save&open=granted&open=denied", "do=save&scope=other", "do=save&open=granted&notice=x",
 		"open=granted", "x=y"} {
 		if w := s.post(s.link("en"), form); w.Code != 400 || s.record().Version != 0 {
 			t.Errorf("%s: status %d, record %+v", form, w.Code, s.record())

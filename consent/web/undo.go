@@ -40,12 +40,21 @@ func (p *public) undo(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	p.render(w, r, http.StatusOK, p.look.in[t].page, page)
 }
 
-// restore records the states of a slip again, each with the notice that it had, one change a notice.
+// restore records the states of a slip again, each with the notice that it had, one change a notice. What was
+// withdrawn for all lists since then is a change too, though the record of this one does not show it.
 func (p *public) restore(ctx context.Context, claims token.Claims, slip token.Slip, origin string) error {
+	now, err := p.lookup(ctx, claims)
+	if err != nil {
+		return err
+	}
+	anywhere := entries(&now.Any)
 	var changes []consent.Change
 	for purpose, was := range entries(&slip.Record) {
 		if was.State == "" {
 			continue
+		}
+		if all := anywhere[purpose]; isGrant(was.State) && all.State != "" && !isGrant(all.State) && !all.Time.Before(slip.Made) {
+			return consent.ErrConflict
 		}
 		i := slices.IndexFunc(changes, func(c consent.Change) bool { return c.Notice == was.Notice })
 		if i < 0 {

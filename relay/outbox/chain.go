@@ -46,7 +46,8 @@ func ParseOneClick(text string) (*url.URL, error) {
 }
 
 // Unsubscribed is to be called when somebody unsubscribed by a link whose token said claims: the sender's own
-// list is told, if there is an address for it. It returns when that is on disk.
+// list is told, if there is an address for it. It returns when that is on disk. What can still be undone on the page is
+// told when it cannot any more, since the sender's list knows no undo; a restart does not wait for that.
 func (o *Outbox) Unsubscribed(claims token.Claims, source consent.Source) {
 	if claims.OneClick == "" {
 		return
@@ -68,9 +69,15 @@ func (o *Outbox) Unsubscribed(claims token.Claims, source consent.Source) {
 	if waits {
 		return
 	}
-	if _, err := o.add(false, j); err != nil {
+	items, err := o.add(true, j)
+	if err != nil {
 		o.lost("chained unsubscribe", 1, err)
 	}
+	from := o.cfg.Now()
+	if source == consent.FromPage {
+		from = from.Add(token.UndoTime)
+	}
+	o.release(items, from)
 }
 
 // short is a name for an address.
@@ -92,7 +99,7 @@ func (o *Outbox) unsubscribe(ctx context.Context, c chained) answer {
 		o.cfg.Log.Error("a history cannot be read, so the sender's own list is told later", "err", err)
 		return answer{said: "the store does not answer", local: true}
 	}
-	if !known || told { // erased meanwhile, or done
+	if !known || told { // erased or subscribed again meanwhile, or done
 		return answer{done: true, local: true}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, strings.NewReader("List-Unsubscribe=One-Click"))
@@ -132,7 +139,7 @@ func (a answer) final() bool {
 }
 
 // toldBefore looks into the history: whether there is one, and whether this list took the unsubscribe that is in
-// force, or refused it within the last hour.
+// force, or refused it within the last hour. Where none is in force any more, there is nothing to tell either.
 func (o *Outbox) toldBefore(ctx context.Context, who consent.Address, c chained) (known, told bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
@@ -144,7 +151,7 @@ func (o *Outbox) toldBefore(ctx context.Context, who consent.Address, c chained)
 		switch {
 		case e.Scope != c.Scope:
 		case e.Kind == consent.Changed && e.New.Mail != "":
-			told = false
+			told = e.New.Mail == consent.Subscribed
 		case e.Kind == consent.Chained && strings.HasSuffix(e.Origin, " #"+short(c.URL)):
 			told = strings.HasPrefix(e.Origin, "2") || o.cfg.Now().Sub(e.Time) < time.Hour
 		}

@@ -173,6 +173,37 @@ func TestChainRestart(t *testing.T) {
 	}
 }
 
+// TestChainTakenBack: who has subscribed again meanwhile is not taken off the sender's list, and is once it is said again.
+func TestChainTakenBack(t *testing.T) {
+	b := newChain(t)
+	b.quiet()
+	b.unsubscribe("anna@example.org", b.to.URL+"/u")
+	b.apply(consent.Change{Who: who(t, "anna@example.org"), Scope: "news", Mail: consent.Subscribed, Source: consent.FromPage, Time: b.clock.now()})
+	b.run()
+	b.wait("the end", func() bool { return len(b.jobs()) == 0 })
+	if len(b.to.got()) != 0 {
+		t.Errorf("%+v", b.to.got())
+	}
+	b.unsubscribe("anna@example.org", b.to.URL+"/u")
+	b.wait("a call", func() bool { return len(b.to.got()) == 1 && len(b.jobs()) == 0 })
+}
+
+// TestChainWaitsForUndo: what was done on the page is told when it cannot be undone there any more.
+func TestChainWaitsForUndo(t *testing.T) {
+	b := newChain(t)
+	b.quiet()
+	claims := token.Claims{Who: who(t, "anna@example.org"), Scope: "news", OneClick: b.to.URL + "/u"}
+	b.apply(consent.Change{Who: claims.Who, Scope: "news", Mail: consent.Unsubscribed, Source: consent.FromPage, Time: b.clock.now()})
+	b.Unsubscribed(claims, consent.FromPage)
+	b.pass(token.UndoTime - time.Minute)
+	if l, _ := b.next(); l != nil || len(b.jobs()) != 1 {
+		t.Fatal("it is told at once")
+	}
+	b.pass(time.Minute)
+	b.run()
+	b.wait("a call", func() bool { return len(b.to.got()) == 1 && len(b.jobs()) == 0 })
+}
+
 // TestChainErased: of an erased person nobody is told anything, and nothing comes back.
 func TestChainErased(t *testing.T) {
 	b := newChain(t)

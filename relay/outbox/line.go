@@ -22,8 +22,9 @@ type item struct {
 	attempts int
 	waited   time.Duration // up to since
 	since    time.Time
-	held     bool // a change is being made, of which it is to tell
-	finished bool // it is only to be removed
+	held     bool      // a change is being made, of which it is to tell
+	from     time.Time // it is not to be done before
+	finished bool      // it is only to be removed
 }
 
 type line struct {
@@ -112,6 +113,9 @@ func (it *item) dueFrom(at time.Time) time.Time {
 	if it.held {
 		return at.Add(farAway)
 	}
+	if it.from.After(at) {
+		return it.from
+	}
 	return at
 }
 
@@ -120,7 +124,7 @@ func (o *Outbox) release(items []*item, from time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, it := range items {
-		it.held = false
+		it.held, it.from = false, from
 		if l := it.line; l.at >= 0 && l.items[0] == it {
 			l.due = from
 			heap.Fix(&l.target.lines, l.at)
@@ -261,8 +265,8 @@ func (o *Outbox) judge(l *line, a answer, now time.Time) {
 	}
 	t.woke = now
 	for _, other := range t.lines {
-		if other.outage && other.due.After(now) && !other.items[0].held {
-			other.due, other.outage, other.woken = now, false, true
+		if it := other.items[0]; other.outage && other.due.After(now) && !it.held {
+			other.due, other.outage, other.woken = it.dueFrom(now), false, true
 		}
 	}
 	heap.Init(&t.lines)

@@ -175,6 +175,25 @@ func TestKilledAroundApply(t *testing.T) {
 	}
 }
 
+// TestUnsureChange: a change that may still be made, since the store did not say that it was, is waited for, also
+// behind another job of the same person.
+func TestUnsureChange(t *testing.T) {
+	b := newBench(t)
+	anna := who(t, "anna@example.org")
+	b.Copy(Copy{Message: "M1", Who: anna, Scope: "news", Class: consent.Marketing, Fate: "accepted", Code: 250, Text: "ok", Time: b.clock.now()})
+	l, _ := b.next()
+	b.ended(must1(b.begin(t.Context(), []consent.Address{anna}))(t), false)
+	b.settle(l, l.items[0], answer{done: true, said: "204"})
+	if early, _ := b.next(); early != nil {
+		t.Fatal("it looks for the change at once")
+	}
+	_, err := b.held.Apply(t.Context(), []consent.Change{b.change("anna@example.org", consent.Granted)})
+	must(t, err)
+	b.pass(unsureTime)
+	b.run()
+	b.told(1)
+}
+
 // TestTwoGateways: what both tell has the same ID.
 func TestTwoGateways(t *testing.T) {
 	b := newBench(t)
