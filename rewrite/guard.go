@@ -40,7 +40,14 @@ func (m *Message) target(t *text, f Finding) (h hole, ok bool) {
 			return noHole, false
 		}
 	}
-	if u, err := url.Parse(g.URL); err != nil || u.Host == "" || len(g.URL)+len(g.Destination) > longestTarget {
+	whole := g.URL
+	if g.Kind == ClickTracker { // net/url takes no "100%" in a path or fragment, browsers do
+		i := len("https://")
+		if n := strings.IndexAny(g.URL[i:], "/?#"); n >= 0 {
+			whole = g.URL[:i+n]
+		}
+	}
+	if u, err := url.Parse(whole); err != nil || u.Host == "" || len(g.URL)+len(g.Destination) > longestTarget {
 		return noHole, false
 	}
 	i, ok := m.targetAt[g]

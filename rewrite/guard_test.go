@@ -130,6 +130,7 @@ func TestGuardInPlace(t *testing.T) {
 		{"prefetch", `<link rel=dns-prefetch href="//x.example.org">x`, `x`},
 		{"link", `<a href="` + counter + `" ping="https://p.example.org/">x</a>`, `<a href="` + c(counter, "https://www.example.org/offer") + `">x</a>`},
 		{"link that cannot be read", `<a href=` + opaque + `>x</a>`, `<a href=` + c(opaque, "") + `>x</a>`},
+		{"link with a percent sign", `<a href="` + opaque + `/100%/x#5%">x</a>`, `<a href="` + c(opaque+"/100%/x#5%", "") + `">x</a>`},
 		{"named destination", `<a href="https://x.example.org/c" data-consent-href="https://y.example.org/">x</a>`, `<a href="` + c("https://x.example.org/c", "https://y.example.org/") + `">x</a>`},
 		{"identifiers are no counter", `<a href="https://x.example.org/?mc_eid=abc">x</a>`, `<a href="https://x.example.org/?mc_eid=abc">x</a>`},
 		{"link in text", `<p>see ` + counter + `.</p>`, `<p>see ` + c(counter, "https://www.example.org/offer") + `.</p>`},
