@@ -68,8 +68,14 @@ func (m *Message) isGuarded(addr string) bool { return strings.HasPrefix(addr, m
 // addLink is add for a link: where it is counted, a guarded copy has a hole in place. Where there can be
 // none, as always for the zero edit, it has what a copy without consent has, or what gone says.
 func (m *Message) addLink(t *text, f Finding, e, place, gone edit) {
-	if m.opts.GuardPrefix == "" || e.action == Stripped || m.isGuarded(f.URL) || strings.Contains(f.URL, string(placeholders[0][1])) {
-		m.add(t, f, e) // no counter, or one around a link of ours that is filled in later
+	if place.end > 0 && e.action != Stripped && strings.Contains(f.URL, string(placeholders[0][1])) {
+		// Around a link of ours that is filled in later: nobody is counted for unsubscribing.
+		place.when, place.guarded, place.action, place.pieces = withoutClick, withClick, Undone, []piece{{hole: holeLink}}
+		m.add(t, f, place)
+		return
+	}
+	if m.opts.GuardPrefix == "" || e.action == Stripped || m.isGuarded(f.URL) {
+		m.add(t, f, e) // no counter
 		return
 	}
 	h, ok := noHole, false
