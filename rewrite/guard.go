@@ -68,10 +68,15 @@ func (m *Message) isGuarded(addr string) bool { return strings.HasPrefix(addr, m
 // addLink is add for a link: where it is counted, a guarded copy has a hole in place. Where there can be
 // none, as always for the zero edit, it has what a copy without consent has, or what gone says.
 func (m *Message) addLink(t *text, f Finding, e, place, gone edit) {
-	if place.end > 0 && e.action != Stripped && strings.Contains(f.URL, string(placeholders[0][1])) {
+	if word := string(placeholders[0][1]); e.action != Stripped && strings.Contains(f.URL, word) {
 		// Around a link of ours that is filled in later: nobody is counted for unsubscribing.
-		place.when, place.guarded, place.action, place.pieces = withoutClick, withClick, Undone, []piece{{hole: holeLink}}
-		m.add(t, f, place)
+		if place.end > 0 && (f.Destination == "" || strings.Contains(f.Destination, word)) {
+			e = edit{start: place.start, end: place.end, when: withoutClick, action: Undone, pieces: []piece{{hole: holeLink}}}
+		}
+		if e.when != 0 {
+			e.guarded = always &^ e.when
+		}
+		m.add(t, f, e)
 		return
 	}
 	if m.opts.GuardPrefix == "" || e.action == Stripped || m.isGuarded(f.URL) {

@@ -181,6 +181,17 @@ func TestPlaceholderCounted(t *testing.T) {
 	}
 }
 
+// TestPlaceholderNamed: where the sender says where a link leads, it leads there.
+func TestPlaceholderNamed(t *testing.T) {
+	const html = `<a href="https://click.convertkit-mail4.com/abcdef/ghij/a1b2?to={{unsubscribe_url}}" data-consent-href="https://shop.example.org/stop">x</a>`
+	m := parse(t, []byte("Content-Type: text/html\r\n\r\n"+html+"\r\n"))
+	for name, v := range map[string]Variant{"none": variant(false, false), "guarded": guarded(true, true)} {
+		if got := string(parse(t, render(t, m, v)).texts[0].plain); !strings.HasPrefix(got, `<a href="https://shop.example.org/stop">x</a>`) {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
 // TestGuardByPurpose: each purpose is guarded by itself, receipts and AMP do not stay, and Guard is asked
 // once for an address.
 func TestGuardByPurpose(t *testing.T) {
