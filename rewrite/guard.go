@@ -40,7 +40,14 @@ func (m *Message) target(t *text, f Finding) (h hole, ok bool) {
 			return noHole, false
 		}
 	}
-	if u, err := url.Parse(g.URL); err != nil || u.Host == "" || len(g.URL)+len(g.Destination) > longestTarget {
+	whole := g.URL
+	if g.Kind == ClickTracker { // net/url takes no "100%" in a path or fragment, browsers do
+		i := len("https://")
+		if n := strings.IndexAny(g.URL[i:], "/?#"); n >= 0 {
+			whole = g.URL[:i+n]
+		}
+	}
+	if u, err := url.Parse(whole); err != nil || u.Host == "" || len(g.URL)+len(g.Destination) > longestTarget {
 		return noHole, false
 	}
 	i, ok := m.targetAt[g]
@@ -61,8 +68,19 @@ func (m *Message) isGuarded(addr string) bool { return strings.HasPrefix(addr, m
 // addLink is add for a link: where it is counted, a guarded copy has a hole in place. Where there can be
 // none, as always for the zero edit, it has what a copy without consent has, or what gone says.
 func (m *Message) addLink(t *text, f Finding, e, place, gone edit) {
-	if m.opts.GuardPrefix == "" || e.action == Stripped || m.isGuarded(f.URL) || strings.Contains(f.URL, string(placeholders[0][1])) {
-		m.add(t, f, e) // no counter, or one around a link of ours that is filled in later
+	if word := string(placeholders[0][1]); e.action != Stripped && strings.Contains(f.URL, word) {
+		// Around a link of ours that is filled in later: nobody is counted for unsubscribing.
+		if place.end > 0 && (f.Destination == "" || strings.Contains(f.Destination, word)) {
+			e = edit{start: place.start, end: place.end, when: withoutClick, action: Undone, pieces: []piece{{hole: holeLink}}}
+		}
+		if e.when != 0 {
+			e.guarded = always &^ e.when
+		}
+		m.add(t, f, e)
+		return
+	}
+	if m.opts.GuardPrefix == "" || e.action == Stripped || m.isGuarded(f.URL) {
+		m.add(t, f, e) // no counter
 		return
 	}
 	h, ok := noHole, false

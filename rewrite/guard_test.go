@@ -130,12 +130,12 @@ func TestGuardInPlace(t *testing.T) {
 		{"prefetch", `<link rel=dns-prefetch href="//x.example.org">x`, `x`},
 		{"link", `<a href="` + counter + `" ping="https://p.example.org/">x</a>`, `<a href="` + c(counter, "https://www.example.org/offer") + `">x</a>`},
 		{"link that cannot be read", `<a href=` + opaque + `>x</a>`, `<a href=` + c(opaque, "") + `>x</a>`},
+		{"link with a percent sign", `<a href="` + opaque + `/100%/x#5%">x</a>`, `<a href="` + c(opaque+"/100%/x#5%", "") + `">x</a>`},
 		{"named destination", `<a href="https://x.example.org/c" data-consent-href="https://y.example.org/">x</a>`, `<a href="` + c("https://x.example.org/c", "https://y.example.org/") + `">x</a>`},
 		{"identifiers are no counter", `<a href="https://x.example.org/?mc_eid=abc">x</a>`, `<a href="https://x.example.org/?mc_eid=abc">x</a>`},
 		{"link in text", `<p>see ` + counter + `.</p>`, `<p>see ` + c(counter, "https://www.example.org/offer") + `.</p>`},
 		{"counted form", `<form action="` + counter + `">`, `<form action="https://www.example.org/offer">`},
 		{"counted form that cannot be read", `<form action="` + opaque + `" method=post>`, `<form method=post>`},
-		{"around a link that is filled in", `<a href="https://click.pstmrk.it/3s/{{unsubscribe_url}}/abc/def/ghi">x</a>`, `<a href="https://click.pstmrk.it/3s/{{unsubscribe_url}}/abc/def/ghi">x</a>`},
 		{"shown and a pixel", `<img src="https://x.example.org/a.png"><img src="https://x.example.org/a.png" width=1 height=1>`,
 			`<img src="` + p("https://x.example.org/a.png") + `"><img src="` + p("https://x.example.org/a.png") + `" width=1 height=1>`},
 		{"guarded before", `<img src="` + testGuard + `abc" width=1 height=1><a href="` + testGuard + `abc">x</a>`, `<img src="` + testGuard + `abc" width=1 height=1><a href="` + testGuard + `abc">x</a>`},
@@ -159,6 +159,35 @@ func TestGuardInPlace(t *testing.T) {
 			if again.texts[0].enc == quotedPrintable && len(line) > 76 {
 				t.Errorf("%s: a line of %d characters", x.name, len(line))
 			}
+		}
+	}
+}
+
+// TestPlaceholderCounted: a counter around {{unsubscribe_url}} goes where nobody may be counted, or may not be later.
+func TestPlaceholderCounted(t *testing.T) {
+	for _, counter := range []string{
+		"https://click.pstmrk.it/3s/{{unsubscribe_url}}/abc/def/ghi", // where a scheme is put before what it leads to
+		"https://click.convertkit-mail4.com/abcdef/ghij/a1b2?to=%7B%7Bunsubscribe_url%7D%7D",
+	} {
+		for _, html := range []string{`<p>x <a href="` + counter + `">no more</a></p>`, `<p>no more: ` + counter + `</p>`} {
+			for name, v := range map[string]Variant{"none": variant(false, false), "open": variant(true, false), "guarded": guarded(true, true)} {
+				m := parse(t, []byte("Content-Type: text/html\r\n\r\n"+html+"\r\n"))
+				want := strings.Replace(html, counter, testLink, 1)
+				if got := strings.TrimRight(string(parse(t, render(t, m, v)).texts[0].plain), "\r\n"); got != want {
+					t.Errorf("%s, %s: %s", counter, name, got)
+				}
+			}
+		}
+	}
+}
+
+// TestPlaceholderNamed: where the sender says where a link leads, it leads there.
+func TestPlaceholderNamed(t *testing.T) {
+	const html = `<a href="https://click.convertkit-mail4.com/abcdef/ghij/a1b2?to={{unsubscribe_url}}" data-consent-href="https://shop.example.org/stop">x</a>`
+	m := parse(t, []byte("Content-Type: text/html\r\n\r\n"+html+"\r\n"))
+	for name, v := range map[string]Variant{"none": variant(false, false), "guarded": guarded(true, true)} {
+		if got := string(parse(t, render(t, m, v)).texts[0].plain); !strings.HasPrefix(got, `<a href="https://shop.example.org/stop">x</a>`) {
+			t.Errorf("%s: %s", name, got)
 		}
 	}
 }

@@ -6,11 +6,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/emersion/go-smtp"
+
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/token"
 )
 
 var guardedLink = regexp.MustCompile(`(src|href)="https://links\.example\.org/x(/t/[A-Za-z0-9_-]+)"`)
@@ -22,7 +27,7 @@ func TestServeGuard(t *testing.T) {
 	defer sender.Close()
 	smarthost := newSink(t)
 	g := start(t, smarthost.address, "file:DIR/consent.db", "[tracking]\nmode = \"guard\"\nbase_url = \"https://links.example.org/x/\"\n")
-	consent := func(states string) {
+	record := func(states string) {
 		t.Helper()
 		r, err := http.NewRequest("PUT", "http://"+g.admin+"/v1/consent/default/anna@example.net", strings.NewReader(states))
 		if err != nil {
@@ -37,7 +42,7 @@ func TestServeGuard(t *testing.T) {
 			t.Fatal(resp.Status)
 		}
 	}
-	consent(`{"open":"granted","click":"granted"}`)
+	record(`{"open":"granted","click":"granted"}`)
 
 	const counter, destination = "https://click.pstmrk.it/3s/shop.example.net%2Foffer/abc/def/ghi", "https://shop.example.net/offer"
 	c, err := smtp.Dial(g.smtp)
@@ -86,7 +91,7 @@ func TestServeGuard(t *testing.T) {
 			t.Errorf("%.10s: %d", path, status)
 		}
 	}
-	consent(`{"click":"unset"}`)
+	record(`{"click":"unset"}`)
 	if got := to(link); got != destination {
 		t.Errorf("unset: leads to %q", got)
 	}
@@ -101,8 +106,34 @@ func TestServeGuard(t *testing.T) {
 	if got := to(link); got != counter {
 		t.Errorf("unset, which counts as granted now: leads to %q", got)
 	}
-	consent(`{"click":"denied"}`)
+	record(`{"click":"denied"}`)
 	if got := to(link); got != destination {
 		t.Errorf("denied: leads to %q", got)
+	}
+}
+
+// Who guards copies no longer still has mail out there whose links lead to the guard.
+func TestServeGuardKept(t *testing.T) {
+	g := start(t, newSink(t).address, "file:DIR/consent.db", "[tracking]\nmode = \"keep\"\nbase_url = \"https://links.example.org\"\n")
+	ring, err := keyring.Load(filepath.Join(filepath.Dir(g.config), "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	who, err := consent.ParseAddress("anna@example.net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const destination = "https://shop.example.net/offer"
+	r, err := http.NewRequest("GET", "http://"+g.page+"/t/"+token.NewHits(ring).Seal(token.Hit{Who: who, Scope: "default", Purpose: consent.Click,
+		URL: "https://click.example.net/?u=1", Destination: destination}), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Body.Close(); resp.Header.Get("Location") != destination {
+		t.Errorf("%s %s", resp.Status, resp.Header.Get("Location"))
 	}
 }

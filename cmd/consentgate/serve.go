@@ -168,7 +168,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	}
 	public := belowBase(cfg.Unsubscribe.BaseURL, web.NewPublic(page))
 	hits := token.NewHits(ring)
-	if base := guardURL(cfg); base != "" {
+	if base := cfg.Tracking.BaseURL; base != "" { // in mode "keep" as well: mail that left guarded is opened for years
 		public = besides(public, base, guard.New(guard.Config{
 			Store:   g.store,
 			Hits:    hits,

@@ -384,6 +384,18 @@ func TestServers(t *testing.T) {
 			w.WriteHeader(500)
 			io.WriteString(w, picture)
 		}, string(blank)},
+		{"a picture of no type", func(w http.ResponseWriter, r *http.Request) {
+			w.Header()["Content-Type"] = nil
+			io.WriteString(w, "\x89PNG\r\n\x1a\n and more")
+		}, "\x89PNG\r\n\x1a\n and more"},
+		{"a picture of the type of any file", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "binary/octet-stream")
+			io.WriteString(w, "GIF89a and more")
+		}, "GIF89a and more"},
+		{"a page of the type of any file", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/octet-stream")
+			io.WriteString(w, "<html><script>")
+		}, string(blank)},
 		{"no content", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(204) }, string(blank)},
 		{"empty", func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Content-Type", "image/gif") }, string(blank)},
 		{"said to be too long", func(w http.ResponseWriter, r *http.Request) {
@@ -403,8 +415,8 @@ func TestServers(t *testing.T) {
 		h := newHouse(t, nil)
 		h.set(consent.Granted, "")
 		r := h.get("GET", h.token(consent.Open, s.URL+"/o", ""))
-		if got := body(t, r); got != x.want || r.StatusCode != 200 {
-			t.Errorf("%s: %d %.80q", x.name, r.StatusCode, got)
+		if got := body(t, r); got != x.want || r.StatusCode != 200 || !strings.HasPrefix(r.Header.Get("Content-Type"), "image/") {
+			t.Errorf("%s: %d %s %.80q", x.name, r.StatusCode, r.Header.Get("Content-Type"), got)
 		}
 		if strings.Contains(h.log.String(), s.URL) || strings.Contains(h.log.String(), "anna") {
 			t.Errorf("%s: the log names the address: %s", x.name, h.log.String())

@@ -103,13 +103,16 @@ func (u *upstream) picture(w http.ResponseWriter, r *http.Request, addr string) 
 		return false
 	}
 	defer resp.Body.Close()
-	typ, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if err != nil || !strings.HasPrefix(typ, "image/") || resp.StatusCode != http.StatusOK || resp.ContentLength > maxPicture {
+	if resp.StatusCode != http.StatusOK || resp.ContentLength > maxPicture {
 		return false
 	}
 	buf := make([]byte, 16<<10)
-	n, err := io.ReadAtLeast(resp.Body, buf, 1)
-	if err != nil {
+	n, err := io.ReadAtLeast(resp.Body, buf, sniffed)
+	if n == 0 || err != nil && err != io.ErrUnexpectedEOF {
+		return false
+	}
+	typ := pictureType(resp.Header.Get("Content-Type"), buf[:n])
+	if typ == "" {
 		return false
 	}
 	h := w.Header()
@@ -126,6 +129,23 @@ func (u *upstream) picture(w http.ResponseWriter, r *http.Request, addr string) 
 		panic(http.ErrAbortHandler) // so that nobody takes it for the whole
 	}
 	return true
+}
+
+// sniffed is how many bytes tell the type of a picture that nobody named.
+const sniffed = 512
+
+// pictureType is the type of what came with that Content-Type and begins like that, "" for no picture. Where a
+// server does not know what it stores, as many for static files do not, a mail reader finds out by itself; here
+// nosniff keeps it from that.
+func pictureType(named string, begin []byte) string {
+	typ, _, err := mime.ParseMediaType(named)
+	if named == "" || typ == "application/octet-stream" || typ == "binary/octet-stream" {
+		typ, err = http.DetectContentType(begin), nil
+	}
+	if err != nil || !strings.HasPrefix(typ, "image/") {
+		return ""
+	}
+	return typ
 }
 
 // introduce sets what the server learns of the reader.

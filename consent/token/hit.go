@@ -195,6 +195,9 @@ func appendCopies(b []byte, s, from string) []byte {
 // longestCopy returns the length of the longest beginning of s that stands in from, and where. It is 0 below
 // leastCopy.
 func longestCopy(s, from string) (n, at int) {
+	if len(s) < leastCopy || !strings.Contains(from, s[:leastCopy]) { // mostly
+		return 0, 0
+	}
 	low, high := leastCopy, len(s)
 	for low <= high { // where a text stands all its beginnings do
 		mid := (low + high) / 2

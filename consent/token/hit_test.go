@@ -146,6 +146,16 @@ func BenchmarkHitSeal(b *testing.B) {
 	}
 }
 
+// BenchmarkHitSealUnlike: nothing of the destination stands in the counter's address.
+func BenchmarkHitSealUnlike(b *testing.B) {
+	s := NewHits(keyring.Ephemeral())
+	h := ordinaryHit(b, "https://click.example.net/"+strings.Repeat("a1b2c3", 50), "https://shop.example.org/"+strings.Repeat("uvwxyz", 30))
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Seal(h)
+	}
+}
+
 func BenchmarkHitOpen(b *testing.B) {
 	s := NewHits(keyring.Ephemeral())
 	tok := s.Seal(ordinaryHit(b, counters["percent-encoded"], destination))

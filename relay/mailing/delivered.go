@@ -11,7 +11,7 @@ import (
 type Delivered struct {
 	Fetched      []rewrite.Finding // put in: what a reader fetches on opening, pixels above all, and requests for receipts
 	Changed      []ChangedLink     // links that go elsewhere than they were sent
-	Counters     []rewrite.Finding // put in: links through a known counter
+	Counters     []rewrite.Finding // put in: links through a known counter, and pings
 	Links        []rewrite.Finding // put in: other links
 	RemovedLinks []rewrite.Finding
 	// Fields are those of Watched that came otherwise than they were sent, or did not come.
@@ -66,7 +66,7 @@ func CompareDelivered(sent, received *rewrite.Message) (*Delivered, error) {
 			}
 			d.RemovedLinks = append(d.RemovedLinks, gone[n:]...)
 			for _, f := range come[n:] {
-				if f.Provider != "" {
+				if f.Rule != "" && f.Rule != "identifier" {
 					d.Counters = append(d.Counters, f)
 				} else {
 					d.Links = append(d.Links, f)

@@ -95,6 +95,7 @@ func TestCompareDelivered(t *testing.T) {
 		"every link counted": {replace("https://shop.example.org/", "https://click.example.net/?to="), true, "changed https://shop.example.org/hat?size=5 to https://click.example.net/?to=hat?size=5\nchanged https://shop.example.org/cap to https://click.example.net/?to=cap\n" + body},
 		"a parameter more":   {replace("size=5", "size=5&amp;id=anna"), true, "changed https://shop.example.org/hat?size=5 to https://shop.example.org/hat?size=5&id=anna\n" + body},
 		"a known counter":    {replace("</body>", "<a href=\"https://example.us1.list-manage.com/track/click?u=1&amp;id=2&amp;e=3\">x</a></body>"), true, "counter https://example.us1.list-manage.com/track/click?u=1&id=2&e=3\n" + body},
+		"a ping":             {replace("/cap\"", "/cap\" ping=\"https://p.example.net/1\""), true, "counter https://p.example.net/1\n" + body},
 		"another link":       {replace("</body>", "<a href=\"https://list.example.net/info\">about this list</a></body>"), false, "link https://list.example.net/info\n" + body},
 		"unsubscribe gone": {replace("<a href=\"https://mail.example.org/u/abc\">unsubscribe</a>", "", "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n", ""), false,
 			"removed https://mail.example.org/u/abc\nfield List-Unsubscribe-Post\nsignature example.org gone=false body=false fields=[list-unsubscribe-post]\n"},

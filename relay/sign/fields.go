@@ -120,7 +120,7 @@ func (h header) canonical(names []string) []byte {
 	return text
 }
 
-var angle = regexp.MustCompile(`^[^<>]*<([^<>\s]+@[^<>\s]+)>\s*$`)
+var angle = regexp.MustCompile(`^([^<>]*)<([^<>\s]+@[^<>\s]+)>\s*$`)
 
 // FromDomains returns the domains of all addresses in the From field, in ASCII and lower case.
 // from holds the bodies of the fields of that name, unfolded; there has to be one. Else, and where it
@@ -134,10 +134,19 @@ func FromDomains(from []string) ([]string, error) {
 		CharsetReader: func(_ string, r io.Reader) (io.Reader, error) { return r, nil },
 	}}
 	list, err := parser.ParseList(strings.ToValidUTF8(from[0], "?"))
-	if err != nil && strings.Count(from[0], "@") == 1 {
-		// "Shop [EU] <news@example.org>": not RFC 5322, and yet no doubt about the domain.
-		if m := angle.FindStringSubmatch(from[0]); m != nil {
-			list, err = []*mail.Address{{Address: m[1]}}, nil
+	if m := angle.FindStringSubmatch(from[0]); err != nil && m != nil {
+		switch {
+		case strings.Count(from[0], "@") == 1:
+			// "Shop [EU] <news@example.org>": not RFC 5322, and yet no doubt about the domain.
+			list, err = []*mail.Address{{Address: m[2]}}, nil
+		case !strings.ContainsAny(m[1], `,;:"()\`):
+			// "news@example.org <news@example.org>", as many programs write it. Some reader may take either.
+			list, err = []*mail.Address{{Address: m[2]}}, nil
+			for word := range strings.FieldsSeq(m[1]) {
+				if strings.Contains(word, "@") {
+					list = append(list, &mail.Address{Address: word})
+				}
+			}
 		}
 	}
 	if err != nil || len(list) == 0 {
@@ -146,9 +155,22 @@ func FromDomains(from []string) ([]string, error) {
 	domains := make([]string, len(list))
 	for i, a := range list {
 		d := a.Address[strings.LastIndexByte(a.Address, '@')+1:]
-		if domains[i], err = idna.Lookup.ToASCII(strings.TrimSuffix(d, ".")); err != nil {
+		if isHostname(d) { // idna wants more of ASCII than mail is sent from: no "_", no "--" in third place
+			domains[i] = strings.ToLower(d)
+		} else if domains[i], err = idna.Lookup.ToASCII(strings.TrimSuffix(d, ".")); err != nil {
 			return nil, fmt.Errorf("%w: domain cannot be read", ErrFrom)
 		}
 	}
 	return domains, nil
+}
+
+func isHostname(s string) bool {
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || strings.ContainsFunc(label, func(r rune) bool {
+			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+		}) {
+			return false
+		}
+	}
+	return true
 }
