@@ -209,7 +209,12 @@ func (c *Client) Send(ctx context.Context, env Envelope, body io.WriterTo, size 
 // sendTo tries a kept connection and, where that one is dead, a fresh one. The error is a
 // *transportError where the next hop, not the message, is at fault and the copy was not taken.
 func (c *Client) sendTo(ctx context.Context, h *hop, env Envelope, body io.WriterTo, size int64) (Reply, error) {
-	if k := h.take(); k != nil {
+	k := h.take()
+	for k != nil && !k.quiet() {
+		k.raw.Close()
+		k = h.take()
+	}
+	if k != nil {
 		reply, err := c.transact(ctx, k, env, body, size)
 		var broken *transportError
 		if !errors.As(err, &broken) || ctx.Err() != nil {
