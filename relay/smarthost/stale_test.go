@@ -126,3 +126,27 @@ func gossip(t *testing.T, scheme string, taken func(w io.Writer)) (net.Listener,
 	})
 	return l, pool
 }
+
+// A next hop that takes only so many messages on a connection, and says so by another code than 421, gets
+// the next ones on another.
+func TestEnoughOfConnection(t *testing.T) {
+	taken := map[int]int{}
+	f := newFake(t, func(n int, line string) string {
+		switch {
+		case strings.HasPrefix(line, "MAIL") && taken[n] == 2:
+			return "452 4.5.3 too many messages on this connection"
+		case line == ".":
+			taken[n]++
+		}
+		return agreeable(n, line)
+	})
+	c := newClient(t, nil, f.url("smtp"))
+	for i := range 6 {
+		if r, err := send(t, c, joe, hello); err != nil || !r.Accepted() {
+			t.Fatalf("%d: %+v, %v", i, r, err)
+		}
+	}
+	if conns, _, messages := f.seen(); conns != 3 || len(messages) != 6 {
+		t.Errorf("%d connections, %d messages", conns, len(messages))
+	}
+}

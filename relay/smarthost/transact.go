@@ -42,6 +42,9 @@ func (c *Client) transact(ctx context.Context, k *kept, env Envelope, message io
 		return Reply{}, broken(said.step, err)
 	case said.code == 421: // the next hop is leaving, RFC 5321 §3.8
 		return Reply{}, broken(said.step, said)
+	case said.step == "MAIL" && said.code/100 == 4 && k.used:
+		// It may have had enough of the connection, and would say so to all that come.
+		return Reply{}, broken(said.step, said)
 	case said.refusal():
 		// Where DATA was answered with 354 all the same, only the end of the connection makes sure
 		// that no message comes of it.
