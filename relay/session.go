@@ -239,9 +239,13 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 		return id, outcomes, err
 	}
 
-	if lines := s.conn.dataLines(); lines != nil {
-		defer lines.close()
-		r = io.MultiReader(lines, r)
+	// By BDAT, r is a pipe. Where RSET came right behind it, this may run when a later DATA was said, and
+	// would take the lines of that.
+	if _, chunks := r.(*io.PipeReader); !chunks {
+		if lines := s.conn.dataLines(); lines != nil {
+			defer lines.close()
+			r = io.MultiReader(lines, r)
+		}
 	}
 	body, err := receive(r, s.server.cfg.MaxMessageBytes, s.server.tempFile)
 	if err != nil {
