@@ -100,7 +100,7 @@ type timeouts struct {
 	slot    time.Duration // waiting for one of MaxConnections
 	idle    time.Duration // how long a kept connection is kept
 	penalty time.Duration // how long a next hop that failed is left alone
-	quit    time.Duration // waiting for the 221
+	quit    time.Duration // waiting for the 221, and for what is said to half a message
 }
 
 var rfc5321 = timeouts{

@@ -60,8 +60,15 @@ func (c *Client) transact(ctx context.Context, k *kept, env Envelope, message io
 	if _, err = message.WriteTo(out); err == nil && out.err == nil && out.last == '\r' {
 		err = errLineEnds
 	}
+	cut := func(err error) (Reply, error) {
+		// It may have refused the message before its end, and closed.
+		if a, none := k.read(c.limit.quit); none == nil && a.refusal() && a.code != 421 {
+			return k.reply(a), nil
+		}
+		return Reply{}, broken("message", err)
+	}
 	if out.err != nil {
-		return Reply{}, broken("message", out.err)
+		return cut(out.err)
 	}
 	if err != nil {
 		return Reply{}, fmt.Errorf("%w: %w", ErrSource, err)
@@ -74,7 +81,7 @@ func (c *Client) transact(ctx context.Context, k *kept, env Envelope, message io
 	}
 	sent, err := out.end()
 	if err != nil && !sent {
-		return Reply{}, broken("message", err)
+		return cut(err)
 	}
 	if err != nil {
 		return Reply{}, uncertain(err)
