@@ -41,6 +41,9 @@ const (
 	minRate = 500
 )
 
+// chunkReply is what go-smtp says to a chunk that is not the last, and at no other time.
+const chunkReply = "250 2.0.0 Continue\r\n"
+
 // conn is what go-smtp's server reads from and writes to. It adds what go-smtp does not have: what
 // comes before the dialogue (a PROXY header, TLS), a deadline for each read and each write, an end
 // to what is read behind a refused message, the draining of idle connections, and errors that keep
@@ -71,6 +74,7 @@ type conn struct {
 	ahead    []byte    // was read, and go-smtp does not have it yet
 	whole    bool      // what go-smtp has ends with the line that it got last, so that it has used it up
 	lines    bool      // and then it said 354, so that the message can be read below it
+	chunked  bool      // it has taken a chunk that is not the last
 	poisoned bool      // lostCR has found one: nothing more is read
 	ended    bool      // that was said, a read or a write timed out, or the budget is used up: nothing more is read
 	timedOut bool      // a read did
@@ -235,6 +239,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	c.mu.Lock()
 	c.lines = c.whole && bytes.HasPrefix(p, []byte("354 "))
+	c.chunked = c.chunked || string(p) == chunkReply
 	c.mu.Unlock()
 	if swallowed, err := c.upgradeSaid(string(p)); swallowed {
 		return len(p), err
@@ -305,6 +310,9 @@ func (c *conn) enter(p phase) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.phase = p
+	if p == idle {
+		c.chunked = false
+	}
 	if p != data {
 		c.limited = false
 	}
@@ -320,6 +328,13 @@ func (c *conn) limitRest(n int64, overlong bool) {
 	if !c.limited {
 		c.limited, c.budget = true, n
 	}
+}
+
+// isChunked reports whether a chunk that is not the last was taken in this transaction.
+func (c *conn) isChunked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.chunked
 }
 
 // isDraining reports whether no new transaction may begin.

@@ -158,3 +158,24 @@ func FuzzDataLines(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data string, step uint8) { sameAsBefore(t, data, int(step)+1) })
 }
+
+// A transfer by BDAT that was reset, and begins only when a later DATA was said, takes nothing of that
+// message: the rest of it would pass for all.
+func TestLateChunksTakeNoLines(t *testing.T) {
+	b := start(t, nil)
+	c := &conn{pool: b.Server.pool, lines: true, ahead: []byte("Subject: hello\r\n\r\nhello\r\n.\r\n")}
+	s := &session{server: b.Server, conn: c, env: &envelope{rcpts: make([]rcpt, 1)}}
+	r, w := io.Pipe()
+	w.CloseWithError(smtp.ErrDataReset)
+	if err := s.Data(r); err == nil {
+		t.Error("it was accepted")
+	}
+	lines := c.dataLines()
+	if lines == nil {
+		t.Fatal("the lines are gone")
+	}
+	defer lines.close()
+	if got, err := io.ReadAll(lines); string(got) != "Subject: hello\r\n\r\nhello\r\n" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}

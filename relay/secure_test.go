@@ -470,3 +470,41 @@ func TestReloadOfLogins(t *testing.T) {
 		})
 	}
 }
+
+// The answer to a transfer by BDAT that was broken off is not the one to the next message: its sender would
+// send that again.
+func TestBrokenTransfer(t *testing.T) {
+	for name, first := range map[string]string{"nothing sent": "BDAT 0\r\n", "a chunk": "BDAT 12\r\nSubject: a\r\n", "then EHLO": "BDAT 0\r\nEHLO x\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t, nil)
+			for range 20 {
+				before := len(b.sink.got())
+				c := b.hello()
+				const begin = "MAIL FROM:<news@example.org>\r\nRCPT TO:<joe@example.com>\r\n"
+				c.raw(begin + first + "RSET\r\n" + begin + "BDAT 18 LAST\r\nSubject: hello\r\n\r\n")
+				var said []string
+				for {
+					s, err := c.reply()
+					if err != nil {
+						break
+					}
+					said = append(said, s)
+				}
+				leaves := func(s string) bool { return strings.HasPrefix(s, "421 4.3.2") }
+				if !slices.ContainsFunc(said, leaves) || len(b.sink.got()) != before {
+					t.Fatalf("%d messages arrived, and it said %q", len(b.sink.got())-before, said)
+				}
+			}
+			c := b.hello() // with the transfer at its end another transaction may follow
+			for range 2 {
+				c.envelope("joe@example.com")
+				c.say("BDAT 0")
+				c.expect("250")
+				c.raw("BDAT 18 LAST\r\nSubject: hello\r\n\r\n")
+				c.expect("250")
+				c.say("RSET")
+				c.expect("250")
+			}
+		})
+	}
+}

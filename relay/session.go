@@ -30,6 +30,8 @@ type session struct {
 	env      *envelope    // nil: no transaction
 	login    *login.Login // nil: the peer has not logged in
 	failures int          // failed logins
+	over     *envelope    // for which Data has returned last, and not since the transfer was reset
+	broken   bool         // a transfer by BDAT was reset, which may still be running
 }
 
 // envelope is what MAIL and RCPT said. A message never changes its envelope once Data began.
@@ -87,8 +89,13 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
 	if s.login != nil { // it may have been taken away by Reload
 		s.login = s.server.live.Load().desk.Still(s.login)
 	}
-	nested, who := s.env != nil, s.login
+	nested, who, broken := s.env != nil, s.login, s.broken
 	s.mu.Unlock()
+	if broken {
+		s.conn.limitRest(0, false)
+		s.conn.end()
+		return nil, refuse(421, "4.3.2", "a transfer by BDAT was broken off on this connection, use another", errLeaving)
+	}
 	if nested { // RFC 5321 §4.1.4: go-smtp would keep the recipients of the first
 		return nil, refuse(503, "5.5.1", "a transaction is under way; end it or say RSET", nil)
 	}
@@ -231,6 +238,11 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 	}
 	defer s.server.underWay.Done()
 	s.during(env, func() { s.conn.enter(data) })
+	defer func() {
+		if !errors.Is(err, smtp.ErrDataReset) {
+			s.during(env, func() { s.over = env })
+		}
+	}()
 
 	id = s.server.newID()
 	defer s.server.caught(id, &err)
@@ -239,9 +251,13 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 		return id, outcomes, err
 	}
 
-	if lines := s.conn.dataLines(); lines != nil {
-		defer lines.close()
-		r = io.MultiReader(lines, r)
+	// By BDAT, r is a pipe. Where RSET came right behind it, this may run when a later DATA was said, and
+	// would take the lines of that.
+	if _, chunks := r.(*io.PipeReader); !chunks {
+		if lines := s.conn.dataLines(); lines != nil {
+			defer lines.close()
+			r = io.MultiReader(lines, r)
+		}
 	}
 	body, err := receive(r, s.server.cfg.MaxMessageBytes, s.server.tempFile)
 	if err != nil {
@@ -279,10 +295,16 @@ func (s *session) refused(command string, err error) {
 	s.server.log.refused(s.conn, command, err)
 }
 
-// Reset ends the transaction, if there is one.
+// Reset ends the transaction, if there is one. Behind chunks without a last one there is no other: what
+// go-smtp does with what Data returns, whenever that is, is to take it for the answer to the message whose
+// transfer it began last.
 func (s *session) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.env != nil && s.over != s.env && s.conn.isChunked() {
+		s.broken = true
+	}
+	s.over = nil
 	s.env = nil
 	s.conn.enter(idle)
 }

@@ -22,6 +22,7 @@ type kept struct {
 	extensions map[string]string // what was offered, with its parameters; the keys in upper case
 	expire     *time.Timer
 	begun      bool // a transaction was left unfinished there: a second MAIL would be out of order
+	used       bool // it was kept before
 }
 
 func (k *kept) offers(extension string) bool {
@@ -208,6 +209,7 @@ func (c *Client) keep(k *kept) {
 	h := k.hop
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	k.used = true
 	h.kept = append(h.kept, k)
 	k.expire = time.AfterFunc(c.limit.idle, func() {
 		if h.drop(k) {

@@ -31,6 +31,7 @@ type fake struct {
 
 	mu       sync.Mutex
 	conns    int
+	replies  int
 	lines    []string
 	messages []string
 	wg       sync.WaitGroup
@@ -105,6 +106,9 @@ func (f *fake) serve(n int, c net.Conn) {
 	said, refused := "", false
 	say := func(line string) bool {
 		said = f.reply(n, line)
+		f.mu.Lock()
+		f.replies++ // so that one reply comes behind another for the race detector, too
+		f.mu.Unlock()
 		switch verb, _, _ := strings.Cut(line, " "); {
 		case verb == "EHLO" && !pipelining:
 			said = strings.ReplaceAll(said, "250-PIPELINING\r\n", "")

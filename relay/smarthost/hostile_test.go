@@ -364,3 +364,51 @@ func TestLogin(t *testing.T) {
 		}
 	}
 }
+
+// One that refuses a message before its end, and closes, has answered: it is not out of reach.
+func TestRefusalBeforeTheEnd(t *testing.T) {
+	for _, want := range []int{552, 0} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan int)
+		go func() {
+			conns := 0
+			defer func() { done <- conns }()
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				conns++
+				io.WriteString(conn, "220 sink.example.org\r\n")
+				for lines := bufio.NewReader(conn); ; {
+					line, err := lines.ReadString('\n')
+					if err != nil {
+						break
+					}
+					if line == "DATA\r\n" {
+						io.WriteString(conn, "354 go on\r\n")
+						io.CopyN(io.Discard, lines, 1<<20)
+						if want != 0 {
+							io.WriteString(conn, "552 5.3.4 too big\r\n")
+						}
+						break
+					}
+					io.WriteString(conn, "250 ok\r\n")
+				}
+				conn.Close()
+			}
+		}()
+		c := newClient(t, nil, "smtp://"+l.Addr().String())
+		r, err := send(t, c, joe, text(strings.Repeat("a line of text\r\n", 4<<20)))
+		if r.Code != want || (err == nil) != (want != 0) || err != nil && !errors.Is(err, ErrUnreachable) {
+			t.Errorf("%+v, %v; want %d", r, err, want)
+		}
+		l.Close()
+		if n := <-done; n != 1 {
+			t.Errorf("%d connections", n)
+		}
+	}
+}

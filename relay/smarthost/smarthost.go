@@ -100,7 +100,7 @@ type timeouts struct {
 	slot    time.Duration // waiting for one of MaxConnections
 	idle    time.Duration // how long a kept connection is kept
 	penalty time.Duration // how long a next hop that failed is left alone
-	quit    time.Duration // waiting for the 221
+	quit    time.Duration // waiting for the 221, and for what is said to half a message
 }
 
 var rfc5321 = timeouts{
@@ -209,7 +209,12 @@ func (c *Client) Send(ctx context.Context, env Envelope, body io.WriterTo, size 
 // sendTo tries a kept connection and, where that one is dead, a fresh one. The error is a
 // *transportError where the next hop, not the message, is at fault and the copy was not taken.
 func (c *Client) sendTo(ctx context.Context, h *hop, env Envelope, body io.WriterTo, size int64) (Reply, error) {
-	if k := h.take(); k != nil {
+	k := h.take()
+	for k != nil && !k.quiet() {
+		k.raw.Close()
+		k = h.take()
+	}
+	if k != nil {
 		reply, err := c.transact(ctx, k, env, body, size)
 		var broken *transportError
 		if !errors.As(err, &broken) || ctx.Err() != nil {

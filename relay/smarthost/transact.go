@@ -42,6 +42,9 @@ func (c *Client) transact(ctx context.Context, k *kept, env Envelope, message io
 		return Reply{}, broken(said.step, err)
 	case said.code == 421: // the next hop is leaving, RFC 5321 §3.8
 		return Reply{}, broken(said.step, said)
+	case said.step == "MAIL" && said.code/100 == 4 && k.used:
+		// It may have had enough of the connection, and would say so to all that come.
+		return Reply{}, broken(said.step, said)
 	case said.refusal():
 		// Where DATA was answered with 354 all the same, only the end of the connection makes sure
 		// that no message comes of it.
@@ -57,8 +60,15 @@ func (c *Client) transact(ctx context.Context, k *kept, env Envelope, message io
 	if _, err = message.WriteTo(out); err == nil && out.err == nil && out.last == '\r' {
 		err = errLineEnds
 	}
+	cut := func(err error) (Reply, error) {
+		// It may have refused the message before its end, and closed.
+		if a, none := k.read(c.limit.quit); none == nil && a.refusal() && a.code != 421 {
+			return k.reply(a), nil
+		}
+		return Reply{}, broken("message", err)
+	}
 	if out.err != nil {
-		return Reply{}, broken("message", out.err)
+		return cut(out.err)
 	}
 	if err != nil {
 		return Reply{}, fmt.Errorf("%w: %w", ErrSource, err)
@@ -71,7 +81,7 @@ func (c *Client) transact(ctx context.Context, k *kept, env Envelope, message io
 	}
 	sent, err := out.end()
 	if err != nil && !sent {
-		return Reply{}, broken("message", err)
+		return cut(err)
 	}
 	if err != nil {
 		return Reply{}, uncertain(err)
