@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -197,15 +198,19 @@ func (g *gateway) queued(t testing.TB) string {
 	return string(out)
 }
 
-// freePort is a port of 127.0.0.1 that nothing listens on now.
+// freePort is a port of 127.0.0.1 that nothing listens on now. It is below those that systems give to
+// clients: one of them may be taken meanwhile, or a client that tries it connect to itself.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := fmt.Sprint(20000 + mathrand.IntN(12000))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no port is free")
+	return ""
 }
 
 // answers reports whether a mail server greets on a port of 127.0.0.1.
