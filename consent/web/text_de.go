@@ -56,7 +56,7 @@ var german = text{
 	Undone:       "Rückgängig gemacht. Es ist wieder wie vorher.",
 	UndoGone:     "Das lässt sich nicht mehr rückgängig machen: Es ist zu lange her, oder inzwischen wurde etwas geändert. Bitte wählen Sie unten.",
 	Asked:        "Fast fertig: Wir haben eine Mail an diese Adresse geschickt. Ihre Wahl gilt, sobald Sie sie von dort bestätigen.",
-	AskedOften:   "Eine Mail zur Bestätigung ging vor Kurzem an diese Adresse. Bitte sehen Sie dort nach, auch im Spam-Ordner, oder versuchen Sie es später noch einmal.",
+	AskedOften:   "Eine Mail zur Bestätigung wurde jetzt nicht verschickt, weil in kurzer Zeit mehrere angefordert wurden. Bitte versuchen Sie es später noch einmal; ist schon eine angekommen, vielleicht im Spam-Ordner, gilt sie für das, was in ihr steht.",
 
 	ConfirmTitle:     "Bitte bestätigen Sie Ihre Wahl",
 	ConfirmLead:      "Auf der Seite mit den Einstellungen wurde gewählt:",

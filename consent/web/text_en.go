@@ -56,7 +56,7 @@ var english = text{
 	Undone:       "Undone. It is as it was before.",
 	UndoGone:     "This cannot be undone any more, since it is too long ago or something was changed in between. Please choose below.",
 	Asked:        "Almost done: we have sent a mail to this address. Your choice holds once you confirm it from there.",
-	AskedOften:   "A mail to confirm this was sent to this address a short while ago. Please look for it there, also among the junk mail, or try again later.",
+	AskedOften:   "No mail to confirm this was sent now, since several were asked for within a short time. Please try again later; if one has already arrived, also among the junk mail, it counts for what it names.",
 
 	ConfirmTitle:     "Please confirm your choice",
 	ConfirmLead:      "This was chosen on the preferences page:",

@@ -56,7 +56,7 @@ var spanish = text{
 	Undone:       "Deshecho. Todo está como antes.",
 	UndoGone:     "Esto ya no se puede deshacer: ha pasado demasiado tiempo, o entretanto ha cambiado algo. Por favor, elija abajo.",
 	Asked:        "Ya casi está: hemos enviado un correo a esta dirección. Su elección valdrá en cuanto la confirme desde allí.",
-	AskedOften:   "Hace poco se envió a esta dirección un correo de confirmación. Por favor, búsquelo allí, también entre el correo no deseado, o inténtelo más tarde.",
+	AskedOften:   "Esta vez no se ha enviado ningún correo de confirmación, porque se pidieron varios en poco tiempo. Por favor, inténtelo más tarde; si ya ha llegado uno, quizá entre el correo no deseado, vale para lo que en él se indica.",
 
 	ConfirmTitle:     "Por favor, confirme su elección",
 	ConfirmLead:      "En la página de preferencias se eligió esto:",

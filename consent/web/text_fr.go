@@ -56,7 +56,7 @@ var french = text{
 	Undone:       "Annulé. Tout est comme avant.",
 	UndoGone:     "Il n’est plus possible d’annuler : c’est trop ancien, ou quelque chose a changé entre-temps. Veuillez choisir ci-dessous.",
 	Asked:        "C’est presque fait : nous avons envoyé un e-mail à cette adresse. Votre choix s’appliquera dès que vous l’aurez confirmé depuis cet e-mail.",
-	AskedOften:   "Un e-mail de confirmation a été envoyé à cette adresse il y a peu. Veuillez l’y chercher, aussi parmi les indésirables, ou réessayer plus tard.",
+	AskedOften:   "Aucun e-mail de confirmation n’a été envoyé cette fois, car plusieurs ont été demandés en peu de temps. Veuillez réessayer plus tard ; si vous en avez déjà reçu un, peut-être parmi les indésirables, il vaut pour ce qu’il indique.",
 
 	ConfirmTitle:     "Veuillez confirmer votre choix",
 	ConfirmLead:      "Voici ce qui a été choisi sur la page des préférences :",

@@ -56,7 +56,7 @@ var italian = text{
 	Undone:       "Ripristinato. Tutto è come prima.",
 	UndoGone:     "Non è più possibile tornare indietro: è passato troppo tempo, o nel frattempo qualcosa è cambiato. Scelga qui sotto.",
 	Asked:        "Ci siamo quasi: abbiamo inviato un’email a questo indirizzo. La Sua scelta varrà non appena la confermerà da lì.",
-	AskedOften:   "Poco fa è stata inviata a questo indirizzo un’email di conferma. La cerchi lì, anche nella posta indesiderata, oppure riprovi più tardi.",
+	AskedOften:   "Questa volta non è stata inviata alcuna email di conferma, perché ne sono state chieste diverse in poco tempo. La preghiamo di riprovare più tardi; se ne è già arrivata una, forse nella posta indesiderata, vale per ciò che vi è scritto.",
 
 	ConfirmTitle:     "Confermi la Sua scelta",
 	ConfirmLead:      "Sulla pagina delle preferenze è stato scelto:",

@@ -56,7 +56,7 @@ var dutch = text{
 	Undone:       "Ongedaan gemaakt. Alles is zoals het was.",
 	UndoGone:     "Dit kan niet meer ongedaan worden gemaakt: het is te lang geleden, of er is intussen iets veranderd. Kies hieronder.",
 	Asked:        "Bijna klaar: we hebben een mail naar dit adres gestuurd. Uw keuze geldt zodra u die van daaruit bevestigt.",
-	AskedOften:   "Kort geleden is er een mail ter bevestiging naar dit adres gestuurd. Zoek die daar op, ook bij de ongewenste mail, of probeer het later nog eens.",
+	AskedOften:   "Er is nu geen mail ter bevestiging gestuurd, omdat er in korte tijd meerdere zijn gevraagd. Probeer het later nog eens; is er al een aangekomen, misschien bij de ongewenste mail, dan geldt die voor wat erin staat.",
 
 	ConfirmTitle:     "Bevestig uw keuze",
 	ConfirmLead:      "Op de pagina met voorkeuren is dit gekozen:",

@@ -56,7 +56,7 @@ var polish = text{
 	Undone:       "Cofnięto. Jest tak jak przedtem.",
 	UndoGone:     "Tego nie można już cofnąć: minęło zbyt wiele czasu albo coś się w międzyczasie zmieniło. Prosimy wybrać poniżej.",
 	Asked:        "Prawie gotowe: wysłaliśmy wiadomość na ten adres. Wybór zacznie obowiązywać po potwierdzeniu z tej wiadomości.",
-	AskedOften:   "Niedawno wysłano na ten adres wiadomość z prośbą o potwierdzenie. Prosimy jej tam poszukać, także w spamie, albo spróbować później.",
+	AskedOften:   "Tym razem nie wysłano wiadomości z prośbą o potwierdzenie, ponieważ w krótkim czasie poproszono o kilka. Prosimy spróbować później; jeśli któraś już dotarła, być może do spamu, obowiązuje w zakresie, który podaje.",
 
 	ConfirmTitle:     "Prosimy o potwierdzenie wyboru",
 	ConfirmLead:      "Na stronie ustawień wybrano:",

@@ -56,7 +56,7 @@ var portuguese = text{
 	Undone:       "Anulado. Está tudo como antes.",
 	UndoGone:     "Já não é possível anular: passou demasiado tempo, ou entretanto algo foi alterado. Por favor, escolha abaixo.",
 	Asked:        "Está quase: enviámos um e-mail para este endereço. A sua escolha valerá assim que a confirmar a partir daí.",
-	AskedOften:   "Há pouco tempo foi enviado um e-mail de confirmação para este endereço. Por favor, procure-o aí, também no correio não solicitado, ou tente mais tarde.",
+	AskedOften:   "Desta vez não foi enviado nenhum e-mail de confirmação, porque foram pedidos vários em pouco tempo. Por favor, tente mais tarde; se já chegou algum, talvez ao correio não solicitado, vale para o que nele consta.",
 
 	ConfirmTitle:     "Por favor, confirme a sua escolha",
 	ConfirmLead:      "Na página de preferências foi escolhido:",
