@@ -1,6 +1,10 @@
 package guard
 
-import "golang.org/x/text/language"
+import (
+	"golang.org/x/text/language"
+
+	"github.com/consentgate/consentgate/consent/reader"
+)
 
 // text is what the package says, in one language. Another language is another row of texts.
 type text struct {
@@ -88,31 +92,13 @@ var texts = []text{{
 	Bad:      "Być może został ucięty przy kopiowaniu. Otwórz wiadomość ponownie i kliknij w niej link.",
 }}
 
-var matcher = func() language.Matcher {
+var languages = func() reader.Languages {
 	tags := make([]language.Tag, len(texts))
 	for i, t := range texts {
 		tags[i] = t.tag
 	}
-	return language.NewMatcher(tags)
+	return reader.NewLanguages(tags...)
 }()
 
-// maxAcceptLanguage bounds what is read of a header that any stranger may fill.
-const maxAcceptLanguage = 512
-
-// textFor chooses the language of the mail (RFC 5646) where there are texts in it, else what the reader's
-// program asks for (RFC 9110 §12.5.4), else English.
-func textFor(mail, accept string) *text {
-	if tag, err := language.Parse(mail); err == nil && mail != "" {
-		if _, i, confidence := matcher.Match(tag); confidence >= language.High {
-			return &texts[i]
-		}
-	}
-	if len(accept) <= maxAcceptLanguage {
-		if tags, _, err := language.ParseAcceptLanguage(accept); err == nil && len(tags) > 0 {
-			if _, i, confidence := matcher.Match(tags...); confidence >= language.Low {
-				return &texts[i]
-			}
-		}
-	}
-	return &texts[0]
-}
+// textFor returns the text in the language of the mail, or of the reader; accept is an Accept-Language.
+func textFor(mail, accept string) *text { return &texts[languages.Choose(mail, accept)] }

@@ -2,6 +2,8 @@ package web
 
 import (
 	"golang.org/x/text/language"
+
+	"github.com/consentgate/consentgate/consent/reader"
 )
 
 // text is the page in one language, and the mail that asks for a confirmation. Each stands in a file
@@ -48,31 +50,13 @@ type text struct {
 // texts holds every language of the page; the first is the one for everybody else.
 var texts = []text{english, german, french, spanish, italian, dutch, portuguese, polish}
 
-var matcher = func() language.Matcher {
+var languages = func() reader.Languages {
 	tags := make([]language.Tag, len(texts))
 	for i, t := range texts {
 		tags[i] = t.tag
 	}
-	return language.NewMatcher(tags)
+	return reader.NewLanguages(tags...)
 }()
 
-// maxAcceptLanguage bounds what is read of a header that any stranger may fill.
-const maxAcceptLanguage = 512
-
-// textFor chooses the language of the mail (RFC 5646, of the token) where the page has it, else
-// what the reader's program asks for (Accept-Language, RFC 9110 §12.5.4), else English.
-func textFor(mail, accept string) *text {
-	if tag, err := language.Parse(mail); err == nil && mail != "" {
-		if _, i, confidence := matcher.Match(tag); confidence >= language.High {
-			return &texts[i]
-		}
-	}
-	if len(accept) <= maxAcceptLanguage {
-		if tags, _, err := language.ParseAcceptLanguage(accept); err == nil && len(tags) > 0 {
-			if _, i, confidence := matcher.Match(tags...); confidence >= language.Low {
-				return &texts[i]
-			}
-		}
-	}
-	return &texts[0]
-}
+// textFor returns the text in the language of the mail, or of the reader; accept is an Accept-Language.
+func textFor(mail, accept string) *text { return &texts[languages.Choose(mail, accept)] }
