@@ -30,9 +30,11 @@ type Event struct {
 	Broken string
 }
 
-// States are the states of the three purposes; "" where one is not meant.
+// States are the states of the three purposes, in JSON too; "" where one is not meant.
 type States struct {
-	Mail, Open, Click State
+	Mail  State `json:"mail,omitempty"`
+	Open  State `json:"open,omitempty"`
+	Click State `json:"click,omitempty"`
 }
 
 // event returns the entry that a history gets when c makes after of r.

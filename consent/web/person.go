@@ -22,22 +22,9 @@ type event struct {
 	Source consent.Source    `json:"source,omitempty"`
 	Origin string            `json:"origin,omitempty"`
 	Notice string            `json:"notice,omitempty"`
-	Old    *states           `json:"old,omitempty"`
-	New    *states           `json:"new,omitempty"`
+	Old    consent.States    `json:"old,omitzero"`
+	New    consent.States    `json:"new,omitzero"`
 	Broken string            `json:"broken,omitempty"`
-}
-
-type states struct {
-	Mail  consent.State `json:"mail,omitempty"`
-	Open  consent.State `json:"open,omitempty"`
-	Click consent.State `json:"click,omitempty"`
-}
-
-func newStates(s consent.States) *states {
-	if s == (consent.States{}) {
-		return nil
-	}
-	return &states{s.Mail, s.Open, s.Click}
 }
 
 // history is a person's events, and whether the chain that they are in holds.
@@ -54,7 +41,7 @@ func (a *admin) readHistory(ctx context.Context, who consent.Address) (history, 
 		}
 		h.Intact = h.Intact && e.Broken == ""
 		h.Events = append(h.Events, event{
-			e.Number, e.Kind, e.Time, e.Scope, e.Source, e.Origin, e.Notice, newStates(e.Old), newStates(e.New), e.Broken,
+			e.Number, e.Kind, e.Time, e.Scope, e.Source, e.Origin, e.Notice, e.Old, e.New, e.Broken,
 		})
 	}
 	return h, nil

@@ -77,21 +77,8 @@ type changed struct {
 	Source  consent.Source    `json:"source"`
 	Origin  string            `json:"origin,omitempty"`
 	Notice  string            `json:"notice,omitempty"`
-	Old     *states           `json:"old,omitempty"`
-	New     *states           `json:"new,omitempty"`
-}
-
-type states struct {
-	Mail  consent.State `json:"mail,omitempty"`
-	Open  consent.State `json:"open,omitempty"`
-	Click consent.State `json:"click,omitempty"`
-}
-
-func newStates(s consent.States) *states {
-	if s == (consent.States{}) {
-		return nil
-	}
-	return &states{s.Mail, s.Open, s.Click}
+	Old     consent.States    `json:"old,omitzero"`
+	New     consent.States    `json:"new,omitzero"`
 }
 
 // tellChanges tells what is in the history behind c.After, one event behind the other. What came by an
@@ -128,7 +115,7 @@ func (o *Outbox) tellChanges(ctx context.Context, l *line, c change) answer {
 		}
 		body, err := json.Marshal(event{"consent." + string(e.Kind), e.Time, changed{
 			Person: key, Address: who.String(), Number: e.Number, Kind: e.Kind, Scope: e.Scope, Source: e.Source,
-			Origin: e.Origin, Notice: e.Notice, Old: newStates(e.Old), New: newStates(e.New),
+			Origin: e.Origin, Notice: e.Notice, Old: e.Old, New: e.New,
 		}})
 		if err != nil {
 			return answer{err: fmt.Errorf("%w: %w", spool.ErrDamaged, err)}
