@@ -6,6 +6,8 @@ REDISFAULTTIME ?= 4m
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 VULNDB ?= https://vuln.go.dev
+VULNDBMODULE ?= golang.org/x/vulndb@latest
+CYCLONEDX ?= github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 export CGO_ENABLED ?= 1
 # Each process with the race detector would sleep a second before it ends.
 export GORACE ?= atexit_sleep_ms=20
@@ -13,7 +15,7 @@ export GORACE ?= atexit_sleep_ms=20
 # What go's ./... leaves out, since it stands under testdata.
 TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench
 
-.PHONY: build test browser static vuln need needweb fuzz faults bench pagebench guardbench load
+.PHONY: build test browser static vuln reproduce sbom need needweb fuzz faults bench pagebench guardbench load
 
 build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
@@ -37,9 +39,24 @@ static: ## gofmt, vet, staticcheck
 		$(GO) run $(STATICCHECK) ./... $(TOOLS); \
 	else echo "$$out" | tail -n 1; echo "SKIPPED: $(STATICCHECK) cannot be had here (see above), so nothing was checked with it; set GOPROXY to a module proxy that can be reached"; fi
 
-vuln: ## known holes in what we build on; asks VULNDB
-	@if out="$$($(GO) run $(GOVULNCHECK) -db $(VULNDB) ./... 2>&1)"; then echo "$$out"; else echo "$$out"; \
-		case "$$out" in *"fetching vulnerabilities"*) echo "NOTHING WAS CHECKED: the database cannot be reached; run this where $(VULNDB) can be, or set VULNDB to a copy";; esac; exit 1; fi
+vuln: ## known holes in what we build on; asks VULNDB, or builds the database from its module where VULNDB cannot be reached
+	@out="$$($(GO) run $(GOVULNCHECK) -db $(VULNDB) ./... 2>&1)"; st=$$?; \
+	case "$$out" in *"fetching vulnerabilities"*) \
+		echo "$(VULNDB) cannot be reached; taking $(VULNDBMODULE) from the module proxy"; \
+		dir="$$($(GO) mod download -json $(VULNDBMODULE) | sed -n 's/.*"Dir": "\(.*\)",*/\1/p')" && [ -n "$$dir" ] || { echo "NOTHING WAS CHECKED: $(VULNDBMODULE) cannot be had either"; exit 1; }; \
+		db="$$(mktemp -d)"; echo "the database as of $${dir##*@}"; \
+		$(GO) run golang.org/x/vulndb/cmd/indexdb@$${dir##*@} -vulns "$$dir/data/osv" -out "$$db" && out="$$($(GO) run $(GOVULNCHECK) -db "file://$$db" ./... 2>&1)"; st=$$?; rm -rf "$$db";; \
+	esac; echo "$$out"; exit $$st
+
+reproduce: ## the static binary twice, from two folders and two empty build caches: the same bytes; two minutes
+	@dir="$$(mktemp -d)"; trap 'rm -rf "$$dir"' EXIT; set -e; \
+	for n in one two; do mkdir -p "$$dir/$$n"; git archive HEAD | tar -x -C "$$dir/$$n"; \
+		(cd "$$dir/$$n" && GOCACHE="$$dir/cache-$$n" CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o "$$dir/$$n.bin" ./cmd/consentgate); done; \
+	sha256sum "$$dir/one.bin" "$$dir/two.bin" | cut -d' ' -f1; cmp "$$dir/one.bin" "$$dir/two.bin" && echo "the same bytes"
+
+sbom: build ## what is in that binary, as CycloneDX JSON with licences and hashes, in bin/consentgate.cdx.json
+	$(GO) run $(CYCLONEDX) bin -json -licenses -std -version "$$(git rev-parse HEAD)" -output bin/consentgate.cdx.json bin/consentgate
+	@grep -c '"purl"' bin/consentgate.cdx.json | sed 's/$$/ components/'
 
 need: ## what the tests use beside Go; on Debian as root it is installed
 	@miss=""; for c in redis-server:redis-server ip:iproute2 /usr/sbin/opendkim:opendkim swaks:swaks python3:python3 chromium:chromium curl:curl msmtp:msmtp /usr/sbin/postfix:postfix,libsasl2-modules node:nodejs npm:npm; do \
