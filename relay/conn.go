@@ -22,6 +22,9 @@ var (
 	stalled = &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 4, 2}, Message: "waited too long for the message"}
 )
 
+// errFull: strangers have all the connections that they may have.
+var errFull = errors.New("too many connections")
+
 // phase says where in its dialogue a connection is.
 type phase int
 
@@ -62,6 +65,9 @@ type conn struct {
 	balancer    netip.Addr // the peer of the socket, which has to say whose connection it is; zero = none
 	dialect     *dialect   // of a connection on which STARTTLS may be said, else nil
 
+	stranger bool         // counted among the strangers; these two are the pool's
+	from     netip.Prefix // and as one from there
+
 	// These are for one goroutine: go-smtp writes the greeting before it reads.
 	opened bool
 	silent bool   // the greeting was said before STARTTLS
@@ -97,6 +103,12 @@ func (c *conn) open() error {
 		if c.peer, err = readProxy(c.raw); err != nil {
 			c.pool.log.Warn("a balancer's connection without a PROXY header was refused", "peer", c.balancer, "err", err)
 			return err
+		}
+		if !c.pool.settle(c) {
+			if !c.secure {
+				c.pool.sayFull(c.raw)
+			}
+			return errFull
 		}
 	}
 	if secure, ok := c.Conn.(*tls.Conn); ok {
