@@ -136,7 +136,8 @@ func (p *pool) place(c *conn) bool {
 	}
 	p.strange++
 	p.strangers[from]++
-	c.stranger, c.from = true, from
+	c.stranger.Store(true)
+	c.from = from
 	return true
 }
 
@@ -148,10 +149,9 @@ func (p *pool) know(c *conn) {
 }
 
 func (p *pool) forget(c *conn) {
-	if !c.stranger {
+	if !c.stranger.Swap(false) {
 		return
 	}
-	c.stranger = false
 	p.strange--
 	if p.strangers[c.from]--; p.strangers[c.from] == 0 {
 		delete(p.strangers, c.from)
@@ -181,7 +181,8 @@ func (p *pool) replace(old, c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, old)
-	c.stranger, c.from, old.stranger = old.stranger, old.from, false
+	c.stranger.Store(old.stranger.Swap(false))
+	c.from = old.from
 	c.draining = p.draining
 	p.conns[c] = struct{}{}
 }

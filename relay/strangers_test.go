@@ -105,3 +105,39 @@ func TestStrangersLeaveRoom(t *testing.T) {
 		}
 	}
 }
+
+// A stranger who asks and asks is sent away; a known sender is not, nor one who sends messages.
+func TestStrangerSaysTooMuch(t *testing.T) {
+	b := start(t, func(c *Config, _ *testbed) {
+		c.MailTo = requestAddress
+		c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		c.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	})
+	from := func(address string) *client {
+		c := b.dial()
+		c.raw("PROXY TCP4 " + address + " 198.51.100.1 50000 25\r\n")
+		c.expect("220")
+		c.say("EHLO client.example.org")
+		c.expect("250")
+		return c
+	}
+	c := from("203.0.113.1")
+	for range maxCommands - 1 {
+		c.say("NOOP")
+		c.expect("250")
+	}
+	c.say("NOOP")
+	c.expect("421 4.7.0 gate.example.org too many commands")
+	c.expectEnd()
+	c = from("203.0.113.2")
+	for range maxCommands { // each is refused, and is a message
+		if got := c.send(requestAddress, "Subject: no token\r\n\r\n"); got[0] != '4' && got[0] != '5' || strings.HasPrefix(got, "421") {
+			t.Fatal(got)
+		}
+	}
+	c = from("192.0.2.1")
+	for range 2 * maxCommands {
+		c.say("NOOP")
+		c.expect("250")
+	}
+}

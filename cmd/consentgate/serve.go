@@ -16,9 +16,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/consentgate/consentgate/cmd/consentgate/config"
 	"golang.org/x/net/netutil"
 
+	"github.com/consentgate/consentgate/cmd/consentgate/config"
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/cache"
 	"github.com/consentgate/consentgate/consent/guard"
