@@ -111,8 +111,8 @@ func messageAttacks() []attack {
 		{"15 MB of ISO-2022-JP escapes", 900, func() string {
 			return mime + "Content-Type: text/html; charset=iso-2022-jp\r\n\r\n" + lines(repeat("\x1b$B\x1b(B", most))
 		}},
-		{"12 MB of base64 that is all tags", 1500, func() string {
-			return mime + "Content-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(repeat("<img src=http://t.example.net/a?b>", 12<<20))
+		{"11 MB of base64 that is all tags", 1500, func() string {
+			return mime + "Content-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(repeat("<img src=http://t.example.net/a?b>", 11<<20))
 		}},
 	} {
 		all = append(all, attack{m.name, m.memory, 15 * time.Second, func(ctx context.Context, h *house, g *gateway) (string, error) {
