@@ -45,6 +45,7 @@ func (s *session) authenticate(name, password string) error {
 		s.mu.Lock()
 		s.login = found
 		s.mu.Unlock()
+		s.conn.pool.know(s.conn)
 		s.server.log.Debug("logged in", "peer", s.conn.who(), "login", found.Name)
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -21,6 +22,9 @@ var (
 	poison  = &smtp.SMTPError{Code: 554, EnhancedCode: smtp.EnhancedCode{5, 6, 0}, Message: "the message holds a bare CR"}
 	stalled = &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 4, 2}, Message: "waited too long for the message"}
 )
+
+// errFull: strangers have all the connections that they may have.
+var errFull = errors.New("too many connections")
 
 // phase says where in its dialogue a connection is.
 type phase int
@@ -39,6 +43,9 @@ const (
 	// has to send once the idle timeout is over. Without it one byte a minute would keep a
 	// connection for ever.
 	minRate = 500
+	// maxCommands is how many commands a stranger may say without a message: those are cheap to ask and
+	// not to answer.
+	maxCommands = 100
 )
 
 // chunkReply is what go-smtp says to a chunk that is not the last, and at no other time.
@@ -62,6 +69,9 @@ type conn struct {
 	balancer    netip.Addr // the peer of the socket, which has to say whose connection it is; zero = none
 	dialect     *dialect   // of a connection on which STARTTLS may be said, else nil
 
+	stranger atomic.Bool  // counted among the strangers; the pool's to change
+	from     netip.Prefix // and as one from there; the pool's
+
 	// These are for one goroutine: go-smtp writes the greeting before it reads.
 	opened bool
 	silent bool   // the greeting was said before STARTTLS
@@ -84,6 +94,7 @@ type conn struct {
 	budget   int64     // so many bytes more are swallowed
 	answered time.Time // when the last answer was written
 	received int64     // bytes since then
+	commands int       // since the last message began
 	once     sync.Once
 }
 
@@ -97,6 +108,12 @@ func (c *conn) open() error {
 		if c.peer, err = readProxy(c.raw); err != nil {
 			c.pool.log.Warn("a balancer's connection without a PROXY header was refused", "peer", c.balancer, "err", err)
 			return err
+		}
+		if !c.pool.settle(c) {
+			if !c.secure {
+				c.pool.sayFull(c.raw)
+			}
+			return errFull
 		}
 	}
 	if secure, ok := c.Conn.(*tls.Conn); ok {
@@ -136,6 +153,14 @@ func (c *conn) Read(p []byte) (int, error) {
 		n = end
 	}
 	c.whole = c.phase != data && p[n-1] == '\n'
+	if c.whole {
+		if c.commands++; c.commands > maxCommands && c.stranger.Load() {
+			c.ended = true
+			c.SetWriteDeadline(time.Now().Add(time.Second))
+			io.WriteString(c.Conn, "421 4.7.0 "+c.pool.hostname+" too many commands without a message\r\n")
+			return 0, io.EOF
+		}
+	}
 	if i := c.lost.find(p[:n]); i >= 0 {
 		c.poisoned = true
 		if i == 0 {
@@ -309,7 +334,9 @@ func (c *conn) linger() {
 func (c *conn) enter(p phase) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.phase = p
+	if c.phase = p; p == data {
+		c.commands = 0
+	}
 	if p == idle {
 		c.chunked = false
 	}

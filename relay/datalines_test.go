@@ -95,7 +95,7 @@ func (b *taker) Data(r io.Reader) error {
 // dialogue says the pieces to a server and returns what came of it.
 func dialogue(pieces []string, fast bool) *taker {
 	raw := &spoken{pieces: pieces, closed: make(chan bool)}
-	p := &pool{max: 1, idleTimeout: time.Minute, hostname: "gate.example.org", log: journal{Logger: slog.New(slog.DiscardHandler)}, conns: map[*conn]struct{}{}}
+	p := &pool{max: 1, idleTimeout: time.Minute, hostname: "gate.example.org", log: journal{Logger: slog.New(slog.DiscardHandler)}, conns: map[*conn]struct{}{}, known: func(*conn) bool { return true }}
 	c := &conn{Conn: raw, raw: raw, pool: p, idleTimeout: time.Minute}
 	b := &taker{conn: c, fast: fast}
 	v := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return b, nil }))

@@ -50,9 +50,7 @@ func (g *gate) Accept() (net.Conn, error) {
 			return c, nil
 		}
 		if g.implicit == nil {
-			// A line this short never waits for room in a fresh socket's buffer.
-			raw.SetDeadline(time.Now().Add(time.Second))
-			io.WriteString(raw, "421 4.7.0 "+g.pool.hostname+" too many connections, try again later\r\n")
+			g.pool.sayFull(raw)
 		}
 		raw.Close()
 	}
@@ -78,7 +76,9 @@ func (g *gate) connect(raw net.Conn) *conn {
 	return c
 }
 
-// pool holds all connections of a server.
+// pool holds all connections of a server. Those of strangers, who may not send without a login and have
+// not logged in, take no more than three quarters of it, and those of one address no more than a quarter,
+// so that nobody from outside keeps the known senders out.
 type pool struct {
 	max         int
 	idleTimeout time.Duration
@@ -86,10 +86,13 @@ type pool struct {
 	proxyFrom   []netip.Prefix
 	log         journal
 	replies     map[string]string // see retold
+	known       func(*conn) bool  // may it send without a login
 
-	mu       sync.Mutex
-	conns    map[*conn]struct{}
-	draining bool
+	mu        sync.Mutex
+	conns     map[*conn]struct{}
+	strangers map[netip.Prefix]int // how many of conns, by where they are from
+	strange   int                  // all of them
+	draining  bool
 }
 
 // retell returns what is said instead of a line of go-smtp's.
@@ -100,11 +103,11 @@ func (p *pool) retell(line string) string {
 	return line
 }
 
-// add takes c in, unless there is no room.
+// add takes c in, unless there is no room. Whose connection a balancer's is turns out later, see place.
 func (p *pool) add(c *conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.conns) >= p.max {
+	if len(p.conns) >= p.max || !c.balancer.IsValid() && !p.place(c) {
 		return false
 	}
 	c.draining = p.draining
@@ -112,11 +115,74 @@ func (p *pool) add(c *conn) bool {
 	return true
 }
 
+// settle says whether a balancer's connection, whose peer is known now, may stay.
+func (p *pool) settle(c *conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, here := p.conns[c]; !here {
+		return false // closed meanwhile
+	}
+	return p.place(c)
+}
+
+// place counts c among the strangers if it is one, unless they are too many. p.mu is held.
+func (p *pool) place(c *conn) bool {
+	if p.known(c) {
+		return true
+	}
+	from := origin(c.peer)
+	if p.strange >= p.max-p.max/4 || from.IsValid() && p.strangers[from] >= (p.max+3)/4 {
+		return false
+	}
+	p.strange++
+	p.strangers[from]++
+	c.stranger.Store(true)
+	c.from = from
+	return true
+}
+
+// know takes c off the strangers: it has logged in, or is gone.
+func (p *pool) know(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forget(c)
+}
+
+func (p *pool) forget(c *conn) {
+	if !c.stranger.Swap(false) {
+		return
+	}
+	p.strange--
+	if p.strangers[c.from]--; p.strangers[c.from] == 0 {
+		delete(p.strangers, c.from)
+	}
+}
+
+// origin is what counts as one address: with IPv6 the /64 that a subscriber gets. It is the zero Prefix
+// where a balancer names nobody.
+func origin(peer netip.Addr) netip.Prefix {
+	bits := 64
+	if peer.Is4() {
+		bits = 32
+	}
+	from, _ := peer.Prefix(bits) // fails for the zero Addr alone
+	return from
+}
+
+// sayFull tells a peer, in plain text, that there is no room for it.
+func (p *pool) sayFull(raw net.Conn) {
+	// A line this short never waits for room in a fresh socket's buffer.
+	raw.SetDeadline(time.Now().Add(time.Second))
+	io.WriteString(raw, "421 4.7.0 "+p.hostname+" too many connections, try again later\r\n")
+}
+
 // replace puts one in the place of another.
 func (p *pool) replace(old, c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, old)
+	c.stranger.Store(old.stranger.Swap(false))
+	c.from = old.from
 	c.draining = p.draining
 	p.conns[c] = struct{}{}
 }
@@ -124,6 +190,7 @@ func (p *pool) replace(old, c *conn) {
 func (p *pool) remove(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.forget(c)
 	delete(p.conns, c)
 }
 

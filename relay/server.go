@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -105,6 +106,7 @@ func New(cfg Config, store consent.Store, links *token.Sealer, next *smarthost.C
 	s.pool = &pool{
 		max: cfg.MaxConnections, idleTimeout: cfg.IdleTimeout, hostname: cfg.Hostname, proxyFrom: cfg.ProxyFrom,
 		log: s.log, replies: retold(cfg.MaxMessageBytes), conns: map[*conn]struct{}{},
+		known: s.allowed, strangers: map[netip.Prefix]int{},
 	}
 	var seed [4]byte
 	rand.Read(seed[:]) // never fails

@@ -91,7 +91,7 @@ func TestAllowNetworks(t *testing.T) {
 	for addr, want := range map[string]bool{"192.0.2.7": true, "192.0.3.7": false, "::ffff:192.0.2.7": true, "2001:db8::1": true, "2001:db9::1": false, "::1": false} {
 		g := &gate{pool: &pool{}, dialect: &dialect{}}
 		c := g.connect(remote{net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), 1))})
-		if got := (&session{server: s, conn: c}).allowed(); got != want {
+		if got := s.allowed(c); got != want {
 			t.Errorf("%s: %v", addr, got)
 		}
 	}

@@ -99,7 +99,7 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
 	if nested { // RFC 5321 §4.1.4: go-smtp would keep the recipients of the first
 		return nil, refuse(503, "5.5.1", "a transaction is under way; end it or say RSET", nil)
 	}
-	stranger := who == nil && !s.allowed()
+	stranger := who == nil && !s.server.allowed(s.conn)
 	if stranger && s.server.cfg.MailTo == "" {
 		return nil, unauthenticated()
 	}
@@ -119,13 +119,13 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
 
 func unauthenticated() error { return refuse(530, "5.7.0", "authentication required", nil) }
 
-// allowed reports whether the peer may send without having logged in.
-func (s *session) allowed() bool {
-	if s.conn.local {
+// allowed reports whether the peer of c may send without having logged in.
+func (s *Server) allowed(c *conn) bool {
+	if c.local {
 		return true
 	}
-	for _, network := range s.server.settings().AllowNetworks {
-		if network.Contains(s.conn.peer) {
+	for _, network := range s.settings().AllowNetworks {
+		if network.Contains(c.peer) {
 			return true
 		}
 	}

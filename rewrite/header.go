@@ -46,6 +46,10 @@ func (p *parser) readHeader(pos int64, top bool) header {
 	i := 0
 	for i < len(buf) {
 		n := lineLen(buf[i:])
+		if i+n == len(buf) && pos+int64(i+n) < p.w.size {
+			h.tooLong = true // what the line is stands further on than is read
+			break
+		}
 		line := trimEOL(buf[i : i+n])
 		if len(line) == 0 {
 			h.end, h.body = pos+int64(i), pos+int64(i+n)
@@ -75,9 +79,6 @@ func (p *parser) readHeader(pos int64, top bool) header {
 			name: strings.TrimRight(string(line[:colon]), " \t"),
 		})
 		i += n
-	}
-	if i > maxHeader {
-		h.tooLong = true
 	}
 	h.end = pos + int64(i)
 	h.body = h.end

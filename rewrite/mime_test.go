@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf16"
+
+	"github.com/consentgate/consentgate/rewrite/trackers"
 )
 
 const (
@@ -169,5 +171,44 @@ func TestMIMEEvasions(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A header that is longer than is read ends in a refusal wherever the reading stops, also within a line that
+// does not look like a field up to there: what is behind it would pass for a text without trackers.
+func TestHeaderTooLong(t *testing.T) {
+	const head = "From: news@example.org\r\nMIME-Version: 1.0\r\nContent-Type: text/html\r\n"
+	const body = "\r\n<p>x</p><img src=\"https://open.example.net/o.gif\" width=1 height=1>\r\n"
+	refused := 0
+	for _, field := range []string{"X-A: b\r\n", "X-Long-Name-Of-A-Field: b\r\n", "X-A: b\r\n c\r\n\td\r\n", "X-A:" + strings.Repeat(" b", 5000) + "\r\n"} {
+		most := maxHeader/len(field) + 2
+		for n := most - 5; n <= most+5; n++ {
+			for _, part := range []bool{false, true} {
+				text := strings.Repeat(field, n) + head + body
+				if part {
+					text = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + text + "--b--\r\n"
+				}
+				m, err := Parse(Bytes([]byte(text)), int64(len(text)), trackers.Default(), testOptions())
+				if err != nil {
+					refused++
+					continue
+				}
+				c, err := m.Render(variant(false, false))
+				if err != nil {
+					refused++
+					continue
+				}
+				var b strings.Builder
+				if _, err := c.WriteTo(&b); err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(b.String(), "open.example.net") {
+					t.Errorf("%d times %.10q, in a part %v: the pixel is still there", n, field, part)
+				}
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("nothing was refused, so nothing was too long")
 	}
 }

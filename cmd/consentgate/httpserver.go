@@ -6,6 +6,11 @@ import (
 	"time"
 )
 
+// maxHTTPConnections is how many connections one HTTP listener has at once, so that those who only hold
+// them leave memory and file descriptors to the mail. The next wait until one is closed: what holds a
+// connection without a request is cut after 5 s.
+const maxHTTPConnections = 4096
+
 // newHTTPServer bounds what a stranger may take of the gateway's time and memory. The page and
 // the API both send and take little.
 func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/cache"
@@ -316,7 +318,7 @@ func (g *gateway) listen(what, address string, h http.Handler) error {
 }
 
 func (g *gateway) serve(what string, l net.Listener, h http.Handler) {
-	g.servers = append(g.servers, &listening{what, newHTTPServer(h, g.log), l})
+	g.servers = append(g.servers, &listening{what, newHTTPServer(h, g.log), netutil.LimitListener(l, maxHTTPConnections)})
 	g.closers = append(g.closers, func() error {
 		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			return err

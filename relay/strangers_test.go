@@ -1,0 +1,143 @@
+package relay
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Peers that may not send without a login leave room for those that may, and one address for others; who
+// logs in counts no more as one of them.
+func TestStrangersLeaveRoom(t *testing.T) {
+	const most = 16 // so strangers have 12, one address 4
+	b := start(t, func(c *Config, b *testbed) {
+		logins(c, b)
+		c.MaxConnections = most
+		c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		c.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	})
+	// come connects from an address and returns the greeting; "-" is a balancer that names nobody.
+	come := func(from string) (*client, string) {
+		t.Helper()
+		c := b.dial()
+		switch {
+		case from == "-":
+			c.raw("PROXY UNKNOWN\r\n")
+		case strings.Contains(from, ":"):
+			c.raw("PROXY TCP6 " + from + " 2001:db8::1 50000 25\r\n")
+		default:
+			c.raw("PROXY TCP4 " + from + " 198.51.100.1 50000 25\r\n")
+		}
+		got, err := c.reply()
+		if err != nil {
+			t.Fatalf("from %s: %v", from, err)
+		}
+		return c, got
+	}
+	in := func(from string) *client {
+		t.Helper()
+		c, got := come(from)
+		if !strings.HasPrefix(got, "220 ") {
+			t.Fatalf("from %s: %q", from, got)
+		}
+		return c
+	}
+	out := func(from string) {
+		t.Helper()
+		c, got := come(from)
+		if !strings.HasPrefix(got, "421 4.7.0 gate.example.org too many connections") {
+			t.Fatalf("from %s: %q", from, got)
+		}
+		c.expectEnd()
+	}
+	var first *client
+	for i := range 4 {
+		if c := in("203.0.113.1"); i == 0 {
+			first = c
+		}
+	}
+	out("203.0.113.1")
+	for i := range 4 { // one subscriber's network
+		in(fmt.Sprintf("2001:db8:1:2::%d", i+1))
+	}
+	out("2001:db8:1:2:ffff::1")
+	in("2001:db8:1:3::1")
+	in("203.0.113.2")
+	for range 2 {
+		in("-")
+	}
+	out("203.0.113.3")
+	out("-")
+	// All twelve are taken. Known peers have the rest.
+	for range 3 {
+		c := in("192.0.2.1")
+		c.say("EHLO client.example.org")
+		c.expect("250")
+		if got := c.send("joe@example.com", newsletter); !strings.HasPrefix(got, "250") {
+			t.Fatal(got)
+		}
+	}
+	// Who logs in makes room, also on the far side of STARTTLS.
+	first.say("EHLO client.example.org")
+	first.expect("250")
+	first.say("STARTTLS")
+	first.expect("220")
+	first.handshake()
+	first.say("EHLO client.example.org")
+	first.expect("250")
+	out("203.0.113.1")
+	first.say("AUTH PLAIN AHNob3AAc2VjcmV0")
+	first.expect("235")
+	again := in("203.0.113.1")
+	out("203.0.113.1")
+	// And so does who leaves.
+	again.say("QUIT")
+	again.expect("221")
+	again.expectEnd()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		if _, got := come("203.0.113.1"); strings.HasPrefix(got, "220 ") {
+			break
+		} else if time.Now().After(deadline) { // the place is free once the server has closed too
+			t.Fatal(got)
+		}
+	}
+}
+
+// A stranger who asks and asks is sent away; a known sender is not, nor one who sends messages.
+func TestStrangerSaysTooMuch(t *testing.T) {
+	b := start(t, func(c *Config, _ *testbed) {
+		c.MailTo = requestAddress
+		c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		c.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	})
+	from := func(address string) *client {
+		c := b.dial()
+		c.raw("PROXY TCP4 " + address + " 198.51.100.1 50000 25\r\n")
+		c.expect("220")
+		c.say("EHLO client.example.org")
+		c.expect("250")
+		return c
+	}
+	c := from("203.0.113.1")
+	for range maxCommands - 1 {
+		c.say("NOOP")
+		c.expect("250")
+	}
+	c.say("NOOP")
+	c.expect("421 4.7.0 gate.example.org too many commands")
+	c.expectEnd()
+	c = from("203.0.113.2")
+	for range maxCommands { // each is refused, and is a message
+		if got := c.send(requestAddress, "Subject: no token\r\n\r\n"); got[0] != '4' && got[0] != '5' || strings.HasPrefix(got, "421") {
+			t.Fatal(got)
+		}
+	}
+	c = from("192.0.2.1")
+	for range 2 * maxCommands {
+		c.say("NOOP")
+		c.expect("250")
+	}
+}
