@@ -11,7 +11,7 @@ import (
 // What is sent. The domain is under example.org, so that nothing of it exists.
 const (
 	senderDomain   = "shop.example.org"
-	newsletterSize = 50_900
+	newsletterSize = 50_000
 	textSize       = 2048
 )
 
@@ -94,12 +94,12 @@ const (
 )
 
 // newsletter is a multipart/alternative of about size bytes, both parts in quoted-printable: a text
-// of a seventh of it, and HTML with articles of three counted links each, three more links, and one
+// of a ninth of it, and HTML with articles of three counted links each, three more links, and one
 // pixel that tells of the opening. With newsletterSize that makes 60 links.
 func newsletter(size int) []byte {
 	w := newWriter()
 	var text strings.Builder
-	for text.Len() < size/7 {
+	for text.Len() < size/9 {
 		text.WriteString(w.paragraph(4) + "\n\n")
 	}
 	end := `<p style="font-size:11px;color:#999999;text-align:center;">`

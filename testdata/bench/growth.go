@@ -151,12 +151,16 @@ func cpuOf(r *row) float64  { return r.median(func(f figures) float64 { return f
 func timeOf(r *row) float64 { return r.median(func(f figures) float64 { return f.whole50 }) }
 
 // add draws what y says of each row that did not fail, at the x of its place, as a line; none where
-// fewer than two are left.
+// fewer than two are left. What is not positive, as CPU below the tick of the clock in a very short
+// run, has no logarithm and is left out.
 func (p *panel) add(name string, x func(int) float64, rows []*row, y func(*row) float64) {
 	l := plotted{name: name}
 	for i, r := range rows {
-		if !r.failed {
-			l.points = append(l.points, point{x(i), y(r)})
+		if r.failed {
+			continue
+		}
+		if v := y(r); v > 0 {
+			l.points = append(l.points, point{x(i), v})
 		}
 	}
 	if len(l.points) > 1 {
@@ -181,5 +185,5 @@ func exponent(points []point) float64 {
 	if math.IsInf(k, 0) {
 		return math.NaN()
 	}
-	return k
+	return k + 0 // no -0
 }

@@ -83,3 +83,15 @@ func TestDraw(t *testing.T) {
 		t.Errorf("%d points in\n%s", circles, picture)
 	}
 }
+
+// A load that failed, or came to nothing that has a logarithm, is no point; one point is no line.
+func TestAdd(t *testing.T) {
+	rows := []*row{{runs: []figures{{cpu: 2}}}, {failed: true}, {runs: []figures{{cpu: 0}}}, {runs: []figures{{cpu: 8}}}}
+	ten := func(i int) float64 { return float64(10 * (i + 1)) }
+	var p panel
+	p.add("CPU", ten, rows, cpuOf)
+	p.add("CPU", ten, rows[1:], cpuOf)
+	if len(p.lines) != 1 || len(p.lines[0].points) != 2 || p.lines[0].points[1] != (point{40, 8}) {
+		t.Errorf("%+v", p.lines)
+	}
+}
