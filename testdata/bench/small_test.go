@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os/exec"
 	"strings"
 	"testing"
@@ -23,6 +24,12 @@ func TestSmall(t *testing.T) {
 	text, err := b.mail(t.Context(), o.parts)
 	if err != nil {
 		t.Error(err)
+	}
+	late, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	rest, err := b.mail(late, []string{"text", "growth"})
+	if err == nil || !strings.Contains(rest, "**0 of 0 aims are met.** Not met:\n\n- text: the part failed") || !strings.Contains(rest, "growth: the part failed") {
+		t.Errorf("with no time left: %v\n%s", err, rest)
 	}
 	if err := b.close(); err != nil {
 		t.Error(err)

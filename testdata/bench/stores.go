@@ -53,7 +53,7 @@ func stores(ctx context.Context) (_ string, err error) {
 	if share > tooLoud {
 		b.WriteString("**It was not quiet**: what is in µs or a second is not to be quoted; ratios are, with care.\n")
 	}
-	b.WriteString("\nAgain: make bench; this part alone: go run ./testdata/bench -only stores.\n")
+	fmt.Fprintf(&b, "\nThis took %s. Again: make bench; this part alone: go run ./testdata/bench -only stores.\n", time.Since(start).Round(time.Second))
 	return b.String(), nil
 }
 
