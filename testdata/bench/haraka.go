@@ -102,14 +102,19 @@ func startHaraka(ctx context.Context, dir, smarthost string) (p *peer, err error
 	return p, nil
 }
 
-// installHaraka returns the program, installed into the user's cache folder if need be.
-func installHaraka(ctx context.Context) (program string, err error) {
+// harakaProgram is where it is, or is to be.
+func harakaProgram() (program, dir string, err error) {
 	cache, err := os.UserCacheDir()
+	dir = filepath.Join(cache, "consentgate-bench", "haraka-"+harakaVersion)
+	return filepath.Join(dir, "node_modules", "Haraka", "bin", "haraka"), dir, err
+}
+
+// installHaraka returns the program, installed into the user's cache folder if need be.
+func installHaraka(ctx context.Context) (string, error) {
+	program, dir, err := harakaProgram()
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", errNoPeer, err)
+		return "", err
 	}
-	dir := filepath.Join(cache, "consentgate-bench", "haraka-"+harakaVersion)
-	program = filepath.Join(dir, "node_modules", "Haraka", "bin", "haraka")
 	if _, err := os.Stat(program); err == nil {
 		return program, nil
 	}
@@ -125,7 +130,7 @@ func installHaraka(ctx context.Context) (program string, err error) {
 	fmt.Fprintf(os.Stderr, "installing Haraka %s into %s\n", harakaVersion, dir)
 	npm := exec.CommandContext(ctx, "npm", "install", "--prefix", half, "--no-audit", "--no-fund", "--omit=optional", "--ignore-scripts", "Haraka@"+harakaVersion)
 	if out, err := npm.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: npm cannot install Haraka: %w\n%s", errNoPeer, err, out[max(0, len(out)-1000):])
+		return "", fmt.Errorf("npm cannot install Haraka: %w\n%s", err, out[max(0, len(out)-1000):])
 	}
 	if err := os.Rename(half, dir); err != nil {
 		return "", err

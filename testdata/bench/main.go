@@ -100,15 +100,17 @@ func main() {
 	}
 }
 
-// run runs the parts that were asked for and prints their reports.
+// run runs the parts that were asked for and prints their reports. The stores, which have a report of
+// their own, come first; should that fail, the others are run all the same.
 func run(ctx context.Context, o options) (err error) {
 	if slices.Contains(o.parts, "stores") {
-		text, err := stores(ctx)
-		if err != nil {
-			return err
+		text, failed := stores(ctx)
+		if failed == nil {
+			failed = o.publish("STORES.md", text)
 		}
-		if err := o.publish("STORES.md", text); err != nil {
-			return err
+		if failed != nil {
+			fmt.Fprintln(os.Stderr, "stores failed:", failed)
+			defer func() { err = errors.Join(fmt.Errorf("stores: %w", failed), err) }()
 		}
 	}
 	var mail []string

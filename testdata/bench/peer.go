@@ -18,9 +18,6 @@ type peer struct {
 	processes []*process
 }
 
-// errNoPeer is wrapped where this machine cannot run a peer.
-var errNoPeer = errors.New("left out")
-
 // Names of the peers.
 const (
 	postfixPlain  = "Postfix"
@@ -39,17 +36,17 @@ type peers struct {
 	missing map[string]string // why
 }
 
-// get returns the peer of that name, nil where this machine cannot run it. A peer that does not do
-// what its figures are taken for is an error.
+// get returns the peer of that name, nil where this machine cannot run it: that is no error, but noted.
+// A peer that runs and does not do what its figures are taken for is an error.
 func (ps *peers) get(ctx context.Context, name string) (*peer, error) {
 	if p := ps.running[name]; p != nil || ps.missing[name] != "" {
 		return p, nil
 	}
 	if !ps.wanted {
-		ps.missing[name] = "left out: it was not wanted (-peers=false)"
+		ps.missing[name] = "it was not wanted (-peers=false)"
 		return nil, nil
 	}
-	dir := filepath.Join(ps.dir, strings.ToLower(strings.Fields(name)[0])+fmt.Sprint(len(ps.running)))
+	dir := filepath.Join(ps.dir, strings.ToLower(strings.Fields(name)[0])+fmt.Sprint(len(ps.running)+len(ps.missing)))
 	var p *peer
 	var err error
 	var does func(text []byte) error
@@ -64,17 +61,21 @@ func (ps *peers) get(ctx context.Context, name string) (*peer, error) {
 		p, err = startHaraka(ctx, dir, ps.sink.addr)
 		does = harakaFiltered
 	}
-	if errors.Is(err, errNoPeer) {
-		ps.missing[name] = err.Error()
-		fmt.Fprintf(os.Stderr, "%s: %s\n", name, err)
-		return nil, nil
-	}
 	if err == nil {
 		ps.running[name] = p
-		var text []byte
-		if text, err = copyOf(ctx, p.smtp, ps.message, 1, ps.sink); err == nil {
-			err = does(text)
-		}
+	}
+	if ctx.Err() != nil {
+		return nil, errors.Join(err, context.Cause(ctx))
+	}
+	if err != nil {
+		why := strings.Join(strings.Fields(err.Error()), " ") // with what it said, in one line
+		ps.missing[name] = why[:min(len(why), 500)]
+		fmt.Fprintf(os.Stderr, "%s is left out: %s\n", name, err)
+		return nil, nil
+	}
+	text, err := copyOf(ctx, p.smtp, ps.message, 1, ps.sink)
+	if err == nil {
+		err = does(text)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -129,7 +130,7 @@ func (p *peer) stop() (err error) {
 	return err
 }
 
-// havePrograms says in an errNoPeer which of the programs are not there, and what to install.
+// havePrograms says which of the programs are not there, and what to install.
 func havePrograms(packages string, programs ...string) error {
 	var missing []string
 	for _, program := range programs {
@@ -140,7 +141,7 @@ func havePrograms(packages string, programs ...string) error {
 	if missing == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: not in PATH: %s (on Debian: apt-get install %s, and /usr/sbin in PATH)", errNoPeer, strings.Join(missing, ", "), packages)
+	return fmt.Errorf("not in PATH: %s (on Debian: apt-get install %s, and /usr/sbin in PATH)", strings.Join(missing, ", "), packages)
 }
 
 // lay makes folders and files in dir, which is made with them. Keys are for root only.

@@ -106,11 +106,11 @@ func startPostfix(ctx context.Context, dir, smarthost string, sign *signing) (p 
 	if sign != nil {
 		programs = append(programs, "opendkim")
 	}
-	if err := havePrograms("postfix and opendkim", programs...); err != nil {
+	if err := havePrograms("postfix opendkim", programs...); err != nil {
 		return nil, err
 	}
 	if os.Geteuid() != 0 {
-		return nil, fmt.Errorf("%w: Postfix starts as root only", errNoPeer)
+		return nil, errors.New("Postfix starts as root only")
 	}
 	places, err := output(ctx, "postconf", "-dh", "command_directory", "daemon_directory", "mail_version")
 	if err != nil {

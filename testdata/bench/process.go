@@ -46,7 +46,7 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 
 // ready waits until f succeeds, or the program has ended.
 func (p *process) ready(ctx context.Context, f func() error) error {
-	err := until(ctx, 20*time.Second, func() error {
+	err := until(ctx, time.Minute, func() error {
 		select {
 		case <-p.done:
 			return nil

@@ -54,7 +54,7 @@ func (r *report) text() string {
 	b.WriteString("\n\n")
 	for _, name := range []string{postfixPlain, postfixSigned, harakaFilter} {
 		if why := r.missing[name]; why != "" {
-			fmt.Fprintf(&b, "**%s was %s.**\n", name, why)
+			fmt.Fprintf(&b, "**%s was left out: %s.**\n\n", name, why)
 		}
 	}
 	if r.loudest > tooLoud {

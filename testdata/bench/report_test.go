@@ -21,7 +21,7 @@ func TestMedianAndTimes(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	b := &bench{peers: &peers{missing: map[string]string{harakaFilter: "left out: no npm"}}}
+	b := &bench{peers: &peers{missing: map[string]string{harakaFilter: "no npm"}}}
 	rows := []*row{
 		{name: "consentgate stateless", own: true, conns: 10, rcpts: 2, peak: 30, sign: 0.5,
 			runs: []figures{{rate: 900, cpu: 1.4, memory: 20, others: 30}, {rate: 1100, cpu: 1.6, memory: 22, others: 30}}},
