@@ -200,8 +200,15 @@ func TestProcess(t *testing.T) {
 	if err := p.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if p, err := os.FindProcess(child[0]); err == nil {
-		p.Kill() // sh leaves it behind
+	// sh leaves it behind; whoever inherits it may not have taken note of its end.
+	err = until(t.Context(), 10*time.Second, func() error {
+		if f := stat(child[0]); f != nil && f[0] != "Z" {
+			return fmt.Errorf("its child is there, in state %s", f[0])
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 	if got := stat(p.pid()); got != nil {
 		t.Errorf("still there: %q", got)

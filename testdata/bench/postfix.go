@@ -110,7 +110,7 @@ func startPostfix(ctx context.Context, dir, smarthost string, sign *signing) (p 
 		return nil, err
 	}
 	if os.Geteuid() != 0 {
-		return nil, errors.New("Postfix starts as root only")
+		return nil, errors.New("only root may start it")
 	}
 	places, err := output(ctx, "postconf", "-dh", "command_directory", "daemon_directory", "mail_version")
 	if err != nil {

@@ -80,6 +80,11 @@ func (r *report) text() string {
 		}
 		fmt.Fprintf(&b, "\nThis part took %s.\n", s.took.Round(time.Second))
 	}
+	var all time.Duration
+	for _, s := range r.sections {
+		all += s.took
+	}
+	fmt.Fprintf(&b, "\nAll parts took %s together.\n", all.Round(time.Second))
 	b.WriteString(notes)
 	return b.String()
 }

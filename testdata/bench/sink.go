@@ -21,7 +21,6 @@ type sink struct {
 	closed bool
 	keep   chan []byte // where the next messages go, nil = nowhere
 	tally  *tally      // where the next messages are counted, nil = nowhere
-	twice  bool        // in tests: it counts each message twice, as if it had come so
 	wg     sync.WaitGroup
 }
 
@@ -146,9 +145,6 @@ func (s *sink) serve(c net.Conn) {
 			counted := s.tally
 			s.mu.Unlock()
 			counted.add(event{n, rcpts, now})
-			if s.twice {
-				counted.add(event{n, rcpts, now})
-			}
 			s.last.Store(now.UnixNano())
 			s.recipients.Add(int64(rcpts))
 			rcpts = 0
