@@ -23,7 +23,7 @@ test: need static ## all tests, under ten minutes on two cores
 	GATEWAY_RACE=1 $(GO) test -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers
 	@rm -rf testdata/browser/pictures && mkdir testdata/browser/pictures
 	$(GO) test -timeout 3m -parallel 6 -artifacts -outputdir $(CURDIR)/testdata/browser/pictures ./testdata/browser
-	$(GO) test -timeout 2m ./testdata/faults ./testdata/bench
+	$(GO) test -timeout 3m ./testdata/faults ./testdata/bench
 
 browser: need ## every copy of a corpus of real mail, and every way to phone home, in Chromium; about five minutes
 	EVERY=1 $(GO) test -v -timeout 20m -parallel 6 ./testdata/browser -results $(CURDIR)/testdata/browser/RESULTS.md

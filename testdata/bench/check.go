@@ -25,7 +25,7 @@ func copyOf(ctx context.Context, addr string, msg *message, people int, to *sink
 	select {
 	case text := <-kept:
 		return text, nil
-	case <-time.After(time.Minute):
+	case <-time.After(90 * time.Second): // Postfix waits 60 s for a service that could not start
 		return nil, errors.New("the message was accepted, and does not arrive")
 	case <-ctx.Done():
 		return nil, ctx.Err()

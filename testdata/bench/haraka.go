@@ -91,8 +91,8 @@ func startHaraka(ctx context.Context, dir, smarthost string) (p *peer, err error
 	if err != nil {
 		return nil, err
 	}
-	p = &peer{smtp: addr, versions: "Haraka " + harakaVersion + " on Node.js " + node}
-	one, err := p.start(filepath.Join(dir, "log"), "node", program, "-c", dir)
+	p = &peer{smtp: addr, versions: "Haraka " + harakaVersion + " on Node.js " + node, log: filepath.Join(dir, "log")}
+	one, err := p.start(p.log, "node", program, "-c", dir)
 	if err == nil {
 		err = one.ready(ctx, func() error { return greets(addr, "", "220 ") })
 	}

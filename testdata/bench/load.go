@@ -79,7 +79,7 @@ func (l load) run(ctx context.Context) (*sent, error) {
 	return s, nil
 }
 
-// connection sends on one connection until the deadline.
+// connection sends on one connection until the deadline, one message at least.
 func (l load) connection(ctx context.Context, deadline time.Time) (s sent, err error) {
 	dialer := net.Dialer{Timeout: 10 * time.Second}
 	c, err := dialer.DialContext(ctx, "tcp", l.addr)
@@ -103,7 +103,7 @@ func (l load) connection(ctx context.Context, deadline time.Time) (s sent, err e
 		return s, fmt.Errorf("EHLO: %w", err)
 	}
 	var buf []byte
-	for time.Now().Before(deadline) && (!l.single || s.messages == 0) {
+	for s.messages == 0 || !l.single && time.Now().Before(deadline) {
 		n := sequence.Add(1)
 		buf = fmt.Appendf(buf[:0], "MAIL FROM:<news@%s>\r\n", l.message.domain)
 		for k := range l.rcpts {

@@ -15,6 +15,7 @@ import (
 type peer struct {
 	smtp      string
 	versions  string
+	log       string // the file in which it tells of messages
 	processes []*process
 }
 
@@ -78,7 +79,7 @@ func (ps *peers) get(ctx context.Context, name string) (*peer, error) {
 		err = does(text)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w\n%s", name, err, endOf(p.log))
 	}
 	return p, nil
 }

@@ -147,13 +147,10 @@ func startPostfix(ctx context.Context, dir, smarthost string, sign *signing) (p 
 		return nil, err
 	}
 
-	p = &peer{smtp: net.JoinHostPort("127.0.0.1", port), versions: "Postfix " + place[2]}
+	p = &peer{smtp: net.JoinHostPort("127.0.0.1", port), versions: "Postfix " + place[2], log: dir + "/maillog"}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.stop())
-			if text, readErr := os.ReadFile(dir + "/maillog"); readErr == nil {
-				err = fmt.Errorf("%w\n%s", err, text[max(0, len(text)-2000):])
-			}
+			err = fmt.Errorf("%w\n%s", errors.Join(err, p.stop()), endOf(p.log))
 		}
 	}()
 	if sign != nil {

@@ -79,8 +79,11 @@ func (p *process) stop() (err error) {
 }
 
 // said is the end of the program's output.
-func (p *process) said() string {
-	text, err := os.ReadFile(p.log)
+func (p *process) said() string { return endOf(p.log) }
+
+// endOf is the end of a file, or why it cannot be read.
+func endOf(path string) string {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}

@@ -14,8 +14,7 @@ func TestSmall(t *testing.T) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("redis-server is not installed; make need does that on Debian")
 	}
-	dir := t.TempDir()
-	o := options{parts: mailParts, results: dir, runs: 1, window: 100 * time.Millisecond, scale: scale{conns: []int{2, 3}, many: 12, people: 40,
+	o := options{parts: mailParts, runs: 1, window: 100 * time.Millisecond, scale: scale{conns: []int{2, 3}, many: 12, people: 40,
 		attachedSizes: []int{10_000, 100_000}, htmlSizes: []int{10_000, 100_000}, recipientsEach: []int{1, 10}, connectionsAll: []int{1, 4}}}
 	b, err := newBench(t.Context(), o)
 	if err != nil {
