@@ -17,7 +17,7 @@ import (
 	"github.com/consentgate/consentgate/consent/transfer"
 )
 
-const newsletter = "From: News <news@shop.example.org>\nMessage-ID:\n <old@shop.example.org>\nSubject: dots\n\nhello\n.\n.two\n\n.end\n"
+const dotted = "From: News <news@shop.example.org>\nMessage-ID:\n <old@shop.example.org>\nSubject: dots\n\nhello\n.\n.two\n\n.end\n"
 
 func startedSink(t *testing.T) *sink {
 	t.Helper()
@@ -35,7 +35,7 @@ func TestMessageArrives(t *testing.T) {
 	s := startedSink(t)
 	kept := make(chan []byte, 1)
 	s.capture(kept)
-	m, err := newMessage([]byte(newsletter))
+	m, err := newMessage([]byte(dotted))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestMessageArrives(t *testing.T) {
 
 func TestLoadCountsAll(t *testing.T) {
 	s := startedSink(t)
-	m, err := newMessage([]byte(newsletter))
+	m, err := newMessage([]byte(dotted))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestLoadCountsAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.rate <= 0 || f.accepted <= 0 || f.p50 > f.p99 {
+	if f.rate <= 0 || f.accepted <= 0 || f.p50 > f.p99 || f.whole50 < f.p50 || f.whole50 > f.whole99 {
 		t.Errorf("%+v", f)
 	}
 	if n := s.recipients.Load(); n == 0 || n%5 != 0 {
@@ -117,7 +117,7 @@ func TestSinkFindsTheEnd(t *testing.T) {
 
 // A refusal anywhere must not pass for speed.
 func TestRefusalIsAnError(t *testing.T) {
-	m, err := newMessage([]byte(newsletter))
+	m, err := newMessage([]byte(dotted))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestRefusalIsAnError(t *testing.T) {
 // A copy that is lost on the way is an error as well.
 func TestLossIsAnError(t *testing.T) {
 	s, other := startedSink(t), startedSink(t)
-	m, err := newMessage([]byte(newsletter))
+	m, err := newMessage([]byte(dotted))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,44 +200,18 @@ func TestProcess(t *testing.T) {
 	if err := p.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if p, err := os.FindProcess(child[0]); err == nil {
-		p.Kill() // sh leaves it behind
+	// sh leaves it behind; whoever inherits it may not have taken note of its end.
+	err = until(t.Context(), 10*time.Second, func() error {
+		if f := stat(child[0]); f != nil && f[0] != "Z" {
+			return fmt.Errorf("its child is there, in state %s", f[0])
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 	if got := stat(p.pid()); got != nil {
 		t.Errorf("still there: %q", got)
-	}
-}
-
-func TestMedianAndTable(t *testing.T) {
-	if m := median([]float64{9, 1, 5}); m != 5 {
-		t.Errorf("median of three: %v", m)
-	}
-	if m := median([]float64{4, 2}); m != 3 {
-		t.Errorf("median of two: %v", m)
-	}
-	r := report{options: options{runs: 2, rcpts: 1, people: 4}, message: &message{path: "a.eml"}, peer: "Postfix 0", rsa: []float64{1, 1, 1}, rows: []*row{
-		{name: "consentgate", conns: 10, peak: 30, runs: []figures{{rate: 900, cpu: 1.4, memory: 20}, {rate: 1100, cpu: 1.6, memory: 22}}},
-		{name: "Postfix", conns: 10, sharesPages: true, runs: []figures{{rate: 400, cpu: 5, memory: 90}, {rate: 400, cpu: 5, memory: 90}}},
-		{name: "Postfix", conns: 50, sharesPages: true, runs: []figures{{rate: 1, cpu: 5}}},
-	}}
-	text := r.text()
-	for _, want := range []string{" 1000 |", "900–1100", " 1.50 |", " 0.50 |", "90 (PSS)", "**2.5 times**"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("no %q in\n%s", want, text)
-		}
-	}
-	if n := strings.Count(text, "times**"); n != 1 {
-		t.Errorf("%d ratios, want the one of equal connections", n)
-	}
-	if strings.Contains(text, "not quiet") {
-		t.Error("told to be loud with nobody else on the machine")
-	}
-	r.rows[0].runs[0].others, r.rows[0].runs[1].others = 30, 30
-	if !strings.Contains(r.text(), "not quiet") {
-		t.Error("a machine used by others is not told of")
-	}
-	if strings.Contains(text, "NaN") {
-		t.Error(text)
 	}
 }
 
@@ -254,7 +228,7 @@ func TestHeld(t *testing.T) {
 	if err := all.answered(); err == nil {
 		t.Error("a connection that is closed was answered")
 	}
-	text := largeMessage("shop.example.org", 3<<20)
+	text := append(attached("shop.example.org", 3<<20-len(finalDot)), finalDot...)
 	if len(text) != 3<<20 || !strings.HasSuffix(string(text), "\r\n.\r\n") {
 		t.Errorf("%d bytes that end with %q", len(text), text[len(text)-20:])
 	}

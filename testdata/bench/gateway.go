@@ -26,20 +26,22 @@ const selector = "bench"
 
 // site is what a gateway needs: the program, its keys, its configuration, a Redis.
 type site struct {
-	dir, binary, config string
-	configuration       func(mode string, connections int) string
+	dir, binary         string
+	configuration       func(mode, spool string) string
+	gateways            int // served so far
 	dkimKey             *rsa.PrivateKey
 	ring                *keyring.Ring
 	redis               *process
 	redisAddr, redisURL string
 }
 
-// configuration is that of an operator who set what is needed and left the rest.
+// configuration is that of an operator who set what is needed and left the rest, but for room for as
+// many connections as are tried here.
 const configuration = `hostname = "gate.example.org"
 key_file = %q
 [smtp]
 listen = ["127.0.0.1:0"]
-max_connections = %d
+max_connections = 2500
 [smarthost]
 urls = ["smtp://%s"]
 [delivery]
@@ -64,7 +66,7 @@ level = "info"
 
 // newSite builds the gateway, unless there is one at binary, and starts Redis.
 func newSite(ctx context.Context, dir, binary, domain, smarthost string) (*site, error) {
-	s := &site{dir: dir, binary: binary, config: filepath.Join(dir, "consentgate.toml")}
+	s := &site{dir: dir, binary: binary}
 	if s.binary == "" {
 		s.binary = filepath.Join(dir, "consentgate")
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", s.binary, "github.com/consentgate/consentgate/cmd/consentgate")
@@ -90,19 +92,10 @@ func newSite(ctx context.Context, dir, binary, domain, smarthost string) (*site,
 	if err := s.startRedis(ctx); err != nil {
 		return nil, err
 	}
-	s.configuration = func(mode string, connections int) string {
-		return fmt.Sprintf(configuration, key, connections, smarthost, mode, filepath.Join(dir, "spool"), s.redisURL, domain, selector, dkim)
-	}
-	if err := s.configure("stateless", 1000); err != nil {
-		return nil, errors.Join(err, s.close())
+	s.configuration = func(mode, spool string) string {
+		return fmt.Sprintf(configuration, key, smarthost, mode, spool, s.redisURL, domain, selector, dkim)
 	}
 	return s, nil
-}
-
-// configure sets the delivery mode and how many connections senders may hold, for what is served
-// from now on.
-func (s *site) configure(mode string, connections int) error {
-	return os.WriteFile(s.config, []byte(s.configuration(mode, connections)), 0o600)
 }
 
 func (s *site) startRedis(ctx context.Context) error {
@@ -203,13 +196,19 @@ type gateway struct {
 
 var listens = regexp.MustCompile(`msg=listening for=smtp address=(127\.0\.0\.1:\d+)`)
 
-// serve starts the gateway. Its log goes to a file, as an operator's does.
-func (s *site) serve(ctx context.Context) (*gateway, error) {
-	log := filepath.Join(s.dir, "gateway.log")
-	if err := os.RemoveAll(log); err != nil {
+// serve starts a gateway in that delivery mode, with a folder of its own. Its log goes to a file, as
+// an operator's does.
+func (s *site) serve(ctx context.Context, mode string) (*gateway, error) {
+	s.gateways++
+	dir := filepath.Join(s.dir, fmt.Sprintf("gateway-%d", s.gateways))
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
-	p, err := start(log, s.binary, "serve", "--config", s.config)
+	log, config := filepath.Join(dir, "log"), filepath.Join(dir, "consentgate.toml")
+	if err := os.WriteFile(config, []byte(s.configuration(mode, filepath.Join(dir, "spool"))), 0o600); err != nil {
+		return nil, err
+	}
+	p, err := start(log, s.binary, "serve", "--config", config)
 	if err != nil {
 		return nil, err
 	}

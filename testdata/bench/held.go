@@ -2,14 +2,12 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -21,6 +19,7 @@ const (
 	sendFor   = 8 * time.Second
 	largeSize = 50<<20 - 1 // with its final dot; smtp.max_message_bytes allows 50 MiB
 	larges    = 20
+	finalDot  = ".\r\n"
 
 	// The most that the gateway may take, in MB: while it has all the large messages, 1,000 MB, at
 	// once; and with the many connections, of which 1,200 buffers and what the spool holds in memory
@@ -36,13 +35,10 @@ const (
 func (s *site) hold(ctx context.Context, msg *message, sink *sink, people int) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
-	large := largeMessage(msg.domain, largeSize)
+	large := append(attached(msg.domain, largeSize-len(finalDot)), finalDot...)
 	fmt.Println("| mode | load | messages | answered in (p50 / p99) | all out after | RSS before | RSS, peak | RSS after |")
 	fmt.Println("|---|---|---|---|---|---|---|---|")
 	for _, mode := range []string{"cutthrough", "spool"} {
-		if err := s.configure(mode, 2*(idlers+senders)); err != nil {
-			return err
-		}
 		err := s.row(ctx, mode, fmt.Sprintf("%d idle, %d sending", idlers, senders), heldLimit, sink, func(g *gateway) (*sent, error) {
 			waiting, err := openIdle(g.smtp, idlers)
 			defer waiting.close()
@@ -72,7 +68,7 @@ func (s *site) hold(ctx context.Context, msg *message, sink *sink, people int) e
 // line.
 func (s *site) row(ctx context.Context, mode, name string, limit float64, sink *sink, f func(*gateway) (*sent, error)) (err error) {
 	fail := func(err error) error { return fmt.Errorf("mode %s, %s: %w", mode, name, err) }
-	g, err := s.serve(ctx)
+	g, err := s.serve(ctx, mode)
 	if err != nil {
 		return fail(err)
 	}
@@ -95,7 +91,7 @@ func (s *site) row(ctx context.Context, mode, name string, limit float64, sink *
 	out := time.Unix(0, sink.last.Load()).Sub(got.start)
 	peak := status(g.pid(), "VmHWM")
 	fmt.Printf("| %s | %s | %d | %.0f / %.0f ms | %.1f s | %.0f MB | %.0f MB | %.0f MB |\n",
-		mode, name, got.messages, ms(got.at(.5)), ms(got.at(.99)), out.Seconds(), before, peak, status(g.pid(), "VmRSS"))
+		mode, name, got.messages, ms(at(got.waits, .5)), ms(at(got.waits, .99)), out.Seconds(), before, peak, status(g.pid(), "VmRSS"))
 	if peak > limit {
 		return fail(fmt.Errorf("the gateway took %.0f MB, and may take %.0f", peak, limit))
 	}
@@ -144,25 +140,6 @@ func (all idle) close() {
 	for _, c := range all {
 		c.Close()
 	}
-}
-
-// largeMessage is a newsletter with a picture that tells of its being opened, and an attachment that
-// brings it to size bytes, as DATA has it, with the final dot.
-func largeMessage(domain string, size int) []byte {
-	var b bytes.Buffer
-	b.Grow(size)
-	fmt.Fprintf(&b, "From: News <news@%s>\r\nSubject: The catalogue\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"=_large\"\r\n\r\n", domain)
-	b.WriteString("--=_large\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<html><body><p>Here it is.</p>\r\n" +
-		"<img src=\"https://open.convertkit-mail4.com/ab12cd34ef\" width=1 height=1>\r\n</body></html>\r\n")
-	b.WriteString("--=_large\r\nContent-Type: application/octet-stream\r\nContent-Disposition: attachment\r\nContent-Transfer-Encoding: base64\r\n\r\n")
-	const end = "\r\n--=_large--\r\n.\r\n"
-	line := strings.Repeat("QUJD", 19) + "\r\n"
-	for b.Len()+len(line)+len(end) <= size {
-		b.WriteString(line)
-	}
-	b.WriteString(strings.Repeat("=", size-len(end)-b.Len()))
-	b.WriteString(end)
-	return b.Bytes()
 }
 
 // sendAtOnce sends text on each of n connections, to somebody else each. All are in the middle of

@@ -27,9 +27,18 @@ type load struct {
 
 // sent is what a load came to.
 type sent struct {
-	messages   int64
-	start, end time.Time       // end is when the last answer came
-	waits      []time.Duration // from the last byte of a message handed to the kernel to the answer, sorted
+	messages     int64
+	start, end   time.Time       // end is when the last answer came
+	waits        []time.Duration // from the last byte of a message handed to the kernel to the answer, sorted
+	transactions []time.Duration // from MAIL to that answer, sorted
+	accepted     []event         // by the number of the message, with the recipients that were accepted
+}
+
+// event is that of a message somewhere: it was accepted, or has arrived, for so many recipients.
+type event struct {
+	n          int64 // its number, see sequence
+	recipients int
+	at         time.Time
 }
 
 // sequence numbers all messages of this process, so that no two have one Message-ID.
@@ -46,14 +55,15 @@ func (l load) run(ctx context.Context) (*sent, error) {
 	var wg sync.WaitGroup
 	for range l.conns {
 		wg.Go(func() {
-			waits, err := l.connection(ctx, deadline)
-			end := time.Now()
+			one, err := l.connection(ctx, deadline)
 			mu.Lock()
 			defer mu.Unlock()
-			s.messages += int64(len(waits))
-			s.waits = append(s.waits, waits...)
-			if end.After(s.end) {
-				s.end = end
+			s.messages += one.messages
+			s.waits = append(s.waits, one.waits...)
+			s.transactions = append(s.transactions, one.transactions...)
+			s.accepted = append(s.accepted, one.accepted...)
+			if one.end.After(s.end) {
+				s.end = one.end
 			}
 			if err != nil {
 				cancel(err)
@@ -65,42 +75,44 @@ func (l load) run(ctx context.Context) (*sent, error) {
 		return nil, err
 	}
 	slices.Sort(s.waits)
+	slices.Sort(s.transactions)
 	return s, nil
 }
 
-// connection sends on one connection until the deadline.
-func (l load) connection(ctx context.Context, deadline time.Time) (waits []time.Duration, err error) {
+// connection sends on one connection until the deadline, one message at least.
+func (l load) connection(ctx context.Context, deadline time.Time) (s sent, err error) {
 	dialer := net.Dialer{Timeout: 10 * time.Second}
 	c, err := dialer.DialContext(ctx, "tcp", l.addr)
 	if err != nil {
-		return nil, err
+		return s, err
 	}
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	if err := c.SetDeadline(deadline.Add(time.Minute)); err != nil {
-		return nil, err
+		return s, err
 	}
 	r := bufio.NewReader(c)
 	if err := answer(r, '2'); err != nil {
-		return nil, fmt.Errorf("greeting: %w", err)
+		return s, fmt.Errorf("greeting: %w", err)
 	}
 	if _, err := io.WriteString(c, "EHLO sender.example.org\r\n"); err != nil {
-		return nil, err
+		return s, err
 	}
 	if err := answer(r, '2'); err != nil {
-		return nil, fmt.Errorf("EHLO: %w", err)
+		return s, fmt.Errorf("EHLO: %w", err)
 	}
 	var buf []byte
-	for time.Now().Before(deadline) && (!l.single || waits == nil) {
+	for s.messages == 0 || !l.single && time.Now().Before(deadline) {
 		n := sequence.Add(1)
 		buf = fmt.Appendf(buf[:0], "MAIL FROM:<news@%s>\r\n", l.message.domain)
 		for k := range l.rcpts {
 			buf = fmt.Appendf(buf, "RCPT TO:<%s>\r\n", person((int(n)*l.rcpts+k)%l.people))
 		}
 		buf = append(buf, "DATA\r\n"...)
+		begin := time.Now()
 		if _, err := c.Write(buf); err != nil {
-			return waits, err
+			return s, err
 		}
 		for i := range l.rcpts + 2 {
 			want := byte('2')
@@ -108,21 +120,25 @@ func (l load) connection(ctx context.Context, deadline time.Time) (waits []time.
 				want = '3'
 			}
 			if err := answer(r, want); err != nil {
-				return waits, fmt.Errorf("MAIL, RCPT, DATA: %w", err)
+				return s, fmt.Errorf("MAIL, RCPT, DATA: %w", err)
 			}
 		}
 		buf = l.message.append(buf[:0], n)
 		if _, err := c.Write(buf); err != nil {
-			return waits, err
+			return s, err
 		}
-		start := time.Now()
+		handed := time.Now()
 		if err := answer(r, '2'); err != nil {
-			return waits, fmt.Errorf("message: %w", err)
+			return s, fmt.Errorf("message: %w", err)
 		}
-		waits = append(waits, time.Since(start))
+		s.end = time.Now()
+		s.messages++
+		s.waits = append(s.waits, s.end.Sub(handed))
+		s.transactions = append(s.transactions, s.end.Sub(begin))
+		s.accepted = append(s.accepted, event{n, l.rcpts, s.end})
 	}
 	_, err = io.WriteString(c, "QUIT\r\n")
-	return waits, err
+	return s, err
 }
 
 // answer reads a reply of any number of lines; one that does not begin with want is an error.
@@ -141,10 +157,10 @@ func answer(r *bufio.Reader, want byte) error {
 	}
 }
 
-// at returns the wait that the share p of all waits does not exceed.
-func (s *sent) at(p float64) time.Duration {
-	if len(s.waits) == 0 {
+// at returns the time that the share p of all times, which are sorted, does not exceed.
+func at(times []time.Duration, p float64) time.Duration {
+	if len(times) == 0 {
 		return 0
 	}
-	return s.waits[min(len(s.waits)-1, int(p*float64(len(s.waits))))]
+	return times[min(len(times)-1, int(p*float64(len(times))))]
 }

@@ -2,11 +2,8 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/mail"
-	"os"
 	"strconv"
 	"strings"
 
@@ -15,30 +12,13 @@ import (
 
 // message is what is sent, over and over. Only its Message-ID and its recipients change.
 type message struct {
-	path         string
 	domain       string        // of its From field: what is signed for
 	scope        consent.Scope // what its control field says
+	body         []byte        // as it is
 	before, rest []byte        // as DATA has them: CR LF, dots doubled, the end included; the Message-ID field goes between
 }
 
-// readMessage reads the message at path or, where there is none, the one at instead.
-func readMessage(path, instead string) (*message, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		path = instead
-		text, err = os.ReadFile(path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	m, err := newMessage(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	m.path = path
-	return m, nil
-}
-
+// newMessage takes a message with either kind of line ends. Its own Message-ID goes.
 func newMessage(text []byte) (*message, error) {
 	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
 	text = bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))
@@ -73,10 +53,14 @@ func newMessage(text []byte) (*message, error) {
 			fields = append(append(fields, line...), "\r\n"...)
 		}
 	}
+	m.body = body
 	stuffed := bytes.ReplaceAll(append([]byte("\r\n"), body...), []byte("\r\n."), []byte("\r\n.."))
 	m.before, m.rest = fields, append(stuffed, ".\r\n"...)
 	return m, nil
 }
+
+// messageID is how the Message-ID field begins; the number of the message follows.
+const messageID = "Message-ID: <bench."
 
 // size is that of one message on the way in, with its final dot.
 func (m *message) size() int { return len(m.append(nil, 1)) }
@@ -84,7 +68,7 @@ func (m *message) size() int { return len(m.append(nil, 1)) }
 // append appends the n-th message to b, from the first field to the final dot.
 func (m *message) append(b []byte, n int64) []byte {
 	b = append(b, m.before...)
-	b = append(b, "Message-ID: <bench."...)
+	b = append(b, messageID...)
 	b = strconv.AppendInt(b, n, 10)
 	b = append(b, '@')
 	b = append(b, m.domain...)

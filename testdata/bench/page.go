@@ -60,7 +60,7 @@ func (s *site) pages(ctx context.Context, runs int, window time.Duration) (repor
 	if err := errors.Join(err1, err2); err != nil {
 		return "", fmt.Errorf("%w; make pagebench installs them on Debian", err)
 	}
-	g, err := s.serve(ctx)
+	g, err := s.serve(ctx, "stateless")
 	if err != nil {
 		return "", err
 	}

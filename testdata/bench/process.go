@@ -46,7 +46,7 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 
 // ready waits until f succeeds, or the program has ended.
 func (p *process) ready(ctx context.Context, f func() error) error {
-	err := until(ctx, 20*time.Second, func() error {
+	err := until(ctx, time.Minute, func() error {
 		select {
 		case <-p.done:
 			return nil
@@ -65,22 +65,25 @@ func (p *process) ready(ctx context.Context, f func() error) error {
 	return nil
 }
 
-// stop sends SIGTERM; what is left of the group after 20 s is killed.
-func (p *process) stop() error {
+// stop sends SIGTERM, waits for the program's end, up to 20 s, and kills what is left of its group then.
+func (p *process) stop() (err error) {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
-		return nil
 	case <-time.After(20 * time.Second):
+		err = fmt.Errorf("%s had not ended 20 s after SIGTERM", p.cmd.Path)
 	}
-	syscall.Kill(-p.pid(), syscall.SIGKILL)
+	syscall.Kill(-p.pid(), syscall.SIGKILL) // it leads a session, so its group has its number
 	<-p.done
-	return fmt.Errorf("%s had not ended 20 s after SIGTERM", p.cmd.Path)
+	return err
 }
 
 // said is the end of the program's output.
-func (p *process) said() string {
-	text, err := os.ReadFile(p.log)
+func (p *process) said() string { return endOf(p.log) }
+
+// endOf is the end of a file, or why it cannot be read.
+func endOf(path string) string {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}

@@ -3,59 +3,34 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 )
 
+// section is what one part found.
+type section struct {
+	title, text string
+	table       [][]string
+	aims        []aim
+	picture     string // the name of a file beside the report
+	took        time.Duration
+}
+
 // report is what a run found.
 type report struct {
-	options
-	message  *message
 	machine  string
-	versions string // of the gateway and of Redis
-	peer     string // its versions
-	noPeer   string // why there is none
-	rsa      []float64
-	rows     []*row
-}
-
-// row is one thing measured with one number of connections.
-type row struct {
-	name        string
-	conns       int
-	sharesPages bool // several processes, so memory is PSS
-	peak        float64
-	runs        []figures
-}
-
-// median of what of takes from the runs.
-func (r *row) median(of func(figures) float64) float64 {
-	values := make([]float64, len(r.runs))
-	for i, f := range r.runs {
-		values[i] = of(f)
-	}
-	return median(values)
-}
-
-func (r *row) rate() float64 { return r.median(func(f figures) float64 { return f.rate }) }
-
-// spread is the slowest and the fastest run.
-func (r *row) spread() string {
-	values := make([]float64, len(r.runs))
-	for i, f := range r.runs {
-		values[i] = f.rate
-	}
-	return fmt.Sprintf("%.0f–%.0f", slices.Min(values), slices.Max(values))
-}
-
-func median(values []float64) float64 {
-	v := slices.Sorted(slices.Values(values))
-	if n := len(v); n%2 == 0 {
-		return (v[n/2-1] + v[n/2]) / 2
-	}
-	return v[len(v)/2]
+	disk     string
+	versions string            // of the gateway and of Redis
+	peers    string            // their versions
+	missing  map[string]string // peers that were not measured, and why
+	sign     float64           // CPU ms of a bare rsa.Sign
+	runs     int
+	window   time.Duration
+	people   int
+	loudest  float64 // what others used of the machine in % in the worst half of the runs of a row
+	sections []*section
 }
 
 // tooLoud is the share of the machine in %, used by others, from which on figures are not to be
@@ -65,87 +40,119 @@ const tooLoud = 10
 // text is the report in Markdown, whose tables can be read as they are.
 func (r *report) text() string {
 	var b strings.Builder
-	sign := median(r.rsa)
 	fmt.Fprintf(&b, "# Messages through consentgate serve\n\n")
-	fmt.Fprintf(&b, "Measured %s on %s.\n", time.Now().UTC().Format("2 January 2006, 15:04 UTC"), r.machine)
-	fmt.Fprintf(&b, "Message: %s, %d bytes. %d recipient(s) a message, in turn among %d people: a quarter each with both consents, opens only, clicks only, no record.\n",
-		r.message.path, r.message.size(), r.rcpts, r.people)
-	fmt.Fprintf(&b, "Mode stateless, real redis-server, RSA-2048, log level info into a file. Medians of %d runs of %s behind a warm-up of %s.\n",
-		r.runs, r.window, r.warmUp)
-	fmt.Fprintf(&b, "Versions: %s.\n", r.versions)
-	if r.peer != "" {
-		fmt.Fprintf(&b, "Beside it: %s. Each run of the gateway is followed by one of theirs.\n", r.peer)
+	fmt.Fprintf(&b, "Measured %s on %s. Queues, spool and logs are on %s.\n", time.Now().UTC().Format("2 January 2006, 15:04 UTC"), r.machine, r.disk)
+	fmt.Fprintf(&b, "Recipients go round among %d people: a quarter each with both consents, opens only, clicks only, no record. Real redis-server, RSA-2048, log level info into a file. "+
+		"Medians of %d runs of %s behind a warm-up; each run of the gateway is followed by one of a peer, and ratios are medians of those of neighbouring runs.\n", r.people, r.runs, r.window)
+	fmt.Fprintf(&b, "Versions: %s.", r.versions)
+	if r.peers != "" {
+		fmt.Fprintf(&b, " Beside it: %s.", r.peers)
 	}
-	b.WriteByte('\n')
-
-	table := [][]string{{"", "connections", "messages/s", "slowest–fastest", "CPU ms/message", "beside rsa.Sign", "answer p50 ms", "p99 ms", "memory MB", "peak MB", "others' load"}}
-	for _, row := range r.rows {
-		cpu := row.median(func(f figures) float64 { return f.cpu })
-		line := []string{row.name, fmt.Sprint(row.conns), fmt.Sprintf("%.0f", row.rate()), row.spread(), "", "",
-			fmt.Sprintf("%.1f", row.median(func(f figures) float64 { return f.p50 })),
-			fmt.Sprintf("%.1f", row.median(func(f figures) float64 { return f.p99 })), "", "",
-			fmt.Sprintf("%.0f %%", row.median(func(f figures) float64 { return f.others }))}
-		if cpu > 0 {
-			line[4] = fmt.Sprintf("%.2f", cpu)
-			if row.peak > 0 {
-				line[5] = fmt.Sprintf("%.2f", cpu-sign)
-			}
-			line[8] = fmt.Sprintf("%.0f", row.median(func(f figures) float64 { return f.memory }))
-			if row.sharesPages {
-				line[8] += " (PSS)"
-			}
-		}
-		if row.peak > 0 {
-			line[9] = fmt.Sprintf("%.0f", row.peak)
-		}
-		table = append(table, line)
+	if r.sign > 0 {
+		fmt.Fprintf(&b, "\nA bare rsa.Sign (RSA-2048, PKCS #1 v1.5, SHA-256): %.2f ms CPU.", r.sign)
 	}
-	writeTable(&b, table)
-	fmt.Fprintf(&b, "\nA bare rsa.Sign (RSA-2048, PKCS #1 v1.5, SHA-256) on one core: %.2f ms CPU.\n", sign)
-	if r.noPeer != "" {
-		fmt.Fprintf(&b, "Postfix + opendkim: %s.\n", r.noPeer)
-	}
-	for _, ratio := range r.ratios() {
-		b.WriteString(ratio)
-	}
-	for _, row := range r.rows {
-		if others := row.median(func(f figures) float64 { return f.others }); others > tooLoud {
-			fmt.Fprintf(&b, "\n**The machine was not quiet** (others used %.0f %% of it in half of the runs of a row): do not quote these figures, repeat.\n", others)
-			break
+	b.WriteString("\n\n")
+	for _, name := range []string{postfixPlain, postfixSigned, harakaFilter} {
+		if why := r.missing[name]; why != "" {
+			fmt.Fprintf(&b, "**%s was left out: %s.**\n\n", name, why)
 		}
 	}
+	if r.loudest > tooLoud {
+		fmt.Fprintf(&b, "**The machine was not quiet** (others used %.0f %% of it in half of the runs of a row): do not quote these figures, repeat.\n\n", r.loudest)
+	}
+	b.WriteString(whatIsCompared)
+	b.WriteString(r.summary())
+	for _, s := range r.sections {
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", s.title, s.text)
+		if s.picture != "" {
+			fmt.Fprintf(&b, "![%s](%s)\n\n", s.title, s.picture)
+		}
+		if s.table != nil {
+			writeTable(&b, s.table)
+		}
+		aims := [][]string{{"", "measured", "aim", "met"}}
+		for _, a := range s.aims {
+			aims = append(aims, a.cells())
+		}
+		if s.aims != nil {
+			b.WriteByte('\n')
+			writeTable(&b, aims)
+		}
+		fmt.Fprintf(&b, "\nThis part took %s.\n", s.took.Round(time.Second))
+	}
+	var all time.Duration
+	for _, s := range r.sections {
+		all += s.took
+	}
+	fmt.Fprintf(&b, "\nAll parts took %s together.\n", all.Round(time.Second))
 	b.WriteString(notes)
 	return b.String()
 }
 
-// ratios are the gateway's messages/s by the peer's.
-func (r *report) ratios() (lines []string) {
-	for _, own := range r.rows {
-		for _, other := range r.rows {
-			if own.name == "consentgate" && other.sharesPages && own.conns == other.conns {
-				lines = append(lines, fmt.Sprintf("With %d connections: **%.1f times** the messages/s of %s. Postfix queues durably before it answers; mode stateless keeps nothing and passes on the smarthost's answer.\n",
-					own.conns, own.rate()/other.rate(), other.name))
+// summary says how many aims are met, and names those that are not.
+func (r *report) summary() string {
+	met, asked, missing := 0, 0, 0
+	var not []string
+	for _, s := range r.sections {
+		for _, a := range s.aims {
+			switch {
+			case a.sense == "":
+			case a.missing != "":
+				missing++
+			case a.met():
+				met++
+				asked++
+			default:
+				cells := a.cells()
+				not = append(not, fmt.Sprintf("%s: %s, aim %s", a.what, cells[1], cells[2]))
+				asked++
 			}
 		}
 	}
-	return lines
+	for _, s := range r.sections {
+		if s.table == nil {
+			not = append(not, s.title+": the part failed, see there")
+		}
+	}
+	text := fmt.Sprintf("\n**%d of %d aims are met.**", met, asked)
+	if missing > 0 {
+		text += fmt.Sprintf(" %d more were not measured.", missing)
+	}
+	if len(not) > 0 {
+		text += " Not met:\n\n- " + strings.Join(not, "\n- ")
+	}
+	return text + "\n"
 }
 
+const whatIsCompared = `What each does with a message:
+
+- consentgate looks up the recipient's consent in Redis, removes trackers where it is missing, adds the
+  footer and the one-click pair, signs. Mode cutthrough offers the copy to the smarthost before it
+  answers, and writes to its spool only what the smarthost does not take; so it does **not** queue
+  durably, as Postfix does. Mode stateless has no spool at all. Mode spool has the message on disk,
+  synced, before it answers, as Postfix.
+- Postfix queues the message on disk, synced, before it answers; it does not look into it.
+- Postfix + opendkim does the same and has it signed, RSA-2048, before it is queued.
+- Haraka, in two processes, cuts pixels of 1x1 by a regular expression and appends a footer, queues on
+  disk, synced, and delivers from there; no lookup, no signature, no links.
+`
+
 const notes = `
-- messages/s counts from the first connection until the sink has the last message. CPU is user and
-  system time of the gateway's process (the peer: of all its processes) from /proc, without that of
-  redis-server, load generator and sink, which run on the same cores.
+- messages/s counts from the first connection until the sink has the last message and the sender the
+  last answer. CPU is user and system time of the gateway's process (the peer: of all its processes)
+  from /proc, without that of redis-server, load generator and sink, which run on the same cores.
 - answer: from the last byte of a message given to the kernel to the answer to it.
 - memory: RSS behind a run, and the highest of the process's life; PSS where several processes
   share pages.
 - others' load: what programs that have no part in this used of the machine meanwhile. Above a
   few per cent messages/s and ratios say little (CPU a message stands it better).
-- Before anything is measured, a copy for each kind of person is checked: DKIM verifies, the
-  one-click pair is there, the open pixel only where it may be. Any message that is refused or
-  does not reach the sink ends the run with an error.
+- Before a gateway or a peer is measured, a copy is checked: of the gateway for each kind of person that
+  DKIM verifies, the one-click pair is there, the open pixel only where it may be; of a peer that its
+  body is as it was, or signed, or filtered. Any message that is refused ends the run with an error;
+  so does one that does not reach the sink for each of its recipients, or reaches it more often.
 
-Again: make bench, or make bench PEER=1 as root with postfix and opendkim installed; this part
-alone: go run ./testdata/bench -h.
+Again: make bench, as root with postfix, opendkim, nodejs and npm for all peers, or make bench PEER=0
+without; one part: go run ./testdata/bench -only NAME, see -h.
 `
 
 // writeTable writes a Markdown table with aligned columns.
@@ -196,4 +203,27 @@ func thisMachine() string {
 	}
 	return fmt.Sprintf("%s, %d cores shared with whatever else runs there, %s, %s/%s%s",
 		model, runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH, load)
+}
+
+// fileSystem is the kind of the one that dir is on, from /proc/mounts: in memory, a sync costs
+// nothing.
+func fileSystem(dir string) string {
+	text, err := os.ReadFile("/proc/mounts")
+	if err != nil {
+		return "an unknown file system"
+	}
+	kind := map[string]string{}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if f := strings.Fields(line); len(f) > 2 {
+			kind[f[1]] = f[2]
+		}
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if found := kind[dir]; found != "" {
+			return found
+		}
+		if dir == "/" || dir == "." {
+			return "an unknown file system"
+		}
+	}
 }

@@ -20,6 +20,7 @@ type sink struct {
 	conns  map[net.Conn]struct{}
 	closed bool
 	keep   chan []byte // where the next messages go, nil = nowhere
+	tally  *tally      // where the next messages are counted, nil = nowhere
 	wg     sync.WaitGroup
 }
 
@@ -73,6 +74,33 @@ func (s *sink) capture(into chan []byte) {
 	s.keep = into
 }
 
+// tally is what a sink has got of the messages behind a number.
+type tally struct {
+	after   int64
+	copies  atomic.Int64 // of all recipients
+	mu      sync.Mutex
+	arrived []event
+}
+
+// count begins a tally of the messages whose number is greater than after, and ends the one before.
+func (s *sink) count(after int64) *tally {
+	t := &tally{after: after}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tally = t
+	return t
+}
+
+func (t *tally) add(e event) {
+	if t == nil || e.n <= t.after {
+		return
+	}
+	t.mu.Lock()
+	t.arrived = append(t.arrived, e)
+	t.mu.Unlock()
+	t.copies.Add(int64(e.recipients))
+}
+
 func (s *sink) serve(c net.Conn) {
 	defer func() {
 		c.Close()
@@ -83,7 +111,7 @@ func (s *sink) serve(c net.Conn) {
 	r := bufio.NewReaderSize(c, 64<<10)
 	w := bufio.NewWriter(c)
 	w.WriteString("220 sink.example.org ESMTP\r\n")
-	rcpts := int64(0)
+	rcpts := 0
 	for {
 		// Answers to pipelined commands leave together (RFC 2920 §3.2).
 		if r.Buffered() == 0 && w.Flush() != nil {
@@ -105,11 +133,20 @@ func (s *sink) serve(c net.Conn) {
 			w.WriteString("250 2.1.5 ok\r\n")
 		case "DATA":
 			w.WriteString("354 go on\r\n")
-			if w.Flush() != nil || !s.data(r) {
+			if w.Flush() != nil {
 				return
 			}
-			s.last.Store(time.Now().UnixNano())
-			s.recipients.Add(rcpts)
+			n, ok := s.data(r)
+			if !ok {
+				return
+			}
+			now := time.Now()
+			s.mu.Lock()
+			counted := s.tally
+			s.mu.Unlock()
+			counted.add(event{n, rcpts, now})
+			s.last.Store(now.UnixNano())
+			s.recipients.Add(int64(rcpts))
 			rcpts = 0
 			w.WriteString("250 2.0.0 taken\r\n")
 		case "QUIT":
@@ -122,20 +159,27 @@ func (s *sink) serve(c net.Conn) {
 	}
 }
 
-// data reads a message to its final dot, RFC 5321 §4.1.1.4; false where the connection broke.
-func (s *sink) data(r *bufio.Reader) bool {
+// data reads a message to its final dot, RFC 5321 §4.1.1.4, and returns its number, 0 where it has
+// none; ok is false where the connection broke.
+func (s *sink) data(r *bufio.Reader) (n int64, ok bool) {
 	s.mu.Lock()
 	keep := s.keep
 	s.mu.Unlock()
 	var kept []byte
-	lineStart := true
+	lineStart, header := true, true
 	for {
 		line, err := r.ReadSlice('\n')
 		if err != nil && err != bufio.ErrBufferFull { // a part of a line that is longer than the buffer will do
-			return false
+			return 0, false
 		}
 		if lineStart && len(line) == 3 && string(line) == ".\r\n" {
 			break
+		}
+		if header && lineStart {
+			header = len(line) > 2 // to the empty line
+			if found := numbered(line); found > 0 {
+				n = found
+			}
 		}
 		if keep != nil {
 			if lineStart && line[0] == '.' {
@@ -148,5 +192,21 @@ func (s *sink) data(r *bufio.Reader) bool {
 	if keep != nil {
 		keep <- kept
 	}
-	return true
+	return n, true
+}
+
+// numbered returns the number that message.append wrote into the Message-ID field, 0 where line is
+// another.
+func numbered(line []byte) (n int64) {
+	rest, ok := bytes.CutPrefix(line, []byte(messageID))
+	if !ok {
+		return 0
+	}
+	for _, c := range rest {
+		if c < '0' || c > '9' {
+			break
+		}
+		n = 10*n + int64(c-'0')
+	}
+	return n
 }

@@ -19,23 +19,23 @@ const storesLimit = 5 * time.Minute
 // stores measures what the consent stores do beside the least that can be done with the same
 // server: lookups beside a bare go-redis pipeline, imports beside a bare load of as many keys, and
 // what a person takes. What is compared takes turns, each round one beside the other.
-func stores(ctx context.Context, o options) (err error) {
+func stores(ctx context.Context) (_ string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storesLimit)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "consentgate-bench-")
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer os.RemoveAll(dir)
 	s := &site{dir: dir, ring: keyring.Ephemeral()}
 	machine := thisMachine()
 	if err := s.startRedis(ctx); err != nil {
-		return err
+		return "", err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	version, err := s.redisVersion(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 
 	var b strings.Builder
@@ -44,7 +44,7 @@ func stores(ctx context.Context, o options) (err error) {
 	before, beforeOurs, start := machineCPU(), s.ourCPU(), time.Now()
 	for _, part := range []func(context.Context, *strings.Builder) error{s.measureLookups, s.measureImports, s.measureFootprint} {
 		if err := part(ctx, &b); err != nil {
-			return err
+			return "", err
 		}
 	}
 	others := max(0, machineCPU()-before-(s.ourCPU()-beforeOurs))
@@ -53,12 +53,8 @@ func stores(ctx context.Context, o options) (err error) {
 	if share > tooLoud {
 		b.WriteString("**It was not quiet**: what is in µs or a second is not to be quoted; ratios are, with care.\n")
 	}
-	b.WriteString("\nAgain: make bench; this part alone: go run ./testdata/bench -stores.\n")
-	fmt.Print(b.String())
-	if o.results != "" {
-		return os.WriteFile(o.results, []byte(b.String()), 0o644)
-	}
-	return nil
+	fmt.Fprintf(&b, "\nThis took %s. Again: make bench; this part alone: go run ./testdata/bench -only stores.\n", time.Since(start).Round(time.Second))
+	return b.String(), nil
 }
 
 func (s *site) ourCPU() time.Duration { return cpu([]int{s.redis.pid()}) + ownCPU() }
