@@ -23,6 +23,7 @@ import (
 
 // commands are the verbs; kong reads the tags.
 type commands struct {
+	Init           initCmd           `cmd:"" help:"Ask what is needed, and write a configuration and its keys."`
 	Serve          serveCmd          `cmd:"" help:"Run the gateway."`
 	Demo           demoCmd           `cmd:"" help:"Show the gateway at work, with nothing but this program."`
 	CheckConfig    checkConfigCmd    `cmd:"" help:"Say every mistake in the configuration file, and what can be reached."`

@@ -40,7 +40,7 @@ reaches people who unsubscribed; take it away where all mail is marketing.`,
 	"smarthost": `The next hop, which gets every copy.`,
 	"smarthost.urls": `Needed: in order of preference; one that fails is left alone for a while. smtp://host:port uses STARTTLS when it
 is offered, smtp+starttls:// insists on it, smtps:// is TLS from the first byte, lmtp://host:port and lmtp+unix:///path
-are LMTP. Certificates are checked wherever TLS is used.`,
+are LMTP. Certificates are checked, but for smtp:// on this machine.`,
 	"smarthost.username":        `The login there, if it wants one.`,
 	"smarthost.password":        `Best as "${SMARTHOST_PASSWORD}", taken from the environment.`,
 	"smarthost.max_connections": `Connections at once. Providers name a limit; stay below it.`,
