@@ -233,7 +233,7 @@ func sayRecord(std streams, cfg *config.Config) error {
 func (c initCmd) sayNext(std streams, p place, cfg *config.Config) {
 	run, flag := "consentgate", ""
 	if c.User != "" {
-		run = "sudo -u " + c.User + " consentgate"
+		run = "runuser -u " + c.User + " -- consentgate"
 	}
 	if p.config != config.Places[1] {
 		flag = " --config " + p.config

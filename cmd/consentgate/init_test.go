@@ -60,7 +60,7 @@ func TestInitGivesFiles(t *testing.T) {
 			t.Errorf("there is no %s", name)
 		}
 	}
-	if want := " sudo -u nobody consentgate serve --config " + dir + "/etc/c.toml\n"; !strings.Contains(out.String(), want) {
+	if want := " runuser -u nobody -- consentgate serve --config " + dir + "/etc/c.toml\n"; !strings.Contains(out.String(), want) {
 		t.Errorf("%q is not said:\n%s", want, out.String())
 	}
 }
