@@ -22,8 +22,7 @@ import (
 
 // sendTest runs the gateway that cfg describes for one message: it listens on a free port of the loopback
 // interface, takes in a mail with a pixel that counts, looks up consent in the store, and hands that
-// person's copy to the smarthost. It keeps nothing but the copy, for verify-delivery. What the smarthost
-// answered is printed.
+// person's copy to the smarthost. It keeps nothing but the copy, for verify-delivery.
 func sendTest(ctx context.Context, std streams, cfg *config.Config, who consent.Address) error {
 	ring, err := keyring.Load(cfg.KeyFile)
 	if err != nil {
@@ -42,7 +41,7 @@ func sendTest(ctx context.Context, std streams, cfg *config.Config, who consent.
 	if err != nil {
 		return fmt.Errorf("the test mail: %w; the files are written", errors.Join(err, firstLine(&warnings)))
 	}
-	fmt.Fprintf(std.out, "\nThe smarthost took the test mail to %s: %s\n", who, answer)
+	fmt.Fprintf(std.out, "\nThe smarthost took the test mail to %s. Its ID here is %s.\n", who, strings.TrimPrefix(answer, "2.0.0 "))
 	copies, err := filepath.Glob(filepath.Join(copiesDir(&once), "*.eml"))
 	if err != nil || len(copies) == 0 {
 		return fmt.Errorf("no copy was kept in %s", copiesDir(&once))
@@ -65,7 +64,7 @@ func sendTest(ctx context.Context, std streams, cfg *config.Config, who consent.
 	return nil
 }
 
-// once serves for one message and returns what the smarthost said of it.
+// once serves for one message and returns the answer to it. Where the smarthost refused it, that is the error.
 func (g *gateway) once(ctx context.Context, ring *keyring.Ring, who consent.Address) (answer string, err error) {
 	defer func() { err = errors.Join(err, g.close()) }()
 	if err := g.open(ring); err != nil {
