@@ -56,10 +56,7 @@ func (c initCmd) configuration(ctx context.Context, a *answers, files place) (*c
 	}); err != nil {
 		return nil, err
 	}
-	domain := cfg.Hostname
-	if _, rest, ok := strings.Cut(domain, "."); ok && strings.Contains(rest, ".") {
-		domain = rest
-	}
+	domain := mailDomain(cfg.Hostname)
 	if err := a.ask(cfg, question{
 		"smarthost.urls", "--smarthost", c.Smarthost,
 		"Where copies go: smtp://host:port (STARTTLS when it is offered), smtp+starttls:// (always), smtps://, lmtp:// or lmtp+unix:///path.",
@@ -152,6 +149,18 @@ func (c initCmd) askLogin(cfg *config.Config, a *answers) error {
 		return usageError{errors.New("the password: " + m.Wrong)}
 	}
 	return nil
+}
+
+// mailDomain guesses the domain of the From addresses from the gateway's name; "" = there is no telling.
+func mailDomain(hostname string) string {
+	_, above, _ := strings.Cut(hostname, ".")
+	switch {
+	case strings.Contains(above, "."):
+		return above
+	case above != "":
+		return hostname
+	}
+	return ""
 }
 
 // ownName is what the system says of itself, "" where that is no full name.

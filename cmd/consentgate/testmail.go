@@ -39,7 +39,7 @@ func sendTest(ctx context.Context, std streams, cfg *config.Config, who consent.
 	g := &gateway{cfg: &once, log: slog.New(slog.NewTextHandler(&warnings, &slog.HandlerOptions{Level: slog.LevelError}))}
 	answer, err := g.once(ctx, ring, who)
 	if err != nil {
-		return fmt.Errorf("the test mail: %w; the files are written", errors.Join(err, firstLine(&warnings)))
+		return fmt.Errorf("the test mail: %w; the files are written, and once serve runs any mail to %s goes the same way", errors.Join(err, firstLine(&warnings)), cfg.SMTP.Listen[0])
 	}
 	fmt.Fprintf(std.out, "\nThe smarthost took the test mail to %s. Its ID here is %s.\n", who, strings.TrimPrefix(answer, "2.0.0 "))
 	copies, err := filepath.Glob(filepath.Join(copiesDir(&once), "*.eml"))

@@ -64,7 +64,7 @@ func Find() (string, error) {
 			return "", fmt.Errorf("configuration file: %w", err)
 		}
 	}
-	return "", fmt.Errorf("no configuration file: neither %s is there; write one, or name it with --config FILE", strings.Join(Places, " nor "))
+	return "", fmt.Errorf("no configuration file: neither %s is there; make one with \"consentgate init\", or name it with --config FILE", strings.Join(Places, " nor "))
 }
 
 // Load reads and checks the file at path. ${NAME} in a value is taken from lookupEnv, which is
