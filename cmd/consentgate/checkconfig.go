@@ -58,19 +58,7 @@ func (c checkConfigCmd) Run(ctx context.Context, std streams) error {
 		fmt.Fprintf(std.out, "record: %s\n", zoneRecord(k))
 	}
 
-	ok := true
-	say := func(what string, good string, err error) {
-		if err != nil {
-			ok = false
-			fmt.Fprintf(std.out, "%s: FAILED: %s\n", what, strings.ReplaceAll(err.Error(), "\n", " "))
-			return
-		}
-		fmt.Fprintf(std.out, "%s: %s\n", what, good)
-	}
-	for _, u := range cfg.Smarthost.URLs {
-		good, err := checkSmarthost(ctx, cfg, u)
-		say("smarthost "+u, good, err)
-	}
+	r := &reach{out: std.out}
 	if c.DNS {
 		lookup := c.lookup
 		if lookup == nil {
@@ -78,29 +66,53 @@ func (c checkConfigCmd) Run(ctx context.Context, std streams) error {
 		}
 		for _, k := range keys {
 			good, err := checkPublished(ctx, lookup, k)
-			say("record "+k.Name(), good, err)
+			r.say("record "+k.Name(), good, err)
 		}
+	}
+	r.check(ctx, cfg)
+	if r.failed {
+		return errReported
+	}
+	return nil
+}
+
+// reach says what can be reached and what cannot, a line each.
+type reach struct {
+	out    io.Writer
+	failed bool
+}
+
+func (r *reach) say(what string, good string, err error) {
+	if err != nil {
+		r.failed = true
+		fmt.Fprintf(r.out, "%s: FAILED: %s\n", what, strings.ReplaceAll(err.Error(), "\n", " "))
+		return
+	}
+	fmt.Fprintf(r.out, "%s: %s\n", what, good)
+}
+
+// check tries the smarthosts, a running gateway, the store, the webhook and the listeners. It changes nothing.
+func (r *reach) check(ctx context.Context, cfg *config.Config) {
+	for _, u := range cfg.Smarthost.URLs {
+		good, err := checkSmarthost(ctx, cfg, u)
+		r.say("smarthost "+u, good, err)
 	}
 	running, err := dialControl(ctx, controlPath(cfg))
 	if err == nil {
 		running.Close()
-		say("gateway", "running, and answers on "+controlPath(cfg), nil)
+		r.say("gateway", "running, and answers on "+controlPath(cfg), nil)
 	} else if !errors.Is(err, errNobody) {
-		say("gateway", "", err)
+		r.say("gateway", "", err)
 	}
 	good, err := checkStore(ctx, cfg, running != nil)
-	say("store", good, err)
+	r.say("store", good, err)
 	if cfg.Unsubscribe.WebhookURL != "" {
-		say("webhook", "can be connected to", checkWebhook(ctx, cfg.Unsubscribe.WebhookURL))
+		r.say("webhook", "can be connected to", checkWebhook(ctx, cfg.Unsubscribe.WebhookURL))
 	}
 	for _, l := range listeners(cfg) {
 		good, err := checkFree(l.address, running != nil)
-		say(l.key+" "+l.address, good, err)
+		r.say(l.key+" "+l.address, good, bindError(l.key, err))
 	}
-	if !ok {
-		return errReported
-	}
-	return nil
 }
 
 // notes are no mistakes, but an operator should know them. serve logs them at its start.

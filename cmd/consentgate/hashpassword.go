@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"golang.org/x/term"
@@ -38,7 +37,7 @@ const maxPassword = 1024
 
 func askPassword(std streams) (string, error) {
 	var password string
-	if file, ok := std.in.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+	if file := terminal(std); file != nil {
 		var typed [2]string
 		for i, prompt := range []string{"Password: ", "Again: "} {
 			fmt.Fprint(std.err, prompt)

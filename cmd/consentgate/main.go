@@ -23,6 +23,7 @@ import (
 
 // commands are the verbs; kong reads the tags.
 type commands struct {
+	Init           initCmd           `cmd:"" help:"Ask what is needed, and write a configuration and its keys."`
 	Serve          serveCmd          `cmd:"" help:"Run the gateway."`
 	Demo           demoCmd           `cmd:"" help:"Show the gateway at work, with nothing but this program."`
 	CheckConfig    checkConfigCmd    `cmd:"" help:"Say every mistake in the configuration file, and what can be reached."`
@@ -73,8 +74,17 @@ func hangups() <-chan os.Signal {
 
 // run parses the arguments, runs the verb and returns the exit status.
 func run(ctx context.Context, args []string, std streams) int {
-	var verbs commands
-	parser, err := kong.New(&verbs,
+	verb, err := newParser(ctx, std).Parse(args)
+	if err != nil {
+		return report(std.err, usageError{fmt.Errorf("%w; see consentgate --help", err)})
+	}
+	return report(std.err, verb.Run())
+}
+
+// newParser is the command: its verbs, their flags and what is said of them. The man page and the shell
+// completions in deploy are made of it.
+func newParser(ctx context.Context, std streams) *kong.Kong {
+	parser, err := kong.New(&commands{},
 		kong.Name("consentgate"),
 		kong.Description("An SMTP relay that enforces each recipient's consent to open and click tracking.\n\nTry it first, with nothing but this program:  consentgate demo"),
 		kong.Writers(std.out, std.err),
@@ -85,11 +95,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	if err != nil {
 		panic("consentgate: the verbs: " + err.Error()) // a mistake in a tag; every test would show it
 	}
-	verb, err := parser.Parse(args)
-	if err != nil {
-		return report(std.err, usageError{fmt.Errorf("%w; see consentgate --help", err)})
-	}
-	return report(std.err, verb.Run())
+	return parser
 }
 
 // report prints err, a line for each mistake, and returns the exit status that it calls for.

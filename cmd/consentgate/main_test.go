@@ -10,10 +10,12 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/emersion/go-smtp"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -39,6 +41,8 @@ func TestScripts(t *testing.T) {
 			"hold":   holdCmd,
 			"edit":   editCmd,
 			"submit": submitCmd,
+
+			"smarthost": smarthostCmd,
 		},
 	})
 }
@@ -155,6 +159,52 @@ func holdCmd(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Defer(func() { l.Close() })
 	ts.Setenv(args[0], l.Addr().String())
+}
+
+// smarthost NAME runs a mail server until the script ends; $NAME is host:port. What it takes is in the files
+// NAME.1.eml, NAME.2.eml … It refuses mail to those whose name begins with "refused".
+func smarthostCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: smarthost NAME")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	s := &scriptSmarthost{name: ts.MkAbs(args[0])}
+	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return s, nil }))
+	ended := make(chan struct{})
+	go func() {
+		server.Serve(l)
+		close(ended)
+	}()
+	ts.Defer(func() {
+		server.Close()
+		l.Close() // Serve may not have come to it yet
+		<-ended
+	})
+	ts.Setenv(args[0], l.Addr().String())
+}
+
+// scriptSmarthost is all its sessions.
+type scriptSmarthost struct {
+	name string // of the files, without number
+	got  atomic.Int32
+}
+
+func (s *scriptSmarthost) Reset()                               {}
+func (s *scriptSmarthost) Logout() error                        { return nil }
+func (s *scriptSmarthost) Mail(string, *smtp.MailOptions) error { return nil }
+func (s *scriptSmarthost) Rcpt(to string, _ *smtp.RcptOptions) error {
+	if strings.HasPrefix(to, "refused") {
+		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "no such person here"}
+	}
+	return nil
+}
+func (s *scriptSmarthost) Data(r io.Reader) error {
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(fmt.Sprintf("%s.%d.eml", s.name, s.got.Add(1)), text, 0o600)
 }
 
 // edit FILE OLD NEW replaces each OLD in the file.

@@ -3,6 +3,7 @@ package sign
 import (
 	"crypto"
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -29,6 +30,19 @@ type Key struct {
 	looked  time.Time   // when the file was last looked at
 	read    os.FileInfo // what it was when it was read
 	said    string      // the mistake that is in the log
+}
+
+// NewKey makes a private key that every verifier knows how to deal with, RSA of 2048 bits, as ParseKey takes it.
+func NewKey() (keyPEM []byte, err error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, fmt.Errorf("DKIM key: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("DKIM key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
 // LoadKey reads the key file and makes a Key of it; see ParseKey.

@@ -105,11 +105,17 @@ func (g *gateway) judge(t testing.TB, m mail, agreed bool) {
 // verify checks the signature.
 func (g *gateway) verify(t testing.TB, m mail) {
 	t.Helper()
+	verify(t, m, dkimSelector+"._domainkey."+dkimDomain, g.dkimRecord)
+}
+
+// verify checks the one signature by the record that the DNS would have under that name.
+func verify(t testing.TB, m mail, name, record string) {
+	t.Helper()
 	all, err := dkim.VerifyWithOptions(bytes.NewReader(m.text), &dkim.VerifyOptions{LookupTXT: func(domain string) ([]string, error) {
-		if domain != dkimSelector+"._domainkey."+dkimDomain {
+		if domain != name {
 			return nil, fmt.Errorf("no key for %s", domain)
 		}
-		return []string{g.dkimRecord}, nil
+		return []string{record}, nil
 	}})
 	if err != nil || len(all) != 1 || all[0].Err != nil {
 		t.Errorf("the copy from <%s> to <%s>: DKIM: %v, %d signatures", m.from, m.to, err, len(all))

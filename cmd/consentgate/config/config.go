@@ -17,7 +17,8 @@ import (
 )
 
 // Config is the file, checked, with its defaults filled in. Paths are as they stand in the
-// file: relative ones count from the working directory.
+// file: relative ones count from the working directory. What each key does for an operator is
+// said in docs, which the tests hold complete.
 //
 // The tags: toml is the key; needed is an example of the line that is missing; oneof lists the
 // values of an enumeration; min and max bound a number or a duration, both inclusive; later

@@ -64,7 +64,7 @@ func Find() (string, error) {
 			return "", fmt.Errorf("configuration file: %w", err)
 		}
 	}
-	return "", fmt.Errorf("no configuration file: neither %s is there; write one, or name it with --config FILE", strings.Join(Places, " nor "))
+	return "", fmt.Errorf("no configuration file: neither %s is there; make one with \"consentgate init\", or name it with --config FILE", strings.Join(Places, " nor "))
 }
 
 // Load reads and checks the file at path. ${NAME} in a value is taken from lookupEnv, which is
@@ -76,14 +76,19 @@ func Load(path string, lookupEnv func(string) (string, bool)) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration file: %w", err)
 	}
+	return Parse(path, string(text), lookupEnv)
+}
+
+// Parse is Load of a text that is not in a file yet; the mistakes name path.
+func Parse(path, text string, lookupEnv func(string) (string, bool)) (*Config, error) {
 	var document map[string]any
-	if _, err := toml.Decode(string(text), &document); err != nil {
+	if _, err := toml.Decode(text, &document); err != nil {
 		return nil, syntax(path, err)
 	}
 	c := Default()
 	d := &decoder{
 		file:      path,
-		lines:     locate(string(text)),
+		lines:     locate(text),
 		lookupEnv: lookupEnv,
 		schema:    schemaOf("", reflect.TypeFor[Config]()),
 		written:   map[string]string{},

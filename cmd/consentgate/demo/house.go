@@ -3,10 +3,6 @@ package demo
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -111,17 +107,13 @@ func open(base string, now func() time.Time) (h *house, err error) {
 	return h, h.agree(context.Background())
 }
 
-// newSigner makes an RSA-2048 key and the DNS record that goes with it.
+// newSigner makes a key and the DNS record that goes with it.
 func (h *house) newSigner() (*sign.Signer, error) {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	private, err := sign.NewKey()
 	if err != nil {
 		return nil, err
 	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	k, err := sign.ParseKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), dkimDomain, selector)
+	k, err := sign.ParseKey(private, dkimDomain, selector)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/consentgate/consentgate/cmd/consentgate/config"
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/relay/sign"
+)
+
+type initCmd struct {
+	Config        string `placeholder:"FILE" help:"Where to write the configuration. Without it: /etc/consentgate/consentgate.toml as root, else consentgate.toml in the working directory."`
+	State         string `placeholder:"FOLDER" help:"Where keys, spool and store are kept. Without it: /var/lib/consentgate as root, else the folder state beside the configuration."`
+	Hostname      string `placeholder:"NAME" help:"The full name of this gateway."`
+	Smarthost     string `placeholder:"URL" help:"The next hop, such as smtp://127.0.0.1:25 or smtp+starttls://mail.example.org:587."`
+	SmarthostUser string `placeholder:"NAME" help:"The user name there. With --yes the password is taken from the environment variable SMARTHOST_PASSWORD when the gateway starts."`
+	PublicURL     string `name:"public-url" placeholder:"URL" help:"The public https address of the unsubscribe page."`
+	Company       string `placeholder:"NAME" help:"Who the mail is from, as readers know it."`
+	DKIMDomain    string `name:"dkim-domain" placeholder:"DOMAIN" help:"The domain of the From addresses, for which copies are signed; none: they are not signed here."`
+	DKIMSelector  string `name:"dkim-selector" placeholder:"NAME" help:"Where in that domain the DNS has the key."`
+	Store         string `placeholder:"URL" help:"Where consents are kept: file:/path or redis://host:6379/0."`
+	OpaqueLinks   string `placeholder:"keep|unlink|reject" help:"What becomes of a counted link whose destination nobody can read, where somebody did not agree."`
+	User          string `placeholder:"NAME" help:"As root: whom the files shall belong to, since serve runs as that user."`
+	TestMail      string `placeholder:"ADDRESS" help:"Send a test mail to this address through the gateway as it is now configured."`
+	Yes           bool   `help:"Ask nothing: what no flag says is the default."`
+	Example       bool   `help:"Print a configuration with every key and its default, and do nothing else."`
+}
+
+func (initCmd) Help() string {
+	return `Asks what it needs, each with a default, and writes a configuration in which every key stands with what it does, a key file and a DKIM key (RSA-2048), all with mode 0600. It never overwrites a file. Then it says what can be reached, prints the DNS record to publish and what to do next, and sends a test mail if it is given an address: through the real gateway and the smarthost, with an unsubscribe link and signed.
+
+It works on a terminal and with the answers on standard input, a line each. Each answer has a flag; with --yes nothing is asked.
+
+Examples:
+
+    consentgate init
+    consentgate init --yes --hostname gate.example.org --smarthost smtp://127.0.0.1:25 --company "Example Shop"
+    consentgate init --example`
+}
+
+func (c initCmd) Run(ctx context.Context, std streams) error {
+	if c.Example {
+		_, err := fmt.Fprint(std.out, config.Write(config.Example()))
+		return err
+	}
+	files, err := c.place()
+	if err != nil {
+		return err
+	}
+	own, err := c.owner()
+	if err != nil {
+		return err
+	}
+	a := newAnswers(std, c.Yes)
+	cfg, err := c.configuration(ctx, a, files)
+	if err != nil {
+		return err
+	}
+	if err := files.write(cfg); err != nil {
+		return err
+	}
+	// From here on it is the file that counts: what is read back is what serve will read.
+	written, err := config.Load(files.config, lookupEnv)
+	if err != nil {
+		return fmt.Errorf("what was written is not right: %w", err)
+	}
+	fmt.Fprintf(std.out, "wrote %s: every key is in it, with what it does\n", files.config)
+	fmt.Fprintf(std.out, "wrote %s: keep a copy in a safe place, since no unsubscribe link and no opt-out is found without it\n", files.key)
+	if cfg.DKIM.KeyFile != "" {
+		fmt.Fprintf(std.out, "wrote %s\n", files.dkim)
+	}
+	for _, note := range notes(written) {
+		fmt.Fprintf(std.out, "note: %s\n", note)
+	}
+	(&reach{out: std.out}).check(ctx, written)
+	if err := sayRecord(std, written); err != nil {
+		return err
+	}
+	c.sayNext(std, files, cfg)
+	err = c.test(ctx, std, a, written)
+	return errors.Join(err, files.give(own)) // last, since root refuses another's key file
+}
+
+// place is where the files of a new gateway are.
+type place struct {
+	config, state string // as absolute paths
+	key, dkim     string // in state
+}
+
+// place finds them, and refuses where one is there already.
+func (c initCmd) place() (place, error) {
+	root := os.Geteuid() == 0
+	file, state := c.Config, c.State
+	if file == "" {
+		file = config.Places[0]
+		if root {
+			file = config.Places[1]
+		}
+	}
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return place{}, err
+	}
+	switch {
+	case state == "" && root:
+		state = "/var/lib/consentgate"
+	case state == "":
+		state = filepath.Join(filepath.Dir(file), "state")
+	}
+	if state, err = filepath.Abs(state); err != nil {
+		return place{}, err
+	}
+	p := place{config: file, state: state, key: filepath.Join(state, "key"), dkim: filepath.Join(state, "dkim.pem")}
+	for _, path := range []string{p.config, p.key, p.dkim} {
+		if _, err := os.Lstat(path); err == nil {
+			return place{}, fmt.Errorf("%s exists already and is never overwritten: for a second gateway give --config and --state; for a new beginning move it away", path)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return place{}, err
+		}
+	}
+	return p, nil
+}
+
+// write makes the files, the configuration last, so that it never names what is not there. Where one cannot
+// be written, those before it are removed again.
+func (p place) write(cfg *config.Config) (err error) {
+	var made []string
+	defer func() {
+		if err != nil {
+			for _, path := range made {
+				os.Remove(path)
+			}
+		}
+	}()
+	if err := os.MkdirAll(p.state, 0o700); err != nil {
+		return err
+	}
+	if err := checkFolder(p.state); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(p.config), 0o755); err != nil {
+		return err
+	}
+	if err := keyring.Create(p.key); err != nil {
+		return err
+	}
+	made = append(made, p.key)
+	if cfg.DKIM.KeyFile != "" {
+		key, err := sign.NewKey()
+		if err != nil {
+			return err
+		}
+		if err := writeNew(p.dkim, key); err != nil {
+			return err
+		}
+		made = append(made, p.dkim)
+	}
+	return writeNew(p.config, []byte(config.Write(cfg)))
+}
+
+// owner looks up --user; nil means that the files stay this user's.
+func (c initCmd) owner() (*user.User, error) {
+	if c.User == "" {
+		return nil, nil
+	}
+	u, err := user.Lookup(c.User)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--user: %w", err)}
+	}
+	if os.Geteuid() != 0 && u.Uid != strconv.Itoa(os.Geteuid()) {
+		return nil, usageError{errors.New("--user: only root gives files to another user")}
+	}
+	return u, nil
+}
+
+// give makes the files, and all that a test mail left beside them, those of u.
+func (p place) give(u *user.User) error {
+	if u == nil {
+		return nil
+	}
+	uid, err1 := strconv.Atoi(u.Uid)
+	gid, err2 := strconv.Atoi(u.Gid)
+	if err := errors.Join(err1, err2); err != nil { // this system has no such numbers
+		return fmt.Errorf("--user: %w", err)
+	}
+	err := filepath.WalkDir(p.state, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, uid, gid))
+	})
+	return errors.Join(err, os.Lchown(p.config, uid, gid))
+}
+
+// writeNew writes a file that is not there yet, mode 0600. When it returns nil the file is on disk.
+func writeNew(path string, text []byte) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err != nil {
+		os.Remove(path)
+	}
+	return err
+}
+
+// sayRecord prints the DNS record of the new key: as a line of a zone file, and as one string, which is what
+// most forms want.
+func sayRecord(std streams, cfg *config.Config) error {
+	keys, err := dkimKeys(cfg)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		fmt.Fprintf(std.out, "\nPublish this in the DNS, as a line of the zone file\n\n%s\n\nor in a form that asks for the name and the text of a TXT record\n\n%s\n%s\n", zoneRecord(k), k.Name(), k.Record())
+	}
+	return nil
+}
+
+// sayNext says what is left to do. cfg is as it was written, with ${NAME} where the environment is asked.
+func (c initCmd) sayNext(std streams, p place, cfg *config.Config) {
+	run, flag := "consentgate", ""
+	if c.User != "" {
+		run = "runuser -u " + c.User + " -- consentgate"
+	}
+	if p.config != config.Places[1] {
+		flag = " --config " + p.config
+	}
+	fmt.Fprintf(std.out, "\nNext\n")
+	n := 0
+	step := func(format string, args ...any) {
+		n++
+		fmt.Fprintf(std.out, "%2d. "+format+"\n", append([]any{n}, args...)...)
+	}
+	if strings.Contains(cfg.Smarthost.Password, "${") {
+		step("put the smarthost's password into the environment, as %s", cfg.Smarthost.Password)
+	}
+	if strings.HasPrefix(cfg.Unsubscribe.BaseURL, "https:") {
+		step("let the web server of %s pass requests to http://%s", cfg.Unsubscribe.BaseURL, cfg.Unsubscribe.Listen)
+	}
+	dns := ""
+	if cfg.DKIM.Domain != "" {
+		dns = " --dns"
+	}
+	step("%s check-config%s%s", run, flag, dns)
+	step("%s serve%s", run, flag)
+	step("point the sender at %s", strings.Join(cfg.SMTP.Listen, " or "))
+}
+
+// test sends the test mail, where there is somebody to send it to.
+func (c initCmd) test(ctx context.Context, std streams, a *answers, cfg *config.Config) error {
+	to := c.TestMail
+	if to == "" {
+		if c.Yes {
+			return nil
+		}
+		fmt.Fprintf(a.std.err, "\nA test mail goes through the gateway and the smarthost now; best once the record is in the DNS.\n")
+		var err error
+		if to, err = a.line("Send it to (empty: to nobody)"); err != nil || to == "" {
+			return nil // where the answers end here, nobody was named
+		}
+	}
+	who, err := consent.ParseAddress(to)
+	if err != nil {
+		return usageError{fmt.Errorf("no test mail: %w; the files are written", err)}
+	}
+	if cfg.Smarthost.Password == unsetPassword {
+		return fmt.Errorf("no test mail: the environment variable %s is not set; the files are written", passwordVariable)
+	}
+	return sendTest(ctx, std, cfg, who)
+}
+
+// loopback are the web servers on this machine, whose word on where a reader comes from is believed.
+func loopback() []netip.Prefix { return config.Default().SMTP.AllowNetworks }
