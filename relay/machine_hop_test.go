@@ -140,7 +140,7 @@ func (h *scriptedHop) serve(c net.Conn) {
 		return
 	}
 	var d deed
-	does, taken := hopAccepts, false
+	does, open, taken := hopAccepts, false, false
 	for {
 		line, err := r.ReadString('\n')
 		if err != nil {
@@ -151,12 +151,23 @@ func (h *scriptedHop) serve(c net.Conn) {
 		switch verb {
 		case "EHLO":
 			answer = "250-hop.example.org\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 DSN"
+			open, taken = false, false
+		case "RSET":
+			open, taken = false, false
 		case "MAIL":
-			d, taken = deed{}, false
+			if open { // RFC 5321 §4.1.4
+				answer = "503 5.5.1 nested MAIL"
+				break
+			}
+			d, open, taken = deed{}, true, false
 			if m := hopEnvelopeID.FindStringSubmatch(line); m != nil {
 				d.tx = m[1]
 			}
 		case "RCPT":
+			if !open {
+				answer = "503 5.5.1 no MAIL"
+				break
+			}
 			d.person = hopAddress.FindStringSubmatch(line)[1]
 			if m := hopNotify.FindStringSubmatch(line); m != nil {
 				d.notify = m[1]
@@ -188,6 +199,7 @@ func (h *scriptedHop) serve(c net.Conn) {
 					text.WriteString(strings.TrimPrefix(line, "."))
 				}
 			}
+			open, taken = false, false
 			if answer = h.dot(d, does, text.String()); answer == "" {
 				return
 			}

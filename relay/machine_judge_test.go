@@ -76,12 +76,12 @@ func (s *machineStore) state() (tracked, reached map[string]bool) {
 //
 //   - 250: one copy that the next hop took, or a final refusal, by the next hop or because the person
 //     has unsubscribed, with one report to the sender, if it wants to know.
-//   - 4yz or 5yz: no copy and no report.
+//   - 4yz or 5yz: no copy and no report. Where there is a spool, 4yz only because of the store.
 //   - no answer, since the client did not wait: at most one of them.
 //   - no end of the message: nothing.
 //
 // Where the next hop once ended the connection behind the dot it may have one copy more for each such
-// time; that is all it ever has more. No copy is tracked without consent, cut short, or for somebody
+// time, but in mode stateless, where each message is offered once. No copy is tracked without consent, cut short, or for somebody
 // who has unsubscribed, and no copy is one that nobody asked for.
 func (m *machine) judge() {
 	_, reached := m.people.state() // as it is at the end
@@ -107,6 +107,8 @@ func (m *machine) judge() {
 			switch {
 			case got.acknowledged > 1 || got.kept > 1+got.uncertain:
 				m.fatalf("%+v, answered %d: %d copies were acknowledged, %d are there, %d uncertain", d, code, got.acknowledged, got.kept, got.uncertain)
+			case m.Server.cfg.Mode == Stateless && got.acknowledged+got.refused+got.uncertain > 1:
+				m.fatalf("%+v, answered %d: more than one attempt, %+v", d, code, *got)
 			case !tx.ended:
 				if got.kept+got.refused+got.uncertain > 0 {
 					m.fatalf("%+v: the message has no end, and %+v came of it", d, *got)
@@ -116,6 +118,9 @@ func (m *machine) judge() {
 			case code/100 != 2:
 				if got.acknowledged > 0 || got.kept > got.uncertain {
 					m.fatalf("%+v was answered %d, and %+v came of it", d, code, *got)
+				}
+				if code/100 == 4 && m.spool != nil && d.person != "p4" && !m.hasOther(tx, d) {
+					m.fatalf("%+v was answered %d, though there is a spool", d, code)
 				}
 				if !isRefused(tx.text) && !tx.odd && code/100 == 5 && got.refused == 0 && (tx.reached[d.person] || transactional) && !m.hasOther(tx, d) {
 					m.fatalf("%+v was answered %d, and nobody had refused it", d, code)

@@ -41,6 +41,12 @@ var machineSeeds = [][]byte{
 	{0, opHello, opMail, 0, opRcpt, 0, 0, opChunk, 0, 40, opReset, opMail, 0, opAgain, opHello, opMail, 0, opRcpt, 0, 0, opData, 3},
 	{0, opHello, opMail, 0, opRcpt, 0, 0, opCut, 40, opAgain, opHello, opMail, 0, opRcpt, 1, 0, opRcpt, 0, 0, opAbort},
 	{8, opRcpt, 0, 0, opData, 0, opMail, 0, opHello, opMail, 2, opMail, 3, opMail, 0, opMail, 0, opHello, opOther, 0, opOther, 1, opOther, 2, opOther, 3, opOther, 4},
+	{0, opHop, 0, hopDataRefused, opHop, 1, hopDropsAtRcpt, opHop, 2, hopDataLater, opWhole, 0, 31, opDecide, 2, opWhole, 2, 63, opWhole, 6, 3},
+	{1, opHop, 0, hopDropsKept, opHop, 1, hopSlow, opHop, 2, hopSlowAndRefuses, opWhole, 0, 31, opDecide, 1, opWhole, 0, 31, opAgain, opWhole, 6, 31},
+	{10, opHello, opMail, 0, opRcpt, 0, 0, opRcpt, 1, 0, opChunk, 3, 255, opMail, 0, opRcpt, 0, 0, opRcpt, 1, 0, opChunk, 1, 100, opChunk, 1, 255},
+	{0, opHello, opMail, 0, opRcpt, 0, 0, opCut, 254, opHello, opMail, 0, opRcpt, 0, 0, opCut, 255, opHello, opMail, 0, opRcpt, 0, 0, opCut, 252},
+	{4, opHop, 0, hopRcptRefused, opWhole, 0, 1, opWhole, 0, 1, opHop, 1, hopRcptLater, opWhole, 0, 2},
+	{16, opWhole, 0, 1, opHop, 0, hopDropsKept, opWhole, 0, 1, opHop, 0, hopDropsAtRcpt, opWhole, 0, 1, opHop, 0, hopDropsWithin, opWhole, 0, 1, opHop, 0, hopSaysNonsense, opWhole, 0, 1},
 	{16, opHello, opMail, 0, opRcpt, 0, 0, opData, 1, opMail, 0, opRcpt, 0, 2, opData, 4, opMail, 0, opRcpt, 3, 2, opData, 5, opHalf},
 }
 
@@ -60,7 +66,8 @@ const (
 	opAgain  // a new connection
 	opHop    // person, what the next hop does with the next attempt
 	opDecide // person: withdraws; who has nothing to withdraw unsubscribes
-	opCut    // how much of a message goes out behind DATA before the connection ends
+	opCut    // how much of a message goes out behind DATA, or BDAT LAST, before the connection ends
+	opWhole  // variant of the message, and bits for who gets it: all that it takes from EHLO on
 	operations
 )
 
@@ -224,6 +231,18 @@ func (m *machine) do(op int) {
 	case opDecide:
 		m.flush()
 		m.people.decide(m.person(m.byte() % machinePeople))
+	case opWhole:
+		variant, who := m.byte(), m.byte()
+		if !m.greeted {
+			m.hello()
+		}
+		m.mail(0)
+		for i := range machinePeople {
+			if who>>i&1 != 0 {
+				m.rcpt(i, who>>5&3)
+			}
+		}
+		m.data(m.message(variant))
 	case opCut:
 		n := m.byte()
 		m.flush()
@@ -619,7 +638,7 @@ func (m *machine) other(variant int) {
 	}
 }
 
-// cut says DATA, sends the beginning of a message, and goes.
+// cut says DATA, or BDAT where bit 1 of n is set, sends the beginning of a message, and goes.
 func (m *machine) cut(n int) {
 	if m.conn == nil {
 		return
@@ -629,10 +648,14 @@ func (m *machine) cut(n int) {
 		m.abort()
 		return
 	}
-	m.send([]byte("DATA\r\n"))
-	if code, ok := m.reply("DATA"); ok && code == 354 {
-		text := m.message(0)
-		m.send([]byte(text[:min(n, len(text)-2)]))
+	text := m.message(0)
+	if n&2 != 0 {
+		m.send([]byte(fmt.Sprintf("BDAT %d LAST\r\n", len(text)) + text[:min(2*n, len(text)-2)]))
+	} else {
+		m.send([]byte("DATA\r\n"))
+		if code, ok := m.reply("DATA"); ok && code == 354 {
+			m.send([]byte(text[:min(2*n, len(text)-2)]))
+		}
 	}
 	m.over = true
 	if n%2 == 0 {
