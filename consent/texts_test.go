@@ -38,6 +38,7 @@ func FuzzParseLine(f *testing.F) {
 func FuzzParseKey(f *testing.F) {
 	f.Add(strings.Repeat("A", 43))
 	f.Add(strings.Repeat("A", 42) + "B")
+	f.Add("AAA\r\n" + strings.Repeat("A", 40))
 	f.Add("")
 	f.Fuzz(func(t *testing.T, text string) {
 		if k, err := ParseKey(text); err == nil && k.String() != text {
