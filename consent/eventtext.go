@@ -32,6 +32,9 @@ type mac [16]byte
 func (m mac) appendText(b []byte) []byte { return base64.RawURLEncoding.AppendEncode(b, m[:]) }
 
 func parseMAC(text string) (m mac, ok bool) {
+	if len(text) != base64.RawURLEncoding.EncodedLen(len(m)) { // the decoder passes over line breaks
+		return m, false
+	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	return mac(append(b, make([]byte, len(m))...)), err == nil && len(b) == len(m)
 }

@@ -109,7 +109,7 @@ func (k Key) AppendText(b []byte) []byte { return base64.RawURLEncoding.AppendEn
 // ParseKey reads what Key.String wrote.
 func ParseKey(text string) (k Key, err error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) != len(k) {
+	if err != nil || len(b) != len(k) || len(text) != base64.RawURLEncoding.EncodedLen(len(k)) { // the decoder passes over line breaks
 		return k, errors.New("this names no person in a store: 43 characters of base64url do")
 	}
 	return Key(b), nil

@@ -338,8 +338,19 @@ func (p *parser) guessBoundary(pos int64) string {
 	}
 	n := lineLen(buf)
 	line := bytes.TrimRight(trimEOL(buf[:n]), " \t")
-	if len(line) < 3 || p.isDelimiter(line) || !bytes.Contains(buf[n-1:], append([]byte("\n"), line...)) {
+	if len(line) < 3 || p.isDelimiter(line) {
 		return ""
 	}
-	return string(line[2:])
+	again := append([]byte("\n"), line...)
+	for rest := buf[n-1:]; ; {
+		i := bytes.Index(rest, again)
+		if i < 0 {
+			return ""
+		}
+		rest = rest[i+len(again):]
+		// "--a-b" is no second "--a": nothing would end there, and what is taken for a text would hold it.
+		if end := bytes.TrimRight(trimEOL(rest[:lineLen(rest)]), " \t"); len(end) == 0 || string(end) == "--" {
+			return string(line[2:])
+		}
+	}
 }
