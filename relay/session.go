@@ -237,6 +237,7 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 		return "", nil, refuse(421, "4.3.2", "shutting down, try again later", errLeaving)
 	}
 	defer s.server.underWay.Done()
+	s.conn.flush() // what was said of the envelope does not wait for the message; an error shows when it is read
 	s.during(env, func() { s.conn.enter(data) })
 	defer func() {
 		if !errors.Is(err, smtp.ErrDataReset) {
