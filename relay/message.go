@@ -98,6 +98,15 @@ func (m *message) spooled(whose []int) *message {
 	return &other
 }
 
+// to is m for those people, and nobody else.
+func (m *message) to(people []rcpt) *message {
+	env := *m.env
+	env.rcpts = people
+	other := *m
+	other.env = &env
+	return &other
+}
+
 // envelopeOf is a message of the spool without its text.
 func (s *Server) envelopeOf(w spool.Message) (*message, error) {
 	e := w.Envelope
