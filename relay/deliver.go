@@ -64,11 +64,11 @@ const (
 )
 
 func (o *outcome) fate() fate {
-	var e *Error
-	switch {
-	case o.err == nil:
+	if o.err == nil {
 		return done
-	case errors.As(o.err, &e) && e.Code/100 == 5:
+	}
+	var e *Error
+	if errors.As(o.err, &e) && e.Code/100 == 5 {
 		return refused
 	}
 	return later
@@ -312,7 +312,7 @@ func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Cl
 // offer signs a copy, sends it to the smarthost, and returns what the sender is to be told.
 func (s *Server) offer(ctx context.Context, m *message, r rcpt, copy *rewrite.Copy, o *outcome) error {
 	if signer := m.set.Signer; signer != nil {
-		err := signer.Sign(copy)
+		err := s.sign(m, signer, copy)
 		switch {
 		case errors.Is(err, sign.ErrFrom), errors.Is(err, sign.ErrForeign):
 			o.unsigned = err.Error()
@@ -348,6 +348,13 @@ func (s *Server) offer(ctx context.Context, m *message, r rcpt, copy *rewrite.Co
 		}
 	}
 	return nil
+}
+
+func (s *Server) sign(m *message, signer *sign.Signer, copy *rewrite.Copy) error {
+	if m.queued {
+		defer s.queue.turn()()
+	}
+	return signer.Sign(copy)
 }
 
 // sendError answers where the smarthost gave no answer of its own.

@@ -16,12 +16,21 @@ const (
 	maxYield = time.Second
 )
 
+// turn waits until one of the processors is free of other work on copies of what waits, and returns what is to be
+// called when that work is done. Without it a command that comes in would stand in line behind as many signatures
+// as copies may be under way at once, and a sender that waits for each answer would get nowhere.
+func (q *queue) turn() (end func()) {
+	q.turns <- struct{}{}
+	return func() { <-q.turns }
+}
+
 // maxReady bounds the mail, in bytes as it came, that is kept as it was read until its first attempt, which
 // mostly follows at once. What is beyond is read once more from the spool.
 const maxReady = 4 << 20
 
-// take takes up m, which was just put into the spool as stored, and before its first attempt.
+// take takes up m, which was just put into the spool as stored.
 func (q *queue) take(stored spool.Message, m *message) {
+	m.queued = true
 	it := &item{id: stored.ID, fresh: true}
 	q.mu.Lock()
 	q.fresh++

@@ -142,3 +142,26 @@ func TestAcceptingWaitsForDelivery(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A copy of what waits is signed in turn; accepting a message takes none.
+func TestTurns(t *testing.T) {
+	b := prepare(t, func(c *Config, b *testbed) {
+		withSpool(Spooled)(c, b)
+		c.Signer, _ = newSigner(t)
+	})
+	b.queue.turns = make(chan struct{}) // without room: who takes one, or gives it back, waits for this test
+	b.run()
+	if got := b.hello().sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250") {
+		t.Fatal(got)
+	}
+	select {
+	case <-b.queue.turns:
+	case <-time.After(20 * time.Second):
+		t.Fatal("nobody takes a turn")
+	}
+	if n := len(b.sink.got()); n != 0 {
+		t.Errorf("the smarthost has %d copies already", n)
+	}
+	b.queue.turns <- struct{}{}
+	b.wait("the copy", func() bool { return len(b.sink.copies("joe@example.com")) == 1 })
+}

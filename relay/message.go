@@ -27,6 +27,7 @@ type message struct {
 	oneClick   string // the sender's own address for one-click unsubscribe, "" where there is none to be told
 	trace      trace
 	set        *Settings
+	queued     bool      // nobody waits for the answer
 	retryUntil time.Time // about when it is given up, for a report of a delay
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +22,8 @@ type queue struct {
 	server *Server
 	spool  *spool.Spool
 	poke   chan struct{} // something may be due earlier than it was
+
+	turns chan struct{} // holds one element for each that works on a copy, see turn
 
 	// The constants, but in tests.
 	maxFresh int
@@ -59,7 +62,7 @@ type item struct {
 }
 
 func newQueue(s *Server, sp *spool.Spool) *queue {
-	q := &queue{server: s, spool: sp, maxFresh: maxFresh, maxYield: maxYield, poke: make(chan struct{}, 1), items: map[string]*item{}}
+	q := &queue{server: s, spool: sp, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), maxFresh: maxFresh, maxYield: maxYield, poke: make(chan struct{}, 1), items: map[string]*item{}}
 	for _, m := range sp.All() {
 		q.push(&item{id: m.ID, loaded: true}, m)
 	}
@@ -206,10 +209,13 @@ func (q *queue) load(stored spool.Message) (m *message, err error) {
 	if err != nil {
 		return nil, err
 	}
+	defer q.turn()()
 	if m, err = q.server.restore(stored, &body{ReaderAt: text, size: text.Size(), spooled: text}); err != nil {
 		text.Close()
+		return nil, err
 	}
-	return m, err
+	m.queued = true
+	return m, nil
 }
 
 // settle writes down what became of the recipients of m that have an outcome.
