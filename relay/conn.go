@@ -77,6 +77,9 @@ type conn struct {
 	silent bool   // the greeting was said before STARTTLS
 	lost   lostCR // used by Read alone
 
+	writing sync.Mutex // is locked before mu
+	held    []byte     // answers that are to be sent
+
 	mu       sync.Mutex
 	phase    phase
 	upgrade  upgrade
@@ -172,8 +175,11 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// take reads what was read ahead, or what comes next.
+// take reads what was read ahead, of commands one line, or what comes next.
 func (c *conn) take(p []byte) (int, error) {
+	if !c.commandWaits() {
+		c.flush() // an error shows in what is read
+	}
 	c.mu.Lock()
 	switch {
 	case c.poisoned && !c.ended:
@@ -186,7 +192,11 @@ func (c *conn) take(p []byte) (int, error) {
 	}
 	if len(c.ahead) > 0 {
 		defer c.mu.Unlock()
-		n := copy(p, c.ahead)
+		n := len(c.ahead)
+		if end := bytes.IndexByte(c.ahead, '\n') + 1; c.phase != data && end > 0 {
+			n = end
+		}
+		n = copy(p, c.ahead[:n])
 		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
 			c.ahead = nil
 		}
@@ -249,7 +259,8 @@ func (c *conn) over() error {
 	return io.EOF
 }
 
-// Write sends an answer, of which go-smtp writes one line at a time.
+// Write sends an answer, of which go-smtp writes one line at a time. It is held back where more of it
+// comes at once, or where the next command is there already (RFC 2920 §3.2), so that both leave together.
 func (c *conn) Write(p []byte) (int, error) {
 	if !c.opened {
 		c.opened = true
@@ -262,24 +273,62 @@ func (c *conn) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	c.mu.Lock()
 	c.lines = c.whole && bytes.HasPrefix(p, []byte("354 "))
 	c.chunked = c.chunked || string(p) == chunkReply
 	c.mu.Unlock()
-	if swallowed, err := c.upgradeSaid(string(p)); swallowed {
+	if swallowed, err := c.upgradeSaid(p); swallowed {
 		return len(p), err
 	}
-	if err := c.SetWriteDeadline(time.Now().Add(c.idleTimeout)); err != nil {
-		return 0, err
-	}
-	if _, err := io.WriteString(c.Conn, c.pool.retell(string(p))); err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) { // go-smtp would go on with the next command
-			c.end()
+	c.held = append(c.held, c.pool.retell(p)...)
+	if !isContinued(p) && !c.commandWaits() {
+		if err := c.send(); err != nil {
+			return 0, err
 		}
-		return 0, err
 	}
-	c.answer()
 	return len(p), nil
+}
+
+// isContinued reports whether a line of a reply is not the last one, RFC 5321 §4.2.1.
+func isContinued(line []byte) bool { return len(line) > 3 && line[3] == '-' }
+
+// commandWaits reports whether go-smtp finds a command when it looks for the next.
+func (c *conn) commandWaits() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.upgrade == none && c.phase != data && !c.ended && !c.poisoned && bytes.IndexByte(c.ahead, '\n') >= 0
+}
+
+// flush sends what was held back, before anything is waited for.
+func (c *conn) flush() error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	return c.send()
+}
+
+// send is flush for those who hold c.writing.
+func (c *conn) send() error {
+	if len(c.held) == 0 {
+		return nil
+	}
+	out := c.held
+	c.held = nil
+	if cap(out) <= keptReplies {
+		c.held = out[:0]
+	}
+	err := c.SetWriteDeadline(time.Now().Add(c.idleTimeout))
+	if err == nil {
+		_, err = c.Conn.Write(out)
+	}
+	switch {
+	case err == nil:
+		c.answer()
+	case errors.Is(err, os.ErrDeadlineExceeded): // go-smtp would go on with the next command
+		c.end()
+	}
+	return err
 }
 
 // answer notes that the peer was answered, so that its next command has its own time.
@@ -288,6 +337,9 @@ func (c *conn) answer() {
 	defer c.mu.Unlock()
 	c.answered, c.received = time.Now(), 0
 }
+
+// keptReplies is how large a connection's buffer for replies may be to be used again.
+const keptReplies = 1 << 10
 
 // end lets nothing more be read, so that go-smtp closes the connection.
 func (c *conn) end() {
@@ -303,12 +355,24 @@ func (c *conn) Close() error {
 	}
 	err := net.ErrClosed
 	c.once.Do(func() {
+		if c.writing.TryLock() { // else it is somebody who waits for the peer
+			c.sayLast()
+			c.writing.Unlock()
+		}
 		c.linger()
 		c.end() // go-smtp goes on with what was read ahead
 		err = c.Conn.Close()
 		c.pool.remove(c)
 	})
 	return err
+}
+
+// sayLast sends what is held back of a connection that is closed behind a command, with others there. It needs
+// c.writing.
+func (c *conn) sayLast() {
+	if len(c.held) > 0 && c.SetWriteDeadline(time.Now().Add(time.Second)) == nil {
+		c.Conn.Write(c.held) // whatever comes of it, the connection is closed next
+	}
 }
 
 // linger swallows what a peer still sends on a connection that is cut within a message: closing

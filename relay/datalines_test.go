@@ -19,6 +19,7 @@ type spoken struct {
 	net.Conn
 	pieces []string
 	heard  strings.Builder
+	writes []string
 	closed chan bool
 }
 
@@ -46,6 +47,7 @@ func (s *spoken) Write(p []byte) (int, error) {
 	if s.over() {
 		return 0, net.ErrClosed
 	}
+	s.writes = append(s.writes, string(p))
 	return s.heard.Write(p)
 }
 
@@ -73,6 +75,7 @@ func (b *taker) Rcpt(to string, _ *smtp.RcptOptions) error { return nil }
 func (b *taker) Reset()                                    { b.enter(idle) }
 func (b *taker) Logout() error                             { return nil }
 func (b *taker) Data(r io.Reader) error {
+	b.flush()
 	b.enter(data)
 	if b.fast {
 		if lines := b.dataLines(); lines != nil {

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,15 +23,35 @@ import (
 // outcome is what became of one recipient's copy.
 type outcome struct {
 	decision  consent.Decision
-	actions   map[rewrite.Action]int // of the copy, by kind of action; where only observed, what they would be
-	withheld  error                  // where only observed: why there would be no copy
-	unchained bool                   // the sender's one-click address is too long
-	unsigned  string                 // why the copy was not signed; "" = signed, or no key
-	reply     smarthost.Reply        // zero where the smarthost was not asked
-	dropped   bool                   // unsubscribed, and Config.Discard
-	err       error                  // nil: the smarthost has it, or it is dropped; else an *Error
-	at        time.Time              // when the smarthost was asked; zero = not
-	spooled   bool                   // the copy waits in the spool, or a report about it does: its sender is told 250
+	actions   []actions       // of the copy, in the order of their names; where only observed, what they would be
+	withheld  error           // where only observed: why there would be no copy
+	unchained bool            // the sender's one-click address is too long
+	unsigned  string          // why the copy was not signed; "" = signed, or no key
+	reply     smarthost.Reply // zero where the smarthost was not asked
+	dropped   bool            // unsubscribed, and Config.Discard
+	err       error           // nil: the smarthost has it, or it is dropped; else an *Error
+	at        time.Time       // when the smarthost was asked; zero = not
+	spooled   bool            // the copy waits in the spool, or a report about it does: its sender is told 250
+}
+
+// actions are those of one kind in a copy.
+type actions struct {
+	rewrite.Action
+	count int
+}
+
+// count counts what was done in a copy, by kind.
+func count(all []rewrite.Outcome) []actions {
+	counts := make([]actions, 0, 8)
+	for _, o := range all {
+		i := slices.IndexFunc(counts, func(a actions) bool { return a.Action == o.Action })
+		if i < 0 {
+			i, counts = len(counts), append(counts, actions{Action: o.Action})
+		}
+		counts[i].count++
+	}
+	slices.SortFunc(counts, func(a, b actions) int { return strings.Compare(string(a.Action), string(b.Action)) })
+	return counts
 }
 
 // fate is what is to be done about an outcome.
@@ -43,11 +64,11 @@ const (
 )
 
 func (o *outcome) fate() fate {
-	var e *Error
-	switch {
-	case o.err == nil:
+	if o.err == nil {
 		return done
-	case errors.As(o.err, &e) && e.Code/100 == 5:
+	}
+	var e *Error
+	if errors.As(o.err, &e) && e.Code/100 == 5 {
 		return refused
 	}
 	return later
@@ -230,7 +251,6 @@ func (s *Server) variant(m *message, r rcpt, owners []token.Claims, o *outcome) 
 		return v
 	}
 	claims := token.Claims{Who: r.who, Scope: m.scope, Language: m.language}
-	v.Link, _ = s.unsubscribeLinks(claims)
 	if m.class == consent.Marketing { // a receipt cannot be unsubscribed from
 		claims.OneClick = m.oneClick
 		if v.OneClick, v.MailTo = s.unsubscribeLinks(claims); len(v.OneClick) > rewrite.MaxLink || len(v.MailTo) > rewrite.MaxLink {
@@ -240,8 +260,11 @@ func (s *Server) variant(m *message, r rcpt, owners []token.Claims, o *outcome) 
 		}
 		if len(v.OneClick) <= maxVisible {
 			v.Link = v.OneClick
+			return v
 		}
+		claims.OneClick = ""
 	}
+	v.Link, _ = s.unsubscribeLinks(claims)
 	return v
 }
 
@@ -265,10 +288,7 @@ func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Cl
 	var found []rewrite.Outcome
 	if err == nil {
 		found = copy.Outcomes()
-		o.actions = map[rewrite.Action]int{}
-		for _, done := range found {
-			o.actions[done.Action]++
-		}
+		o.actions = count(found)
 	}
 	if m.set.Observe {
 		o.withheld = err
@@ -292,7 +312,7 @@ func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Cl
 // offer signs a copy, sends it to the smarthost, and returns what the sender is to be told.
 func (s *Server) offer(ctx context.Context, m *message, r rcpt, copy *rewrite.Copy, o *outcome) error {
 	if signer := m.set.Signer; signer != nil {
-		err := signer.Sign(copy)
+		err := s.sign(m, signer, copy)
 		switch {
 		case errors.Is(err, sign.ErrFrom), errors.Is(err, sign.ErrForeign):
 			o.unsigned = err.Error()
@@ -328,6 +348,13 @@ func (s *Server) offer(ctx context.Context, m *message, r rcpt, copy *rewrite.Co
 		}
 	}
 	return nil
+}
+
+func (s *Server) sign(m *message, signer *sign.Signer, copy *rewrite.Copy) error {
+	if m.queued {
+		defer s.queue.turn()()
+	}
+	return signer.Sign(copy)
 }
 
 // sendError answers where the smarthost gave no answer of its own.

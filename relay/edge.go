@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -112,55 +113,43 @@ var errLineEnds = errors.New("bare CR, bare LF or NUL in the message")
 //
 // It notes on the way whether the header holds bytes over 127, and how the message ends.
 type strictLines struct {
-	seen       bool // any byte at all
-	last       byte // the byte before
-	newlines   int  // CRLFs in a row
+	last       byte // the byte before; 0 = there was none
 	body       bool // the header is over
+	width      int  // until then: bytes of the line that has not ended
 	header8Bit bool
 }
 
 // check takes the next bytes.
 func (s *strictLines) check(p []byte) error {
-	for i := 0; i < len(p) && !s.body; i++ {
-		if err := s.header(p[i]); err != nil {
-			return err
-		}
-		if s.body {
-			return s.rest(p[i+1:])
-		}
+	if err := s.ends(p); err != nil {
+		return err
 	}
-	if s.body {
-		return s.rest(p)
+	if !s.body {
+		s.header(p)
 	}
 	return nil
 }
 
-// header takes a byte that stands before the body.
-func (s *strictLines) header(c byte) error {
-	switch {
-	case s.last == '\r' && c != '\n', c == '\n' && s.last != '\r', c == 0:
-		return errLineEnds
-	case c == '\n':
-		if s.newlines++; s.newlines == 2 {
-			s.body = true
+// header takes bytes of the header, and what is behind it, whose lines end as they should.
+func (s *strictLines) header(p []byte) {
+	for rest := p; !s.body; {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			s.width += len(rest)
+			break
 		}
-	case c == '\r':
-		if !s.seen { // an empty line at once: no header
-			s.newlines = 1
+		rest = rest[i+1:]
+		if s.body = s.width+i == len("\r"); s.body {
+			p = p[:len(p)-len(rest)]
 		}
-	default:
-		s.newlines = 0
-		if c >= 0x80 {
-			s.header8Bit = true
-		}
+		s.width = 0
 	}
-	s.last, s.seen = c, true
-	return nil
+	s.header8Bit = s.header8Bit || slices.ContainsFunc(p, func(c byte) bool { return c >= 0x80 })
 }
 
-// rest takes bytes of the body. Each LF stands behind a CR, and there are as many CRs as LFs, but for
+// ends looks at the line ends. Each LF stands behind a CR, and there are as many CRs as LFs, but for
 // one at either edge: so each CR stands before an LF.
-func (s *strictLines) rest(p []byte) error {
+func (s *strictLines) ends(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
@@ -198,7 +187,7 @@ func (s *strictLines) end() (needsCRLF bool, err error) {
 	if s.last == '\r' {
 		return false, errLineEnds
 	}
-	return s.seen && s.last != '\n', nil
+	return s.last != 0 && s.last != '\n', nil
 }
 
 // lostCR looks at the stream below go-smtp, for the bare CRs after which go-smtp and the peer may

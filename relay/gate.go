@@ -96,9 +96,9 @@ type pool struct {
 }
 
 // retell returns what is said instead of a line of go-smtp's.
-func (p *pool) retell(line string) string {
-	if better, ok := p.replies[line]; ok {
-		return better
+func (p *pool) retell(line []byte) []byte {
+	if better, ok := p.replies[string(line)]; ok {
+		return []byte(better)
 	}
 	return line
 }

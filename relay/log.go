@@ -1,11 +1,11 @@
 package relay
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"regexp"
-	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/consentgate/consentgate/consent"
@@ -22,43 +22,50 @@ type journal struct {
 
 // delivered is the one line about a recipient's copy.
 func (j journal) delivered(m *message, r rcpt, o *outcome) {
-	d := o.decision
-	attrs := []any{
-		"id", m.id, "from", j.sender(m.env.from), "to", j.person(r.who),
-		"scope", m.scope, "class", m.class, "machine", m.machine, "bytes", m.body.size,
-		"mail", d.Mail, "mail_reason", d.MailReason,
-		"open", d.Open, "open_reason", d.OpenReason,
-		"click", d.Click, "click_reason", d.ClickReason,
-	}
-	var findings []any
-	for _, action := range slices.Sorted(maps.Keys(o.actions)) {
-		findings = append(findings, string(action), o.actions[action])
-	}
-	if m.set.Observe {
-		attrs = append(attrs, slog.Group("would", findings...))
-		if o.withheld != nil {
-			attrs = append(attrs, "would_refuse", o.withheld.Error())
-		}
-	} else {
-		attrs = append(attrs, slog.Group("findings", findings...))
-	}
-	if o.unchained {
-		attrs = append(attrs, "not_chained", "the sender's one-click address is too long")
-	}
-	if o.unsigned != "" {
-		attrs = append(attrs, "not_signed", j.text(o.unsigned))
-	}
-	if o.reply.Code != 0 {
-		attrs = append(attrs, "smarthost", o.reply.Host, "code", o.reply.Code, "reply", j.text(o.reply.Text))
-	}
+	level, text := slog.LevelInfo, "message forwarded"
 	switch {
 	case o.err != nil:
-		j.Warn("message refused", append(attrs, "answer", j.text(o.err.Error()))...)
+		level, text = slog.LevelWarn, "message refused"
 	case o.dropped:
-		j.Info("message discarded", attrs...)
-	default:
-		j.Info("message forwarded", attrs...)
+		text = "message discarded"
 	}
+	ctx := context.Background()
+	if !j.Enabled(ctx, level) {
+		return
+	}
+	d := o.decision
+	attrs := append(make([]slog.Attr, 0, 24),
+		slog.String("id", m.id), slog.String("from", m.sender), slog.String("to", j.person(r.who)),
+		slog.String("scope", string(m.scope)), slog.String("class", string(m.class)), slog.Bool("machine", m.machine), slog.Int64("bytes", m.body.size),
+		slog.String("mail", string(d.Mail)), slog.String("mail_reason", string(d.MailReason)),
+		slog.Bool("open", d.Open), slog.String("open_reason", string(d.OpenReason)),
+		slog.Bool("click", d.Click), slog.String("click_reason", string(d.ClickReason)),
+	)
+	findings := make([]slog.Attr, len(o.actions))
+	for i, n := range o.actions {
+		findings[i] = slog.Int(string(n.Action), n.count)
+	}
+	if m.set.Observe {
+		attrs = append(attrs, slog.GroupAttrs("would", findings...))
+		if o.withheld != nil {
+			attrs = append(attrs, slog.String("would_refuse", o.withheld.Error()))
+		}
+	} else {
+		attrs = append(attrs, slog.GroupAttrs("findings", findings...))
+	}
+	if o.unchained {
+		attrs = append(attrs, slog.String("not_chained", "the sender's one-click address is too long"))
+	}
+	if o.unsigned != "" {
+		attrs = append(attrs, slog.String("not_signed", j.text(o.unsigned)))
+	}
+	if o.reply.Code != 0 {
+		attrs = append(attrs, slog.String("smarthost", o.reply.Host), slog.Int("code", o.reply.Code), slog.String("reply", j.text(o.reply.Text)))
+	}
+	if o.err != nil {
+		attrs = append(attrs, slog.String("answer", j.text(o.err.Error())))
+	}
+	j.LogAttrs(ctx, level, text, attrs...)
 }
 
 // requested is the line about mail to the unsubscribe address.
@@ -68,22 +75,22 @@ func (j journal) requested(id string, c *conn, from string, claims token.Claims)
 
 // spooled is the line about a message that waits on disk for so many of its recipients.
 func (j journal) spooled(m *message, owed int) {
-	j.Info("message spooled", "id", m.id, "from", j.sender(m.env.from), "recipients", owed, "scope", m.scope, "class", m.class, "bytes", m.body.size)
+	j.Info("message spooled", "id", m.id, "from", m.sender, "recipients", owed, "scope", m.scope, "class", m.class, "bytes", m.body.size)
 }
 
 // unkept is the line about a message that the spool could not take.
 func (j journal) unkept(m *message, err error) {
-	j.Error("message refused: the spool cannot take it", "id", m.id, "from", j.sender(m.env.from), "err", err)
+	j.Error("message refused: the spool cannot take it", "id", m.id, "from", m.sender, "err", err)
 }
 
 // expired is the line about a recipient for whom no further attempt is made.
 func (j journal) expired(m *message, r rcpt) {
-	j.Warn("message given up", "id", m.id, "from", j.sender(m.env.from), "to", j.person(r.who), "class", m.class)
+	j.Warn("message given up", "id", m.id, "from", m.sender, "to", j.person(r.who), "class", m.class)
 }
 
 // reporting is the line about a report to m's sender, a message of its own.
 func (j journal) reporting(m *message, id string, kind dsn.Kind, recipients int) {
-	j.Info("report to the sender", "id", m.id, "report", id, "about", kind, "recipients", recipients, "to", j.sender(m.env.from))
+	j.Info("report to the sender", "id", m.id, "report", id, "about", kind, "recipients", recipients, "to", m.sender)
 }
 
 // rejected is the line about a message that came to no decision.
@@ -144,7 +151,7 @@ var inText = regexp.MustCompile(`(?:"(?:[^"\\]|\\.)*"|[^\s<>()"',:;\[\]]+)@(\[[^
 
 // text masks the addresses in s.
 func (j journal) text(s string) string {
-	if j.full {
+	if j.full || strings.IndexByte(s, '@') < 0 {
 		return s
 	}
 	return inText.ReplaceAllStringFunc(s, func(found string) string {

@@ -18,14 +18,16 @@ const maxReceived = 100
 
 // message is one submitted message, read once, with what is to be done with it.
 type message struct {
-	id    string
-	env   *envelope
-	body  *body
-	parts *rewrite.Message
+	id     string
+	env    *envelope
+	sender string // of the envelope, as the log shows it
+	body   *body
+	parts  *rewrite.Message
 	control
 	oneClick   string // the sender's own address for one-click unsubscribe, "" where there is none to be told
 	trace      trace
 	set        *Settings
+	queued     bool      // nobody waits for the answer
 	retryUntil time.Time // about when it is given up, for a report of a delay
 }
 
@@ -43,7 +45,7 @@ func (s *Server) read(id string, env *envelope, b *body) (*message, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &message{id: id, env: env, body: b, parts: parts, control: ctl, oneClick: s.ownOneClick(parts), set: set}, nil
+	return &message{id: id, env: env, sender: s.log.sender(env.from), body: b, parts: parts, control: ctl, oneClick: s.ownOneClick(parts), set: set}, nil
 }
 
 // rewriteError answers for what package rewrite could not do. The texts behind its errors
@@ -98,11 +100,21 @@ func (m *message) spooled(whose []int) *message {
 	return &other
 }
 
+// to is m for those people, and nobody else.
+func (m *message) to(people []rcpt) *message {
+	env := *m.env
+	env.rcpts = people
+	other := *m
+	other.env = &env
+	return &other
+}
+
 // envelopeOf is a message of the spool without its text.
 func (s *Server) envelopeOf(w spool.Message) (*message, error) {
 	e := w.Envelope
 	m := &message{
 		id:      w.ID,
+		sender:  s.log.sender(e.From),
 		env:     &envelope{from: e.From, utf8: e.UTF8, ret: e.Return, envelopeID: e.EnvelopeID},
 		control: control{scope: consent.Scope(e.Scope), class: consent.Class(e.Class), language: e.Language, machine: e.Machine},
 		trace:   trace{id: w.ID, helo: e.Helo, peer: e.Peer, with: e.With, hostname: s.cfg.Hostname, at: w.Arrived},

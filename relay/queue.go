@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -22,14 +23,23 @@ type queue struct {
 	spool  *spool.Spool
 	poke   chan struct{} // something may be due earlier than it was
 
+	turns chan struct{} // holds one element for each that works on a copy, see turn
+
+	// The constants, but in tests.
+	maxFresh int
+	maxYield time.Duration
+
 	mu        sync.Mutex
 	items     map[string]*item
-	due       dueHeap   // of those without an attempt under way
-	recovered time.Time // when outages were last seen to be over
-	took      time.Time // when the smarthost last took a copy
-	silent    bool      // the store did not answer when it was last asked
-	answered  time.Time // when it was last seen to be back
-	hold      time.Time // until then it is not asked, since it did not answer just now
+	due       dueHeap       // of those without an attempt under way
+	recovered time.Time     // when outages were last seen to be over
+	took      time.Time     // when the smarthost last took a copy
+	silent    bool          // the store did not answer when it was last asked
+	answered  time.Time     // when it was last seen to be back
+	hold      time.Time     // until then it is not asked, since it did not answer just now
+	fresh     int           // messages before their first attempt that Data put here
+	ready     int64         // bytes of those that are kept as they were read
+	eased     chan struct{} // closed when fresh is no more than maxFresh; nil = nobody waits for that
 }
 
 // item is a message that waits.
@@ -41,6 +51,8 @@ type item struct {
 	outage bool      // it waits for the smarthost to come back, which works may tell
 	woken  bool      // works made it due, before its time
 	asks   bool      // it waits for the store to come back, which asked may tell
+	fresh  bool      // it counts in queue.fresh
+	ready  *message  // as it was read when it came, for the first attempt; mostly nil
 	at     int       // place in the heap; -1 = an attempt is under way
 	now    bool      // then: the next is to follow at once
 
@@ -50,7 +62,7 @@ type item struct {
 }
 
 func newQueue(s *Server, sp *spool.Spool) *queue {
-	q := &queue{server: s, spool: sp, poke: make(chan struct{}, 1), items: map[string]*item{}}
+	q := &queue{server: s, spool: sp, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), maxFresh: maxFresh, maxYield: maxYield, poke: make(chan struct{}, 1), items: map[string]*item{}}
 	for _, m := range sp.All() {
 		q.push(&item{id: m.ID, loaded: true}, m)
 	}
@@ -138,6 +150,7 @@ func (q *queue) next(ctx context.Context) *item {
 
 // deliver makes an attempt for a message, and puts it back or forgets it.
 func (q *queue) deliver(ctx, sending context.Context, it *item) {
+	ready := q.begin(it)
 	defer q.back(it)
 	if !q.save(it, nil, nil) {
 		return
@@ -146,7 +159,11 @@ func (q *queue) deliver(ctx, sending context.Context, it *item) {
 	if !ok {
 		return
 	}
-	m, err := q.load(stored)
+	m := ready
+	var err error
+	if !m.isStill(stored, q.server.settings()) {
+		m, err = q.load(stored)
+	}
 	if err != nil {
 		q.unreadable(it, stored, err)
 		return
@@ -192,10 +209,13 @@ func (q *queue) load(stored spool.Message) (m *message, err error) {
 	if err != nil {
 		return nil, err
 	}
+	defer q.turn()()
 	if m, err = q.server.restore(stored, &body{ReaderAt: text, size: text.Size(), spooled: text}); err != nil {
 		text.Close()
+		return nil, err
 	}
-	return m, err
+	m.queued = true
+	return m, nil
 }
 
 // settle writes down what became of the recipients of m that have an outcome.

@@ -1,11 +1,14 @@
 package relay
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
+	"sync"
 	"syscall"
 
 	"github.com/emersion/go-smtp"
@@ -37,73 +40,87 @@ func (b *body) Close() {
 
 // receive reads one message to its end, strictly. tempFile makes the file for what does not stay
 // in memory. The error is an *Error; then r need not be at its end.
-func receive(r io.Reader, max int64, tempFile func() (*os.File, error)) (*body, error) {
+func receive(r io.Reader, max int64, tempFile func() (*os.File, error)) (_ *body, err error) {
 	b := &body{}
-	var mem []byte
+	defer func() {
+		if err != nil {
+			b.Close()
+		}
+	}()
+	room := rooms.Get().(*[]byte)
+	defer func() {
+		if cap(*room) <= keptRoom {
+			rooms.Put(room)
+		}
+	}()
+	// text is what came and is not in the file, which is where it goes once it is too long.
+	text := (*room)[:0]
 	var lines strictLines
-	write := func(p []byte) error {
-		if b.size += int64(len(p)); b.size > max {
-			return tooLarge()
-		}
-		if b.file == nil && len(mem)+len(p) <= inMemory {
-			mem = append(mem, p...)
-			return nil
-		}
-		if b.file == nil {
-			f, err := tempFile()
-			if err != nil {
-				return diskError(err)
-			}
-			b.file = f
-			if _, err := f.Write(mem); err != nil {
-				return diskError(err)
-			}
-			mem = nil
-		}
-		if _, err := b.file.Write(p); err != nil {
-			return diskError(err)
-		}
-		return nil
-	}
-
-	fail := func(err error) (*body, error) {
-		b.Close()
-		return nil, err
-	}
-	buf := make([]byte, 16<<10)
 	for {
-		n, err := r.Read(buf)
-		if bad := lines.check(buf[:n]); bad != nil {
-			return fail(lineEnds())
-		}
-		if n > 0 {
-			if err := write(buf[:n]); err != nil {
-				return fail(err)
+		if len(text) == cap(text) {
+			if b.file == nil && len(text) < inMemory {
+				text = slices.Grow(text, len(text))
+			} else if err := b.store(text, tempFile); err != nil {
+				return nil, err
+			} else {
+				text = text[:0]
 			}
+		}
+		n, err := r.Read(text[len(text):cap(text)])
+		text = text[:len(text)+n]
+		if lines.check(text[len(text)-n:]) != nil {
+			return nil, lineEnds()
+		}
+		if b.size += int64(n); b.size > max {
+			return nil, tooLarge()
 		}
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return fail(readError(err))
+			return nil, readError(err)
 		}
 	}
 	missing, err := lines.end()
 	if err != nil {
-		return fail(lineEnds())
+		return nil, lineEnds()
 	}
 	if missing {
-		if err := write([]byte("\r\n")); err != nil {
-			return fail(err)
+		if b.size += 2; b.size > max {
+			return nil, tooLarge()
 		}
+		text = append(text, "\r\n"...)
 	}
 	b.header8Bit = lines.header8Bit
-	if b.file != nil {
+	if b.size > inMemory || b.file != nil {
+		if err := b.store(text, tempFile); err != nil {
+			return nil, err
+		}
 		b.ReaderAt = b.file
-	} else {
-		b.ReaderAt = rewrite.Bytes(mem)
+		return b, nil
 	}
+	*room = text
+	b.ReaderAt = rewrite.Bytes(bytes.Clone(text))
 	return b, nil
+}
+
+// rooms are for messages that are on their way in: how long one is shows at its end.
+var rooms = sync.Pool{New: func() any { room := make([]byte, 32<<10); return &room }}
+
+// keptRoom is the size of the largest that is used again.
+const keptRoom = 256 << 10
+
+// store puts text at the end of b's file.
+func (b *body) store(text []byte, tempFile func() (*os.File, error)) (err error) {
+	if b.file == nil {
+		if b.file, err = tempFile(); err != nil {
+			return diskError(err)
+		}
+	}
+	if _, err := b.file.Write(text); err != nil {
+		return diskError(err)
+	}
+	return nil
 }
 
 func tooLarge() error {

@@ -177,8 +177,12 @@ func (s *session) Rcpt(raw string, opts *smtp.RcptOptions) error {
 // key is the same for recipients that make one: who is named twice gets one copy. Those whose reports
 // would differ stay two.
 func (r rcpt) key() string {
-	at := strings.LastIndexByte(r.to, '@')
-	return fmt.Sprintf("%s@%s %q %s %s", r.to[:at], strings.ToLower(r.to[at+1:]), r.notify, r.orcptType, r.orcpt)
+	at := strings.LastIndexByte(r.to, '@') + 1
+	key := r.to[:at] + strings.ToLower(r.to[at:])
+	if len(r.notify) > 0 || r.orcptType != "" || r.orcpt != "" {
+		key += fmt.Sprintf("\x00%q %s %s", r.notify, r.orcptType, r.orcpt) // no address holds a NUL
+	}
+	return key
 }
 
 // Data takes the message and answers for all recipients at once.
@@ -237,6 +241,7 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 		return "", nil, refuse(421, "4.3.2", "shutting down, try again later", errLeaving)
 	}
 	defer s.server.underWay.Done()
+	s.conn.flush() // what was said of the envelope does not wait for the message; an error shows when it is read
 	s.during(env, func() { s.conn.enter(data) })
 	defer func() {
 		if !errors.Is(err, smtp.ErrDataReset) {

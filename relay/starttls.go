@@ -29,12 +29,12 @@ const startTLSReply = "220 2.0.0 Ready to start TLS\r\n"
 var errUpgrade = errors.New("the handshake is another's")
 
 // upgradeSaid takes what go-smtp says and reports whether the peer is not to hear it.
-func (c *conn) upgradeSaid(line string) (swallowed bool, err error) {
+func (c *conn) upgradeSaid(line []byte) (swallowed bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch c.upgrade {
 	case none:
-		if line == startTLSReply && c.dialect != nil {
+		if string(line) == startTLSReply && c.dialect != nil {
 			c.upgrade = announced
 		}
 		return false, nil

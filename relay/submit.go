@@ -220,6 +220,7 @@ func (s *Server) spoolFirst(m *message, each bool) ([]*outcome, error) {
 	}
 	now := s.cfg.Now()
 	var owed []spool.Recipient
+	var whose []rcpt // for each of owed
 	for i, o := range outcomes {
 		r := m.env.rcpts[i]
 		if o.err != nil && (each || suppress == len(outcomes)) {
@@ -227,7 +228,8 @@ func (s *Server) spoolFirst(m *message, each bool) ([]*outcome, error) {
 			continue
 		}
 		outcomes[i] = &outcome{spooled: true}
-		owed = append(owed, r.owed(now))
+		r.index = len(owed)
+		owed, whose = append(owed, r.owed(now)), append(whose, r)
 	}
 	if len(owed) == 0 {
 		return outcomes, nil
@@ -238,7 +240,8 @@ func (s *Server) spoolFirst(m *message, each bool) ([]*outcome, error) {
 		return nil, spoolError(err)
 	}
 	s.log.spooled(m, len(owed))
-	s.queue.add(n.Message)
+	s.queue.take(n.Message, m.to(whose))
+	s.queue.yield()
 	return outcomes, nil
 }
 

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"fmt"
 	"strings"
 	"time"
 )
@@ -50,12 +49,22 @@ func (s *session) protocol(env *envelope) string {
 // received returns the field for the one recipient of a copy, with its CRLF. Naming the
 // recipient tells nobody of another.
 func (t trace) received(to string) []byte {
-	from, with := "", "" // of a message of our own
-	if t.with != "" {
-		from, with = fmt.Sprintf("from %s (%s)\r\n\t", t.helo, t.peer), " with "+t.with
+	b := make([]byte, 0, 256)
+	add := func(parts ...string) {
+		for _, p := range parts {
+			b = append(b, p...)
+		}
 	}
-	return fmt.Appendf(nil, "Received: %sby %s%s id %s\r\n\tfor <%s>; %s\r\n",
-		from, t.hostname, with, t.id, to, t.at.Format("Mon, 2 Jan 2006 15:04:05 -0700"))
+	add("Received: ")
+	if t.with != "" { // else it is a message of our own
+		add("from ", t.helo, " (", t.peer, ")\r\n\t")
+	}
+	add("by ", t.hostname)
+	if t.with != "" {
+		add(" with ", t.with)
+	}
+	add(" id ", t.id, "\r\n\tfor <", to, ">; ")
+	return append(t.at.AppendFormat(b, "Mon, 2 Jan 2006 15:04:05 -0700"), "\r\n"...)
 }
 
 // digits of an ID: Crockford's base 32, whose order is that of ASCII.

@@ -25,40 +25,74 @@ var usual = []string{
 	"List-Subscribe", "List-Post", "List-Owner", "List-Archive",
 }
 
-// signedFields returns the names for h=: each usual field as often as it is present, but those to be
-// left out. From is named once more than that, so that a second one put in later breaks the signature
+// place is where a field stands in usual, by its name in lower case.
+var place = func() map[string]int {
+	m := map[string]int{}
+	for i, name := range usual {
+		m[strings.ToLower(name)] = i
+	}
+	return m
+}()
+
+// Places of those that are treated in ways of their own.
+var from, listUnsubscribe, listUnsubscribePost = place["from"], place["list-unsubscribe"], place["list-unsubscribe-post"]
+
+// placeOf returns the place of a field by its name, -1 where it is not one of the usual.
+func placeOf(name []byte) int {
+	var lower [32]byte // longer than any
+	if len(name) > len(lower) {
+		return -1
+	}
+	for i, c := range name {
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		lower[i] = c
+	}
+	if i, ok := place[string(lower[:len(name)])]; ok {
+		return i
+	}
+	return -1
+}
+
+// signedFields returns the places of what h= names: each usual field as often as it is present, but those to
+// be left out. From is named once more than that, so that a second one put in later breaks the signature
 // (RFC 6376 §8.15), and so is the pair of RFC 8058 §4 where there is one: a further List-Unsubscribe
 // would make a mailbox offer somebody else's link, or none.
-func (h header) signedFields(leaveOut map[string]bool) []string {
-	var names []string
-	pair := h.count("list-unsubscribe") > 0 && h.count("list-unsubscribe-post") > 0
-	for _, name := range usual {
-		lower := strings.ToLower(name)
-		if leaveOut[lower] && name != "From" {
+func (h header) signedFields(leaveOut map[string]bool) []int {
+	count := make([]int, len(usual))
+	for _, f := range h {
+		if f.place >= 0 {
+			count[f.place]++
+		}
+	}
+	pair := count[listUnsubscribe] > 0 && count[listUnsubscribePost] > 0
+	signed := make([]int, 0, len(h)+3)
+	for i, name := range usual {
+		if len(leaveOut) > 0 && i != from && leaveOut[strings.ToLower(name)] {
 			continue
 		}
-		n := h.count(lower)
-		if name == "From" || (pair && (name == "List-Unsubscribe" || name == "List-Unsubscribe-Post")) {
+		n := count[i]
+		if i == from || pair && (i == listUnsubscribe || i == listUnsubscribePost) {
 			n++
 		}
 		for range n {
-			names = append(names, name)
+			signed = append(signed, i)
 		}
 	}
-	return names
+	return signed
 }
 
 // header is a copy's header, taken apart.
 type header []headerField
 
 type headerField struct {
-	name string // lower-case
-	raw  []byte // with its line end
+	place int    // in usual; -1 = it is not one of them
+	raw   []byte // with its line end
 }
 
-// readHeader takes a header apart that ends with a line end.
-func readHeader(text []byte) header {
-	var h header
+// appendHeader takes a header apart that ends with a line end, and appends its fields to h.
+func appendHeader(h header, text []byte) header {
 	for len(text) > 0 {
 		n := bytes.IndexByte(text, '\n') + 1
 		if n == 0 {
@@ -70,52 +104,42 @@ func readHeader(text []byte) header {
 			last.raw = last.raw[:len(last.raw)+n] // what follows it in text
 		} else {
 			name, _, _ := bytes.Cut(line, []byte(":"))
-			h = append(h, headerField{strings.ToLower(string(bytes.TrimSpace(name))), line})
+			h = append(h, headerField{placeOf(bytes.TrimSpace(name)), line})
 		}
 		text = text[n:]
 	}
 	return h
 }
 
-func (h header) count(name string) int {
-	n := 0
-	for _, f := range h {
-		if f.name == name {
-			n++
-		}
-	}
-	return n
-}
+var unfold = strings.NewReplacer("\r", "", "\n", "")
 
-// bodies returns the bodies of the fields of that name, unfolded, in order.
-func (h header) bodies(name string) []string {
+// bodies returns the bodies of the fields at that place, unfolded, in order.
+func (h header) bodies(place int) []string {
 	var all []string
 	for _, f := range h {
-		if f.name == name {
-			_, body, _ := strings.Cut(string(f.raw), ":")
-			all = append(all, strings.NewReplacer("\r", "", "\n", "").Replace(body))
+		if f.place == place {
+			_, body, _ := bytes.Cut(f.raw, []byte(":"))
+			all = append(all, unfold.Replace(string(body)))
 		}
 	}
 	return all
 }
 
-// canonical returns the fields that names name, in canonical form: of several of one name the last one
+// appendCanonical appends the fields that signed names, in canonical form: of several of one name the last one
 // first, and nothing where there is none left (RFC 6376 §5.4.2).
-func (h header) canonical(names []string) []byte {
-	var text []byte
-	at := map[string]int{}
-	for _, name := range names {
-		name = strings.ToLower(name)
-		i, ok := at[name]
-		if !ok {
-			i = len(h)
+func (h header) appendCanonical(text []byte, signed []int) []byte {
+	at := len(h)
+	for k, place := range signed {
+		if k == 0 || signed[k-1] != place {
+			at = len(h)
 		}
-		for i--; i >= 0 && h[i].name != name; i-- {
+		for at--; at >= 0 && h[at].place != place; at-- {
 		}
-		if i >= 0 {
-			text = canonical.AppendField(text, h[i].raw, true)
+		if at < 0 {
+			at = 0
+			continue
 		}
-		at[name] = max(i, 0)
+		text = canonical.AppendField(text, h[at].raw, true)
 	}
 	return text
 }

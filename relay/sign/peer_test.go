@@ -53,7 +53,7 @@ func FuzzSign(f *testing.F) {
 	f.Add("", strings.Repeat("x", 5000)+" "+strings.Repeat("y", 5000)+"\nbare\n\n")
 	f.Fuzz(func(t *testing.T, fields, body string) {
 		// A bare CR never comes in; go-msgauth takes it for a line end, and verifiers do not agree on it.
-		if strings.Contains(strings.ReplaceAll(fields+body, "\r\n", ""), "\r") || strings.Contains(fields, "\n\n") || strings.Contains(fields, "\n\r\n") {
+		if strings.Contains(strings.ReplaceAll(fields+"\r\n"+body, "\r\n", ""), "\r") || strings.Contains(fields, "\n\n") || strings.Contains(fields, "\n\r\n") {
 			t.Skip()
 		}
 		msg := "From: news@example.org\r\n" + fields + "\r\n" + body
@@ -71,8 +71,12 @@ func FuzzSign(f *testing.F) {
 		}
 		in := canonical.Splitter{Body: canonical.NewBody(true, -1)}
 		in.Write(text.Bytes())
-		names := readHeader(in.Header).signedFields(nil)
-		if strings.Contains(joinNames(names), "\r\n") || !plainFields(in.Header) {
+		signed := appendHeader(nil, in.Header).signedFields(nil)
+		names := make([]string, len(signed))
+		for i, place := range signed {
+			names[i] = usual[place]
+		}
+		if strings.Contains(joinNames(signed), "\r\n") || !plainFields(in.Header) {
 			t.Skip() // folded otherwise than go-msgauth does, or no header fields
 		}
 		want, at := peerSign(t, text.String(), names, edKey())
@@ -89,7 +93,7 @@ func FuzzSign(f *testing.F) {
 
 // plainFields reports whether every line is a field or goes on with one.
 func plainFields(text []byte) bool {
-	for _, f := range readHeader(text) {
+	for _, f := range appendHeader(nil, text) {
 		if name, _, ok := bytes.Cut(f.raw, []byte(":")); !ok || len(bytes.Trim(name, " \t")) == 0 || name[0] <= ' ' || !isToken(bytes.TrimRight(name, " \t")) {
 			return false
 		}

@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/consentgate/consentgate/rewrite"
@@ -39,6 +41,7 @@ type Signer struct {
 	leaveOut map[string]bool   // lower-case
 	log      *slog.Logger
 	now      func() time.Time
+	last     atomic.Pointer[known]
 }
 
 // New makes a Signer. Several keys of one domain all sign, each with a field of its own; the first one's
@@ -67,13 +70,16 @@ func New(keys []*Key, o Options) *Signer {
 // several addresses, all have to be of that domain or below it. With ErrFrom or ErrForeign nothing was
 // signed and c is as it was; such a copy may leave unsigned.
 func (s *Signer) Sign(c *rewrite.Copy) error {
-	body := canonical.NewBody(true, -1)
-	in := canonical.Splitter{Body: body}
-	if _, err := c.WriteTo(&in); err != nil {
+	w := works.Get().(*work)
+	defer works.Put(w)
+	w.body.Reset(true, -1)
+	in := canonical.Splitter{Header: w.text[:0], Body: w.body}
+	_, err := c.WriteTo(&in)
+	if w.text = in.Header; err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
-	h := readHeader(in.Header)
-	domains, err := FromDomains(h.bodies("from"))
+	w.header = appendHeader(w.header[:0], in.Header)
+	domains, err := s.fromDomains(w.header.bodies(from))
 	if err != nil {
 		return err
 	}
@@ -81,13 +87,13 @@ func (s *Signer) Sign(c *rewrite.Copy) error {
 	if keys == nil {
 		return fmt.Errorf("%w: %s", ErrForeign, domains[0])
 	}
-	names := h.signedFields(s.leaveOut)
-	signed := h.canonical(names)
-	sum, _ := body.Sum()
+	signed := w.header.signedFields(s.leaveOut)
+	w.hashed = w.header.appendCanonical(w.hashed[:0], signed)
+	sum, _ := w.body.Sum()
 	now := s.now()
 	fields := make([][]byte, len(keys))
 	for i, k := range keys {
-		if fields[i], err = s.field(k, names, signed, sum, now); err != nil {
+		if fields[i], err = s.field(k, joinNames(signed), w, sum, now); err != nil {
 			return fmt.Errorf("sign: %s: %w", k.Name(), err)
 		}
 	}
@@ -95,6 +101,34 @@ func (s *Signer) Sign(c *rewrite.Copy) error {
 		c.Prepend(fields[i])
 	}
 	return nil
+}
+
+// work is what one call of Sign needs. Nothing of it is in what is put into the copy.
+type work struct {
+	body   *canonical.Body
+	text   []byte // the copy's header
+	header header
+	hashed []byte // the fields of h= in canonical form
+}
+
+var works = sync.Pool{New: func() any { return &work{body: canonical.NewBody(true, -1)} }}
+
+// known is a From field that was read. Copies of one message have the same, and mostly those of the next.
+type known struct {
+	from    string
+	domains []string
+}
+
+// fromDomains is FromDomains.
+func (s *Signer) fromDomains(bodies []string) ([]string, error) {
+	if last := s.last.Load(); last != nil && len(bodies) == 1 && bodies[0] == last.from {
+		return last.domains, nil
+	}
+	domains, err := FromDomains(bodies)
+	if err == nil {
+		s.last.Store(&known{bodies[0], domains})
+	}
+	return domains, err
 }
 
 // keysFor returns the keys of the nearest domain that all domains are in, nil if there are none.
@@ -113,28 +147,28 @@ func (s *Signer) keysFor(domains []string) []*Key {
 	return nil
 }
 
-// field makes the DKIM-Signature of one key. signed are the fields of h= in canonical form.
-func (s *Signer) field(k *Key, names []string, signed, bodyHash []byte, now time.Time) ([]byte, error) {
+// field makes the DKIM-Signature of one key over the fields names, which w.hashed has.
+func (s *Signer) field(k *Key, names string, w *work, bodyHash []byte, now time.Time) ([]byte, error) {
 	private, err := k.current(now)
 	if err != nil {
 		s.log.Error("a DKIM key cannot be read again; the one before stays", "name", k.Name(), "err", err)
 	}
-	text := appendTags([]byte("DKIM-Signature:"), [][2]string{
+	text := appendTags(append(make([]byte, 0, fieldSize), "DKIM-Signature:"...), [][2]string{
 		{"a", algorithm(private) + "-sha256"},
 		{"bh", base64.StdEncoding.EncodeToString(bodyHash)},
 		{"c", "relaxed/relaxed"},
 		{"d", k.domain},
-		{"h", joinNames(names)},
+		{"h", names},
 		{"s", k.selector},
 		{"t", strconv.FormatInt(now.Unix(), 10)},
 		{"v", "1"},
 	})
 	text = append(text, "\r\n b="...)
-	hash := sha256.New()
-	hash.Write(signed)
-	own := canonical.AppendField(nil, text, true)
-	hash.Write(own[:len(own)-len("\r\n")]) // RFC 6376 §3.7: with an empty b=, without a line end
-	signature, err := signHash(private, [sha256.Size]byte(hash.Sum(nil)))
+	n := len(w.hashed)
+	w.hashed = canonical.AppendField(w.hashed, text, true)
+	hash := sha256.Sum256(w.hashed[:len(w.hashed)-len("\r\n")]) // RFC 6376 §3.7: with an empty b=, without a line end
+	w.hashed = w.hashed[:n]
+	signature, err := signHash(private, hash)
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +182,9 @@ func (s *Signer) field(k *Key, names []string, signed, bodyHash []byte, now time
 	return append(text, "\r\n"...), nil
 }
 
+// fieldSize is the usual length of the field, and some more.
+const fieldSize = 1 << 10
+
 // maxLine is from what length on a line of the field is folded.
 const maxLine = 75
 
@@ -159,18 +196,22 @@ func appendTags(text []byte, tags [][2]string) []byte {
 		if col > 0 && col+n > maxLine {
 			text, col = append(text, "\r\n"...), 0
 		}
-		text = append(text, " "+tag[0]+"="+tag[1]+";"...)
+		for _, part := range [...]string{" ", tag[0], "=", tag[1], ";"} {
+			text = append(text, part...)
+		}
 		col += n
 	}
 	return text
 }
 
-// joinNames is h=, folded where a message has so many fields that the line would be too long for
+// joinNames is h=, the names of the fields at those places, folded where a message has so many fields that the line would be too long for
 // RFC 5322 §2.1.1.
-func joinNames(names []string) string {
+func joinNames(signed []int) string {
 	var b strings.Builder
+	b.Grow(256)
 	col := 0
-	for i, name := range names {
+	for i, place := range signed {
+		name := usual[place]
 		if i > 0 {
 			b.WriteByte(':')
 		}

@@ -211,6 +211,10 @@ func (c *Client) keep(k *kept) {
 	defer h.mu.Unlock()
 	k.used = true
 	h.kept = append(h.kept, k)
+	if k.expire != nil {
+		k.expire.Reset(c.limit.idle) // take has stopped it
+		return
+	}
 	k.expire = time.AfterFunc(c.limit.idle, func() {
 		if h.drop(k) {
 			c.farewell(k)

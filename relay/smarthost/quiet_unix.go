@@ -4,17 +4,17 @@ package smarthost
 
 import "syscall"
 
-// nothingWaits reports whether a socket is open and has nothing to be read.
+// nothingWaits reports whether a socket is open and has nothing to be read. It asks, whatever deadline there is.
 func nothingWaits(socket syscall.RawConn) bool {
 	nothing := false
-	err := socket.Read(func(fd uintptr) bool {
+	err := socket.Control(func(fd uintptr) {
+		var one [1]byte
 		for {
-			_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-			if err == syscall.EINTR {
-				continue
+			_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			if err != syscall.EINTR {
+				nothing = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK
+				return
 			}
-			nothing = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK
-			return true
 		}
 	})
 	return err == nil && nothing

@@ -236,11 +236,17 @@ func (c *Client) slot(ctx context.Context) (release func(), err error) {
 	if closed {
 		return nil, ErrClosed
 	}
+	release = func() { <-c.slots }
+	select {
+	case c.slots <- struct{}{}:
+		return release, nil
+	default:
+	}
 	timer := time.NewTimer(c.limit.slot)
 	defer timer.Stop()
 	select {
 	case c.slots <- struct{}{}:
-		return func() { <-c.slots }, nil
+		return release, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, ctx.Err())
 	case <-timer.C:
@@ -250,6 +256,9 @@ func (c *Client) slot(ctx context.Context) (release func(), err error) {
 
 // order returns the next hops as they are to be tried: those left alone come last.
 func (c *Client) order() []*hop {
+	if len(c.hops) == 1 {
+		return c.hops
+	}
 	now := c.now()
 	var fit, resting []*hop
 	for _, h := range c.hops {

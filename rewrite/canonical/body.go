@@ -8,6 +8,7 @@ package canonical
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"hash"
 )
 
@@ -22,6 +23,7 @@ type Body struct {
 	space   bool   // white space that is hashed once text follows on its line
 	cr      bool   // the last byte was a CR
 	text    bool   // there was text
+	within  bool   // what was written last is no end of a line
 }
 
 // bufSize makes few, long writes to the hash of many short lines.
@@ -30,7 +32,15 @@ const bufSize = 2 << 10
 // NewBody returns the hash of an empty body: relaxed as in §3.4.4, else simple as in §3.4.3. Only the
 // first limit bytes count (l=, §3.5), all where it is negative.
 func NewBody(relaxed bool, limit int64) *Body {
-	return &Body{hash: sha256.New(), relaxed: relaxed, left: limit, buf: make([]byte, 0, bufSize)}
+	b := &Body{hash: sha256.New(), buf: make([]byte, 0, bufSize)}
+	b.Reset(relaxed, limit)
+	return b
+}
+
+// Reset makes b what NewBody returns.
+func (b *Body) Reset(relaxed bool, limit int64) {
+	b.hash.Reset()
+	*b = Body{hash: b.hash, buf: b.buf[:0], relaxed: relaxed, left: limit}
 }
 
 // Write implements io.Writer. It never fails.
@@ -43,24 +53,95 @@ func (b *Body) Write(p []byte) (int, error) {
 		}
 	}
 	for len(p) > 0 {
+		if part := b.lineStart(p); len(part) > 0 {
+			if !b.addPlain(part) {
+				b.addLines(part)
+			}
+			p = p[len(part):]
+			continue
+		}
 		i := bytes.IndexByte(p, '\n')
 		if i < 0 {
 			if b.cr = p[len(p)-1] == '\r'; b.cr {
 				p = p[:len(p)-1]
 			}
 			b.add(p)
+			b.within = b.within || len(p) > 0 || b.cr
 			break
 		}
+		b.addLines(p[:i+1])
+		p = p[i+1:]
+	}
+	return n, nil
+}
+
+// lineStart returns the lines at the beginning of p, none where p begins within a line. They are not more
+// than partSize bytes, unless there is but one.
+func (b *Body) lineStart(p []byte) []byte {
+	if b.within {
+		return nil
+	}
+	return p[:bytes.LastIndexByte(p[:min(len(p), partSize)], '\n')+1]
+}
+
+// partSize is how many bytes are looked at at a time for whether they can be hashed as they are.
+const partSize = 4 << 10
+
+// addLines takes whole lines, of which the first one may have begun before.
+func (b *Body) addLines(p []byte) {
+	for len(p) > 0 {
+		i := bytes.IndexByte(p, '\n')
 		line := p[:i]
 		if i > 0 && line[i-1] == '\r' {
 			line = line[:i-1]
 		}
 		b.add(line)
 		b.lines++
-		b.space = false
+		b.space, b.within = false, false
 		p = p[i+1:]
 	}
-	return n, nil
+}
+
+// addPlain takes whole lines that are canonical as they stand, and reports whether they are.
+func (b *Body) addPlain(p []byte) bool {
+	ends := 0
+	for from := 0; from < len(p); ends++ {
+		from += bytes.IndexByte(p[from:], '\n') + 1
+		if from < 2 || p[from-2] != '\r' || b.relaxed && from > 2 && p[from-3] == ' ' {
+			return false
+		}
+	}
+	// Each LF has its CR, so where they are as many there is no other.
+	if bytes.Count(p, cr) != ends || b.relaxed && (bytes.IndexByte(p, '\t') >= 0 || hasTwoSpaces(p)) {
+		return false
+	}
+	text := bytes.TrimRight(p, "\r\n")
+	if len(text) > 0 {
+		b.begin()
+		b.put(text)
+	}
+	b.lines += (len(p) - len(text)) / len(crlf)
+	return true
+}
+
+// hasTwoSpaces reports whether a space stands behind another one. bytes.Contains would stop at each space.
+func hasTwoSpaces(p []byte) bool {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for len(p) > 32 {
+		// A byte of each is 0 where there is a space and another one behind it.
+		a, b, c, d := twice(p[0:9]), twice(p[8:17]), twice(p[16:25]), twice(p[24:33])
+		if ((a-ones)&^a|(b-ones)&^b|(c-ones)&^c|(d-ones)&^d)&tops != 0 {
+			return true
+		}
+		p = p[32:]
+	}
+	return bytes.Contains(p, twoSpaces)
+}
+
+// twice has a byte 0 for each of the first eight of p that is a space and has another one behind it.
+func twice(p []byte) uint64 {
+	const spaces = 0x2020202020202020
+	return (binary.LittleEndian.Uint64(p) ^ spaces) | (binary.LittleEndian.Uint64(p[1:]) ^ spaces)
 }
 
 var (

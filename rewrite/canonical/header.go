@@ -54,7 +54,7 @@ func (s *Splitter) Write(p []byte) (int, error) {
 		if end, body := headerEnd(s.Header, from); end >= 0 {
 			s.done = true
 			n -= len(s.Header) - body
-			s.Header = s.Header[:end:end]
+			s.Header = s.Header[:end]
 		}
 		p = p[n:]
 	}

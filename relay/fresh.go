@@ -1,0 +1,89 @@
+package relay
+
+import (
+	"time"
+
+	"github.com/consentgate/consentgate/relay/spool"
+)
+
+// In mode spool two things want the processor: taking mail in, and making and signing the copies of what was
+// taken. The first is several times cheaper, so by itself it would win as long as a sender has more, and mail
+// would get old in the spool. So what is accepted may be ahead of what was tried by maxFresh messages. From
+// there on an answer waits for the attempts to catch up, maxYield at most: accepting gets slower, and never
+// ends. It waits only while the smarthost takes mail, since the spool is there for when it does not.
+const (
+	maxFresh = 10_000
+	maxYield = time.Second
+)
+
+// turn waits until one of the processors is free of other work on copies of what waits, and returns what is to be
+// called when that work is done. Without it a command that comes in would stand in line behind as many signatures
+// as copies may be under way at once, and a sender that waits for each answer would get nowhere.
+func (q *queue) turn() (end func()) {
+	q.turns <- struct{}{}
+	return func() { <-q.turns }
+}
+
+// maxReady bounds the mail, in bytes as it came, that is kept as it was read until its first attempt, which
+// mostly follows at once. What is beyond is read once more from the spool.
+const maxReady = 4 << 20
+
+// take takes up m, which was just put into the spool as stored.
+func (q *queue) take(stored spool.Message, m *message) {
+	m.queued = true
+	it := &item{id: stored.ID, fresh: true}
+	q.mu.Lock()
+	q.fresh++
+	if m.body.file == nil && q.ready+m.body.size <= maxReady {
+		q.ready += m.body.size
+		it.ready = m
+	}
+	q.mu.Unlock()
+	q.push(it, stored)
+}
+
+// begin notes that an attempt for it begins, and returns what it.ready was.
+func (q *queue) begin(it *item) *message {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if it.fresh {
+		it.fresh = false
+		q.fresh--
+	}
+	if q.eased != nil && q.fresh <= q.maxFresh {
+		close(q.eased)
+		q.eased = nil
+	}
+	m := it.ready
+	if it.ready = nil; m != nil {
+		q.ready -= m.body.size
+	}
+	return m
+}
+
+// yield lets delivery catch up where it is far behind, before the next message is accepted.
+func (q *queue) yield() {
+	q.mu.Lock()
+	if q.fresh <= q.maxFresh || q.server.cfg.Now().Sub(q.took) >= wakeEvery {
+		q.mu.Unlock()
+		return
+	}
+	if q.eased == nil {
+		q.eased = make(chan struct{})
+	}
+	eased := q.eased
+	q.mu.Unlock()
+	limit := time.NewTimer(q.maxYield)
+	defer limit.Stop()
+	select {
+	case <-eased:
+	case <-limit.C:
+	case <-q.server.sending.Done():
+	}
+}
+
+// isStill reports whether m is what reading stored once more would make now: the same people are owed it, and
+// it was read with these settings. A report is read in a way of its own then.
+func (m *message) isStill(stored spool.Message, set *Settings) bool {
+	return m != nil && m.set == set && !m.machine && len(m.env.rcpts) == len(stored.Recipients)
+}

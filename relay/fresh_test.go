@@ -1,0 +1,167 @@
+package relay
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/consentgate/consentgate/consent"
+)
+
+// behind is a relay in mode spool that delivers one message at a time, the first of which, to slow@example.com,
+// the smarthost takes no sooner than release is called. Before that one it has taken another.
+func behind(t *testing.T) (b *testbed, c *client, release func()) {
+	t.Helper()
+	gate := make(chan struct{})
+	b = start(t, func(c *Config, b *testbed) {
+		withSpool(Spooled)(c, b)
+		c.MaxDeliveries = 1
+		b.sink = newSink(t, nil)
+	})
+	c = b.hello()
+	c.sendTo("", "before@example.com")
+	b.wait("the first copy", func() bool { return len(b.spool.All()) == 0 })
+	begun := make(chan struct{}, 1)
+	b.sink.mu.Lock()
+	b.sink.onData = func() {
+		select {
+		case begun <- struct{}{}:
+		default:
+		}
+		<-gate
+	}
+	b.sink.mu.Unlock()
+	if got := c.sendTo("", "slow@example.com"); !strings.HasPrefix(got, "250") {
+		t.Fatal(got)
+	}
+	<-begun
+	return b, c, func() { close(gate) }
+}
+
+// What was kept as it was read leaves by what holds when it does.
+func TestFreshMailLeavesByWhatHolds(t *testing.T) {
+	for name, between := range map[string]func(b *testbed, id string){
+		"other settings": func(b *testbed, _ string) {
+			set := *b.settings()
+			set.Policy.OpenWhenUnset, set.Policy.ClickWhenUnset = consent.Granted, consent.Granted
+			if err := b.Reload(set); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"consent was given": func(b *testbed, _ string) { b.store.set("joe", consent.Granted, consent.Subscribed) },
+		"one was forgotten": func(b *testbed, _ string) {
+			who, _ := consent.ParseAddress("ann@example.com")
+			if err := Forget(b.spool, who); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"it was removed": func(b *testbed, id string) {
+			if err := b.spool.Remove(id); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"nothing": func(*testbed, string) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, c, release := behind(t)
+			id, ok := strings.CutPrefix(c.sendTo("", "gone@example.com", "joe@example.com", "ann@example.com"), "250 2.0.0 ")
+			if !ok {
+				t.Fatal("not accepted")
+			}
+			b.queue.mu.Lock()
+			kept := b.queue.items[id].ready != nil && b.queue.ready > 0
+			b.queue.mu.Unlock()
+			if !kept {
+				t.Error("it is not kept as it was read")
+			}
+			between(b, id)
+			release()
+			b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+			b.wait("the queue", func() bool {
+				b.queue.mu.Lock()
+				defer b.queue.mu.Unlock()
+				return len(b.queue.items) == 0
+			})
+			joe, ann := b.sink.copies("joe@example.com"), b.sink.copies("ann@example.com")
+			wantJoe, wantAnn, pixel := 1, 1, false
+			switch name {
+			case "it was removed":
+				wantJoe, wantAnn = 0, 0
+			case "one was forgotten":
+				wantAnn = 0
+			case "other settings", "consent was given":
+				pixel = true
+			}
+			if len(joe) != wantJoe || len(ann) != wantAnn || len(joe) > 0 && strings.Contains(joe[0].text, "open.gif") != pixel {
+				t.Errorf("%d copies for joe and %d for ann, or the pixel is wrong", len(joe), len(ann))
+			}
+			if len(joe) > 0 && !strings.Contains(joe[0].text, " id "+id+"\r\n") {
+				t.Error("another ID in Received")
+			}
+			if b.queue.ready != 0 || b.queue.fresh != 0 {
+				t.Errorf("%d bytes and %d messages are still counted", b.queue.ready, b.queue.fresh)
+			}
+		})
+	}
+}
+
+// Where attempts are behind, an answer waits for them, but not for a smarthost that takes nothing.
+func TestAcceptingWaitsForDelivery(t *testing.T) {
+	b, c, release := behind(t)
+	b.queue.mu.Lock()
+	b.queue.maxFresh, b.queue.maxYield = 0, time.Hour
+	b.queue.mu.Unlock()
+	answer := make(chan string)
+	go func() { answer <- c.sendTo("", "joe@example.com") }()
+	waits := func() bool {
+		b.queue.mu.Lock()
+		defer b.queue.mu.Unlock()
+		return b.queue.eased != nil
+	}
+	b.wait("waiting", waits)
+	if len(b.spool.All()) != 2 {
+		t.Error("it waits before the message is on disk")
+	}
+	select {
+	case got := <-answer:
+		t.Errorf("answered: %s", got)
+	default:
+	}
+	release()
+	if got := <-answer; !strings.HasPrefix(got, "250") {
+		t.Error(got)
+	}
+	b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+
+	b, c, release = behind(t)
+	defer release()
+	b.queue.mu.Lock()
+	b.queue.maxFresh, b.queue.maxYield, b.queue.took = 0, time.Hour, time.Now().Add(-wakeEvery)
+	b.queue.mu.Unlock()
+	if got := c.sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250") || waits() {
+		t.Error(got)
+	}
+}
+
+// A copy of what waits is signed in turn; accepting a message takes none.
+func TestTurns(t *testing.T) {
+	b := prepare(t, func(c *Config, b *testbed) {
+		withSpool(Spooled)(c, b)
+		c.Signer, _ = newSigner(t)
+	})
+	b.queue.turns = make(chan struct{}) // without room: who takes one, or gives it back, waits for this test
+	b.run()
+	if got := b.hello().sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250") {
+		t.Fatal(got)
+	}
+	select {
+	case <-b.queue.turns:
+	case <-time.After(20 * time.Second):
+		t.Fatal("nobody takes a turn")
+	}
+	if n := len(b.sink.got()); n != 0 {
+		t.Errorf("the smarthost has %d copies already", n)
+	}
+	b.queue.turns <- struct{}{}
+	b.wait("the copy", func() bool { return len(b.sink.copies("joe@example.com")) == 1 })
+}
