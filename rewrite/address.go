@@ -13,11 +13,7 @@ import (
 func attrAddress(raw string) string { return cleanAddress(unescapeAttr(raw)) }
 
 func cleanAddress(s string) string {
-	clean := true
-	for i := 0; i < len(s); i++ {
-		clean = clean && s[i] > ' '
-	}
-	if clean {
+	if !hasSpace(s) {
 		return s
 	}
 	s = strings.TrimFunc(s, func(r rune) bool { return r <= ' ' })
@@ -25,6 +21,22 @@ func cleanAddress(s string) string {
 		s = strings.NewReplacer("\t", "", "\r", "", "\n", "").Replace(s)
 	}
 	return s
+}
+
+// hasSpace reports whether any byte of s is white space of ASCII or a control character.
+func hasSpace(s string) bool {
+	for ; len(s) >= 8; s = s[8:] {
+		word := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		if notUnder(word, ' '+1)&highs != highs {
+			return true
+		}
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' {
+			return true
+		}
+	}
+	return false
 }
 
 // unescapeAttr resolves character references as in an attribute's value, where a name without
@@ -95,7 +107,11 @@ func remote(addr, base string) string {
 	if len(addr) < 2 {
 		return ""
 	}
-	if colon := strings.IndexAny(addr, ":/?#\\"); colon > 0 && addr[colon] == ':' {
+	colon := 0
+	for colon < len(addr) && addr[colon] != ':' && addr[colon] != '/' && addr[colon] != '?' && addr[colon] != '#' && addr[colon] != '\\' {
+		colon++
+	}
+	if colon > 0 && colon < len(addr) && addr[colon] == ':' {
 		switch strings.ToLower(addr[:colon]) {
 		case "http", "https":
 			return addr

@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"encoding/binary"
 	"regexp"
 	"strings"
 
@@ -139,6 +140,23 @@ func isControl(r rune) bool {
 
 // hasControl is bytes.ContainsFunc(b, isControl), and faster.
 func hasControl(b []byte) bool {
+	for ; len(b) >= 16; b = b[16:] {
+		le := binary.LittleEndian
+		if v, w := le.Uint64(b), le.Uint64(b[8:]); (notUnder(v, ' ')&notUnder(w, ' '))&highs != highs && hasControlByte(b[:16]) {
+			return true
+		}
+	}
+	return hasControlByte(b)
+}
+
+const highs = 0x8080808080808080
+
+// notUnder sets the highest bit of each byte of w that is least or over; least is at most 128.
+func notUnder(w uint64, least byte) uint64 {
+	return w | (w&^highs + uint64(0x80-least)*0x0101010101010101)
+}
+
+func hasControlByte(b []byte) bool {
 	for _, c := range b {
 		if c < ' ' && isControl(rune(c)) {
 			return true

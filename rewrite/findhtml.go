@@ -3,6 +3,7 @@ package rewrite
 import (
 	"bytes"
 	"strings"
+	"unsafe"
 
 	"github.com/consentgate/consentgate/rewrite/htmltoken"
 )
@@ -11,7 +12,7 @@ import (
 type htmlFinder struct {
 	m          *Message
 	t          *text
-	src        string   // t.plain
+	src        string   // t.plain; addresses in findings are parts of it
 	base       string   // of <base href>, "" without
 	bases      []string // of all of them
 	lang       string
@@ -131,19 +132,44 @@ func shift(t *htmltoken.Token, by int) {
 }
 
 func newHTMLFinder(m *Message, t *text) *htmlFinder {
-	return &htmlFinder{m: m, t: t, src: string(t.plain)}
+	f := &htmlFinder{m: m, t: t}
+	if t.shared {
+		f.src = string(t.plain)
+	} else {
+		f.src = unsafe.String(unsafe.SliceData(t.plain), len(t.plain)) // nothing ever writes to it
+	}
+	return f
 }
 
 // begin reads what must be known before the first tag.
 func (f *htmlFinder) begin() {
-	f.sheet = readSheets(f.t.plain)
+	var styles []int
+	base := false
+	src := f.t.plain
+	for at := 0; ; at++ {
+		i := bytes.IndexByte(src[at:], '<')
+		if i < 0 || at+i+len("<base") > len(src) {
+			break
+		}
+		at += i
+		switch src[at+1] {
+		case 's', 'S':
+			if at+len("<style") <= len(src) && htmltoken.EqualFold(src[at:at+len("<style")], "<style") {
+				styles = append(styles, at)
+			}
+		case 'b', 'B':
+			base = base || htmltoken.EqualFold(src[at:at+len("<base")], "<base")
+		}
+	}
+	f.sheet = readSheets(src, styles)
 	f.xml = strings.Contains(f.t.part.typ.value, "xml") || strings.Contains(f.t.part.typ.value, "svg")
-	f.findBases()
+	f.findBases(base || bytes.Contains(src, []byte("xml:base")))
 }
 
 // findBases lists what the text says that relative addresses are relative to. For browsers the first base
-// element holds, for what comes before it too once it is loaded later; for others it may be any.
-func (f *htmlFinder) findBases() {
+// element holds, for what comes before it too once it is loaded later; for others it may be any. named is
+// false for a text that holds neither "<base" nor "xml:base".
+func (f *htmlFinder) findBases(named bool) {
 	src := f.t.plain
 	if f.base != "" {
 		f.bases = append(f.bases, f.base)
@@ -156,7 +182,7 @@ func (f *htmlFinder) findBases() {
 			}
 		}
 	}
-	if indexFold(src, "<base") >= 0 || bytes.Contains(src, []byte("xml:base")) {
+	if named {
 		for z := htmltoken.New(src); z.Next(&tok); {
 			if tok.Kind == htmltoken.StartTag {
 				if tok.Is(src, "base") {

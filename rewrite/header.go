@@ -324,14 +324,15 @@ func percentDecode(s string) string {
 	return string(out)
 }
 
-func unhex(c byte) int {
-	switch {
-	case c >= '0' && c <= '9':
-		return int(c - '0')
-	case c >= 'A' && c <= 'F':
-		return int(c-'A') + 10
-	case c >= 'a' && c <= 'f':
-		return int(c-'a') + 10
+// unhex is the value of a hexadecimal digit, negative for any other byte.
+func unhex(c byte) int { return int(hexValue[c]) }
+
+var hexValue = func() (t [256]int8) {
+	for i := range t {
+		t[i] = -1
 	}
-	return -1
-}
+	for i, c := range "0123456789ABCDEF" {
+		t[c], t[c|0x20] = int8(i), int8(i)
+	}
+	return t
+}()

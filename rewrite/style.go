@@ -5,6 +5,8 @@ import (
 	"iter"
 	"strconv"
 	"strings"
+
+	"github.com/consentgate/consentgate/rewrite/htmltoken"
 )
 
 // look is what attributes and style say of an element's size and of whether it is seen.
@@ -221,7 +223,7 @@ func declarations(style string) iter.Seq[declaration] {
 			}
 			name, value, ok := strings.Cut(rest[:n], ":")
 			rest = rest[min(n+1, len(rest)):]
-			if name = strings.TrimSpace(name); !ok || len(name) < 3 || strings.IndexByte("dvowhmibtcplrfDVOWHMIBTCPLRF", name[0]) < 0 {
+			if name = strings.TrimSpace(name); !ok || len(name) < 3 || !tellingFirst[name[0]] {
 				continue
 			}
 			switch lower := strings.ToLower(name); lower {
@@ -243,15 +245,26 @@ func declarations(style string) iter.Seq[declaration] {
 	}
 }
 
+// tellingFirst are the first letters of the properties that say something of size or visibility.
+var tellingFirst = func() (t [256]bool) {
+	for _, c := range "dvowhmibtcplrf" {
+		t[c], t[c-0x20] = true, true
+	}
+	return t
+}()
+
 // declarationEnd returns where the first declaration of a list ends: at a semicolon outside of
 // strings and brackets. closed is false where one of these has no end: readers differ on what
 // comes behind, and it is read as if there were none.
 func declarationEnd(s string) (n int, closed bool) {
-	if n = strings.IndexByte(s, ';'); n < 0 {
-		return len(s), true
+	for n < len(s) && !declarationBytes[s[n]] {
+		n++
 	}
-	if !holdsAny(s[:n], `"'(`) {
+	if n == len(s) || s[n] == ';' {
 		return n, true
+	}
+	if strings.IndexByte(s[n:], ';') < 0 {
+		return len(s), true
 	}
 	depth, quote := 0, byte(0)
 	for i := 0; i < len(s); i++ {
@@ -273,6 +286,9 @@ func declarationEnd(s string) (n int, closed bool) {
 	return len(s), depth == 0 && quote == 0
 }
 
+// declarationBytes are those that may end a declaration, or hide its end.
+var declarationBytes = [256]bool{';': true, '"': true, '\'': true, '(': true}
+
 // holdsAny is strings.ContainsAny for short texts and few ASCII characters, of which it makes no set.
 func holdsAny(s, chars string) bool {
 	for i := range len(s) {
@@ -287,7 +303,7 @@ func holdsAny(s, chars string) bool {
 
 // cssPlain resolves comments and escapes.
 func cssPlain(s string) string {
-	if strings.IndexByte(s, '\\') < 0 && strings.IndexByte(s, '/') < 0 {
+	if strings.IndexByte(s, '\\') < 0 && !strings.Contains(s, "/*") {
 		return s
 	}
 	var b strings.Builder
@@ -311,7 +327,7 @@ func cssPlain(s string) string {
 	return b.String()
 }
 
-// indexFold is bytes.Index without case; lower begins with '<'.
+// indexFold is bytes.Index without case; lower begins with '<' and goes on.
 func indexFold(b []byte, lower string) int {
 	for at := 0; ; {
 		i := bytes.IndexByte(b[at:], '<')
@@ -319,7 +335,7 @@ func indexFold(b []byte, lower string) int {
 			return -1
 		}
 		at += i
-		if strings.EqualFold(string(b[at:at+len(lower)]), lower) {
+		if b[at+1]|0x20 == lower[1]|0x20 && htmltoken.EqualFold(b[at:at+len(lower)], lower) {
 			return at
 		}
 		at++
