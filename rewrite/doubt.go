@@ -36,11 +36,11 @@ func (f *htmlFinder) doubtfulTag(tok *htmltoken.Token) {
 	astray := false
 	for i := range tok.Attrs {
 		a := &tok.Attrs[i]
-		astray = astray || holdsAny(f.src[a.NameStart:a.NameEnd], "\"'<") || a.Quote == 0 && holdsAny(f.src[a.ValueStart:a.ValueEnd], "\"'<")
+		astray = astray || hasMark(f.src[a.NameStart:a.NameEnd]) || a.Quote == 0 && hasMark(f.src[a.ValueStart:a.ValueEnd])
 	}
 	if astray {
 		as := unseen
-		if name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd]); pictures[name] {
+		if name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd]); isPicture(name) {
 			as = picture
 		}
 		k := 0 // the attribute at hand
@@ -58,6 +58,9 @@ func (f *htmlFinder) doubtfulTag(tok *htmltoken.Token) {
 			}
 		})
 	}
+	if strings.IndexByte(f.src[tok.NameEnd:tok.End], '<') < 0 {
+		return
+	}
 	for i := range tok.Attrs {
 		a := &tok.Attrs[i]
 		if hasTag(f.t.plain[a.ValueStart:a.ValueEnd]) {
@@ -65,6 +68,18 @@ func (f *htmlFinder) doubtfulTag(tok *htmltoken.Token) {
 		}
 	}
 }
+
+// hasMark reports whether s holds a quote or the begin of a tag.
+func hasMark(s string) bool {
+	for i := range len(s) {
+		if marked[s[i]] {
+			return true
+		}
+	}
+	return false
+}
+
+var marked = [256]bool{'"': true, '\'': true, '<': true}
 
 // readOtherwise reports whether some reader finds more in a text than what was found: one that
 // drops control characters, one that takes them for white space, one that passes over padding

@@ -28,7 +28,7 @@ func (f *htmlFinder) animated(tok *htmltoken.Token, a *htmltoken.Attr, values, v
 func (f *htmlFinder) styleAttr(tok *htmltoken.Token, a *htmltoken.Attr, name, attr string) {
 	raw := f.src[a.ValueStart:a.ValueEnd]
 	css := unescapeAttr(raw)
-	if animates[attr] && f.animated(tok, a, css, name+" "+attr) || strings.IndexByte(css, '(') < 0 && strings.IndexByte(css, '\\') < 0 && !strings.Contains(css, "--") {
+	if animates(attr) && f.animated(tok, a, css, name+" "+attr) || strings.IndexByte(css, '(') < 0 && strings.IndexByte(css, '\\') < 0 && !strings.Contains(css, "--") {
 		return
 	}
 	vector := name + " " + attr

@@ -24,8 +24,13 @@ type htmlFinder struct {
 	marks  []mark // placeholders and own links in this part, in order
 	passed int    // how many of them are behind us
 	sheet  sheet  // what style elements say of classes and ids
+	hiding [32]struct {
+		style string
+		hides bool
+	} // see hides
 
-	look        look // of the tag at hand; its size once measured
+	css         string // what style says of the tag at hand
+	look        look   // of the tag at hand; its size once measured
 	alt         altState
 	pictureFrom int // where in shown the picture element at hand begins
 	measured    bool
@@ -58,9 +63,14 @@ const maxStack = 512
 // maxInside is how many documents, comments or the like within one another are looked into.
 const maxInside = 4
 
-var voids = map[string]bool{
-	"area": true, "base": true, "basefont": true, "bgsound": true, "br": true, "col": true, "embed": true, "frame": true, "hr": true, "img": true,
-	"image": true, "input": true, "keygen": true, "link": true, "meta": true, "param": true, "source": true, "track": true, "wbr": true,
+// isVoid reports whether an element has no content.
+func isVoid(name string) bool {
+	switch name {
+	case "area", "base", "basefont", "bgsound", "br", "col", "embed", "frame", "hr", "img", "image", "input", "keygen", "link", "meta",
+		"param", "source", "track", "wbr":
+		return true
+	}
+	return false
 }
 
 // scan walks plain[from:to].
@@ -216,7 +226,7 @@ func (f *htmlFinder) spot(i int) *footerSpot {
 	s := &footerSpot{at: i}
 	low := len(f.stack)
 	for k, e := range f.stack {
-		if e.hidden || swallows[e.name] {
+		if e.hidden || swallows(e.name) {
 			low = k
 			break
 		}
@@ -229,11 +239,14 @@ func (f *htmlFinder) spot(i int) *footerSpot {
 	return s
 }
 
-// swallows names the elements inside of which a footer would not be seen, or not be a link of
-// its own.
-var swallows = map[string]bool{
-	"a": true, "template": true, "select": true, "option": true, "button": true, "object": true, "video": true, "audio": true,
-	"svg": true, "math": true, "noscript": true, "map": true, "canvas": true, "head": true, "picture": true, "marquee": true,
+// swallows reports whether a footer inside of an element would not be seen, or not be a link of its own.
+func swallows(name string) bool {
+	switch name {
+	case "a", "template", "select", "option", "button", "object", "video", "audio", "svg", "math", "noscript", "map", "canvas", "head",
+		"picture", "marquee":
+		return true
+	}
+	return false
 }
 
 // sees reports whether a token is something in the body that a reader sees. What is hidden before
@@ -274,17 +287,18 @@ func (f *htmlFinder) footerSpot(p Position) footerSpot {
 func (f *htmlFinder) startTag(tok *htmltoken.Token) {
 	name := f.name(tok)
 	f.close(name)
-	style := f.style(tok)
+	style := f.style(tok, name)
+	f.css = style
 	if name == "style" {
 		f.beforeStyle = len(f.m.findings)
 	}
 	e := element{name: name, hidden: f.hidden(), from: tok.End}
 	if !e.hidden {
 		_, hiddenAttr := tok.Attr(f.t.plain, "hidden")
-		e.hidden = (hiddenAttr || hides(style)) && !f.shownAgain(tok) || name == "template"
+		e.hidden = (hiddenAttr || f.hides(style)) && !f.shownAgain(tok) || name == "template"
 	}
 	f.look, f.measured, f.alt = look{hidden: e.hidden}, false, unknownAlt
-	if holders[name] || strings.HasPrefix(name, "v:") {
+	if holdsPicture(name) || strings.HasPrefix(name, "v:") {
 		l := f.looks(tok, picture)
 		e.hidden = e.hidden || l.tiny()
 	}
@@ -310,7 +324,7 @@ func (f *htmlFinder) startTag(tok *htmltoken.Token) {
 	f.fetches(tok, name)
 	f.links(tok, name)
 	f.doubtfulTag(tok)
-	if !voids[name] && !tok.SelfClosing && len(f.stack) < maxStack {
+	if !isVoid(name) && !tok.SelfClosing && len(f.stack) < maxStack {
 		f.stack = append(f.stack, e)
 	}
 }
@@ -491,7 +505,7 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 			if addr = remote(addr, f.base); addr == "" {
 				continue
 			}
-			finding := Finding{Kind: ClickTracker, Vector: name + " " + target, Part: f.t.part.number, URL: addr}
+			finding := Finding{Kind: ClickTracker, Vector: vector(name, target), Part: f.t.part.number, URL: addr}
 			to, action, ok := f.m.follow(addr, &finding)
 			if named {
 				if !ok {

@@ -271,9 +271,9 @@ func hidingValue(name, value string) bool {
 	return ok && side >= 0 && side <= 3
 }
 
-// style is what the tag's own style says, with what the style elements say of its name, classes and id.
-// What they show on some screens does not count.
-func (f *htmlFinder) style(tok *htmltoken.Token) string {
+// style is what the tag's own style says, with what the style elements say of its name (in lower case),
+// classes and id. What they show on some screens does not count.
+func (f *htmlFinder) style(tok *htmltoken.Token, name string) string {
 	style, _ := f.attr(tok, "style")
 	if len(f.sheet.styles) == 0 {
 		return style
@@ -293,7 +293,6 @@ func (f *htmlFinder) style(tok *htmltoken.Token) string {
 			after.WriteString(";" + name + ":" + v + " !important")
 		}
 	}
-	name := f.name(tok)
 	note(name)
 	for _, by := range []struct{ attr, mark string }{{"class", "."}, {"id", "#"}} {
 		v, _ := f.attr(tok, by.attr)

@@ -109,12 +109,15 @@ func cssSide(v string) (px float64, ok bool) {
 	return 0, false
 }
 
-// displays are the values of display that show a box.
-var displays = map[string]bool{
-	"block": true, "inline": true, "inline-block": true, "flex": true, "inline-flex": true, "grid": true, "inline-grid": true, "list-item": true, "contents": true,
-	"table": true, "inline-table": true, "table-row": true, "table-cell": true, "table-row-group": true, "table-header-group": true, "table-footer-group": true,
-	"table-column": true, "table-column-group": true, "table-caption": true, "flow-root": true, "run-in": true,
-	"initial": true, "inherit": true, "unset": true, "revert": true, "revert-layer": true,
+// showsBox reports whether a value of display shows a box.
+func showsBox(display string) bool {
+	switch display {
+	case "block", "inline", "inline-block", "flex", "inline-flex", "grid", "inline-grid", "list-item", "contents", "table", "inline-table",
+		"table-row", "table-cell", "table-row-group", "table-header-group", "table-footer-group", "table-column", "table-column-group",
+		"table-caption", "flow-root", "run-in", "initial", "inherit", "unset", "revert", "revert-layer":
+		return true
+	}
+	return false
 }
 
 // apply lets the declarations of a style attribute or rule change l; what CSS says beats the
@@ -149,7 +152,7 @@ func (l *look) apply(style string) (clipped, zero bool) {
 		case "max-height", "max-block-size":
 			side(3, &maxH, value, d.important)
 		case "display":
-			if (value == "none" || displays[value]) && (d.important || !strong[4]) {
+			if (value == "none" || showsBox(value)) && (d.important || !strong[4]) {
 				l.hidden, strong[4] = value == "none", d.important
 			}
 		case "visibility":
@@ -189,11 +192,20 @@ func (l *look) apply(style string) (clipped, zero bool) {
 	return clipped, zero
 }
 
-// hides reports whether what stands inside an element with this style is not seen.
-func hides(style string) bool {
+// hides reports whether what stands inside an element with this style is not seen. Most styles of a mail
+// come again and again, so what was said of the last ones is remembered.
+func (f *htmlFinder) hides(style string) bool {
 	if style == "" {
 		return false
 	}
+	last := &f.hiding[(len(style)+int(style[len(style)/2])*5)%len(f.hiding)]
+	if last.style != style {
+		last.style, last.hides = style, hides(style)
+	}
+	return last.hides
+}
+
+func hides(style string) bool {
 	l := look{width: unknownSide, height: unknownSide}
 	clipped, zero := l.apply(style)
 	return l.hidden || clipped && (zero || l.width >= 0 && l.height >= 0 && l.tiny())
@@ -288,18 +300,6 @@ func declarationEnd(s string) (n int, closed bool) {
 
 // declarationBytes are those that may end a declaration, or hide its end.
 var declarationBytes = [256]bool{';': true, '"': true, '\'': true, '(': true}
-
-// holdsAny is strings.ContainsAny for short texts and few ASCII characters, of which it makes no set.
-func holdsAny(s, chars string) bool {
-	for i := range len(s) {
-		for k := range len(chars) {
-			if s[i] == chars[k] {
-				return true
-			}
-		}
-	}
-	return false
-}
 
 // cssPlain resolves comments and escapes.
 func cssPlain(s string) string {
