@@ -10,16 +10,15 @@ import (
 
 // htmlFinder walks the markup of one part and notes every edit that a copy may need.
 type htmlFinder struct {
-	m          *Message
-	t          *text
-	src        string   // t.plain; addresses in findings are parts of it
-	base       string   // of <base href>, "" without
-	bases      []string // of all of them
-	lang       string
-	stack      []element
-	depth      int                                 // of scans inside of scans
-	tokenizers [maxInside + 2]*htmltoken.Tokenizer // by depth
-	xml        bool                                // an XML reader reads it, too
+	m     *Message
+	t     *text
+	src   string   // t.plain; addresses in findings are parts of it
+	base  string   // of <base href>, "" without
+	bases []string // of all of them
+	lang  string
+	stack []element
+	depth int  // of scans inside of scans
+	xml   bool // an XML reader reads it, too
 
 	marks  []mark // placeholders and own links in this part, in order
 	passed int    // how many of them are behind us
@@ -76,13 +75,7 @@ func isVoid(name string) bool {
 // scan walks plain[from:to].
 func (f *htmlFinder) scan(from, to int) {
 	src := f.t.plain[from:to]
-	z := f.tokenizers[f.depth]
-	if z == nil {
-		z = htmltoken.New(src)
-		f.tokenizers[f.depth] = z
-	} else {
-		z.Reset(src)
-	}
+	z := tokenizer(src)
 	var tok htmltoken.Token
 	tagStart := from
 	for z.Next(&tok) {
@@ -119,6 +112,7 @@ func (f *htmlFinder) scan(from, to int) {
 			tagStart = tok.Start
 		}
 	}
+	putAway(z)
 	if f.depth == 0 && f.textEnd == nil {
 		f.textEnd = f.spot(to)
 	}
@@ -193,7 +187,8 @@ func (f *htmlFinder) findBases(named bool) {
 		}
 	}
 	if named {
-		for z := htmltoken.New(src); z.Next(&tok); {
+		z := tokenizer(src)
+		for z.Next(&tok) {
 			if tok.Kind == htmltoken.StartTag {
 				if tok.Is(src, "base") {
 					note("href")
@@ -201,6 +196,7 @@ func (f *htmlFinder) findBases(named bool) {
 				note("xml:base")
 			}
 		}
+		putAway(z)
 	}
 	if len(f.bases) > 0 {
 		f.base = f.bases[0]

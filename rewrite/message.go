@@ -149,6 +149,8 @@ type Message struct {
 	signed     bool     // has a multipart/signed
 	frozen     variants // which kinds of copy would need an edit in a signed body
 
+	work *scratch // while it is parsed, then nil
+
 	mu    sync.Mutex
 	plans map[planKey]*plan
 }
@@ -181,6 +183,9 @@ func parseMessage(src io.ReaderAt, size int64, rules *trackers.Rules, opts Optio
 		opts.Footers = builtinFooters
 	}
 	m := &Message{src: src, size: size, rules: rules, opts: opts, depth: depth, plans: map[planKey]*plan{}}
+	m.work = scratches.Get().(*scratch)
+	m.findings = m.work.findings
+	defer m.settleFindings()
 	w := newWindow(src, size)
 	p := &parser{w: w}
 	m.root, _, _ = p.entity(0, nil, "")
@@ -202,6 +207,13 @@ func parseMessage(src io.ReaderAt, size int64, rules *trackers.Rules, opts Optio
 	}
 	m.placeFooters()
 	return m, nil
+}
+
+// settleFindings takes what was found out of the memory that the next parse gets.
+func (m *Message) settleFindings() {
+	m.work.findings, m.findings = m.findings, append([]Finding(nil), m.findings...)
+	m.work.release()
+	m.work = nil
 }
 
 // header notes the fields of the message's header that do not leave.

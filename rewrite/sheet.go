@@ -146,11 +146,14 @@ func eachStyleElement(src []byte, starts []int, f func(css string, screens bool)
 		at = start + gt + 1
 		screens := false
 		var tok htmltoken.Token
-		if tag := src[start:at]; htmltoken.New(tag).Next(&tok) {
+		tag := src[start:at]
+		z := tokenizer(tag)
+		if z.Next(&tok) {
 			a, _ := tok.Attr(tag, "media")
 			media := strings.TrimSpace(string(tag[a.ValueStart:a.ValueEnd]))
 			screens = media != "" && !everyScreen("@media "+media)
 		}
+		putAway(z)
 		end := styleEnd(src, at)
 		f(string(src[at:end]), screens)
 		at = end
