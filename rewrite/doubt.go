@@ -40,7 +40,7 @@ func (f *htmlFinder) doubtfulTag(tok *htmltoken.Token) {
 	}
 	if astray {
 		as := unseen
-		if name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd]); isPicture(name) {
+		if name := lower(f.src[tok.NameStart:tok.NameEnd]); isPicture(name) {
 			as = picture
 		}
 		k := 0 // the attribute at hand
@@ -52,7 +52,7 @@ func (f *htmlFinder) doubtfulTag(tok *htmltoken.Token) {
 			if k < len(tok.Attrs) && tok.Attrs[k].Quote != 0 && tok.Attrs[k].ValueStart <= from && to <= tok.Attrs[k].ValueEnd {
 				return
 			}
-			if finding, ok := f.judge(tok, attrAddress(f.src[from:to]), as); ok {
+			if finding, ok := f.judge(tok, f.attrAddress(f.src[from:to]), as); ok {
 				finding.Vector = "quotes astray"
 				f.m.add(f.t, finding, edit{start: from, end: to, when: withoutOpen, action: Removed})
 			}

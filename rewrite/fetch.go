@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/consentgate/consentgate/rewrite/htmltoken"
+	"github.com/consentgate/consentgate/rewrite/trackers"
 )
 
 // role is what an attribute can do on opening.
@@ -204,11 +205,13 @@ func (f *htmlFinder) judgeFrom(tok *htmltoken.Token, addr, base string, as appea
 		return Finding{}, false
 	}
 	finding := Finding{Kind: OpenTracker, Part: f.t.part.number, URL: addr}
-	if r := f.m.rules.Open(addr); r != nil {
+	r := f.rule(addr)
+	spacer := r != nil && r.Kind == trackers.Spacer
+	if r != nil && !spacer {
 		finding.Rule, finding.Provider, finding.Why = r.Name, r.Provider, "a known open tracker"
 		return finding, true
 	}
-	if as != unseen && !f.m.rules.Spacer(addr) {
+	if as != unseen && !spacer {
 		switch l := f.looks(tok, as); {
 		case l.tiny():
 			finding.Rule, finding.Why = "size", "a picture too small to be seen"
@@ -230,6 +233,14 @@ func (f *htmlFinder) judgeFrom(tok *htmltoken.Token, addr, base string, as appea
 		return finding, true
 	}
 	return Finding{}, false
+}
+
+// rule is what the rules say of fetching an address; the last one is remembered.
+func (f *htmlFinder) rule(addr string) *trackers.Rule {
+	if f.asked != addr {
+		f.asked, f.answer = addr, f.m.rules.Fetched(addr)
+	}
+	return f.answer
 }
 
 const ruleRemote = "remote"
@@ -259,7 +270,7 @@ func (f *htmlFinder) attributes(tok *htmltoken.Token, name string, whole edit, f
 		if a.ValueStart == a.ValueEnd {
 			continue
 		}
-		attr := strings.ToLower(f.src[a.NameStart:a.NameEnd])
+		attr := lower(f.src[a.NameStart:a.NameEnd])
 		r := roleOf(attr)
 		if r == 0 && strings.HasSuffix(attr, ":href") && !isClicked(name) { // whatever an XML reader knows xlink by
 			attr, r = "xlink:href", fetching
@@ -300,7 +311,7 @@ func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr
 			}
 			finding = Finding{Kind: OpenTracker, Vector: vector(name, attr), Part: f.t.part.number, URL: addr}
 			f.m.ordinary(OpenTracker, finding.Vector, f.t.part, addr)
-			if !f.going && !f.m.rules.Allowed(addr) && !f.m.rules.Spacer(addr) {
+			if r := f.rule(addr); !f.going && !f.m.rules.Allowed(addr) && !(r != nil && r.Kind == trackers.Spacer) {
 				finding.Rule, finding.Why = "size", "the same address is a pixel elsewhere in this mail"
 				gone := f.cutAttr(a, withoutOpen)
 				switch {
@@ -434,7 +445,7 @@ const tooDeep = "a document within a document, deeper than is looked into"
 // srcdoc looks into the document that an attribute holds; if a reader must do without anything
 // in it, the attribute goes.
 func (f *htmlFinder) srcdoc(a *htmltoken.Attr) {
-	f.inner(unescapeAttr(f.src[a.ValueStart:a.ValueEnd]), "srcdoc", func(when variants) edit { return f.cutAttr(a, when) })
+	f.inner(f.unescape(f.src[a.ValueStart:a.ValueEnd]), "srcdoc", func(when variants) edit { return f.cutAttr(a, when) })
 }
 
 // within walks a document of its own that stands somewhere in this one.
@@ -484,7 +495,7 @@ func (f *htmlFinder) measure(tok *htmltoken.Token, style string) look {
 // addresses returns the addresses that an attribute holds: several in some. They are valid until
 // the next call.
 func (f *htmlFinder) addresses(a *htmltoken.Attr, name string) []string {
-	v := unescapeAttr(f.src[a.ValueStart:a.ValueEnd])
+	v := f.unescape(f.src[a.ValueStart:a.ValueEnd])
 	out := f.several[:0]
 	switch name {
 	case "srcset", "imagesrcset":

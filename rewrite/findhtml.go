@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/consentgate/consentgate/rewrite/htmltoken"
+	"github.com/consentgate/consentgate/rewrite/trackers"
 )
 
 // htmlFinder walks the markup of one part and notes every edit that a copy may need.
@@ -20,13 +21,10 @@ type htmlFinder struct {
 	depth int  // of scans inside of scans
 	xml   bool // an XML reader reads it, too
 
-	marks  []mark // placeholders and own links in this part, in order
-	passed int    // how many of them are behind us
-	sheet  sheet  // what style elements say of classes and ids
-	hiding [32]struct {
-		style string
-		hides bool
-	} // see hides
+	marks  []mark         // placeholders and own links in this part, in order
+	passed int            // how many of them are behind us
+	sheet  sheet          // what style elements say of classes and ids
+	styles [32]styleFacts // see about
 
 	css         string // what style says of the tag at hand
 	look        look   // of the tag at hand; its size once measured
@@ -34,7 +32,10 @@ type htmlFinder struct {
 	pictureFrom int // where in shown the picture element at hand begins
 	measured    bool
 	several     []string // of addresses
-	beforeStyle int      // how many findings there were before the style element at hand
+	unescaped   []byte   // see unescape
+	asked       string   // see rule
+	answer      *trackers.Rule
+	beforeStyle int // how many findings there were before the style element at hand
 
 	going  bool            // the tag at hand goes as a whole, but from guarded copies
 	pixels map[string]bool // addresses found to be pixels by their looks
@@ -181,7 +182,7 @@ func (f *htmlFinder) findBases(named bool) {
 	var tok htmltoken.Token
 	note := func(name string) {
 		if a, ok := tok.Attr(src, name); ok {
-			if addr := remote(attrAddress(f.src[a.ValueStart:a.ValueEnd]), ""); addr != "" && len(f.bases) < 8 {
+			if addr := remote(f.attrAddress(f.src[a.ValueStart:a.ValueEnd]), ""); addr != "" && len(f.bases) < 8 {
 				f.bases = append(f.bases, addr)
 			}
 		}
@@ -209,7 +210,7 @@ func (f *htmlFinder) attr(tok *htmltoken.Token, name string) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	return unescapeAttr(f.src[a.ValueStart:a.ValueEnd]), true
+	return f.unescape(f.src[a.ValueStart:a.ValueEnd]), true
 }
 
 func (f *htmlFinder) hidden() bool {
@@ -255,7 +256,7 @@ func (f *htmlFinder) sees(tok *htmltoken.Token) bool {
 	case htmltoken.Text:
 		return !tok.Raw && strings.TrimSpace(f.src[tok.Start:tok.End]) != ""
 	case htmltoken.StartTag:
-		switch strings.ToLower(f.src[tok.NameStart:tok.NameEnd]) {
+		switch lower(f.src[tok.NameStart:tok.NameEnd]) {
 		case "html", "head", "body", "title", "meta", "link", "style", "script", "base":
 			return false
 		}
@@ -291,7 +292,7 @@ func (f *htmlFinder) startTag(tok *htmltoken.Token) {
 	e := element{name: name, hidden: f.hidden(), from: tok.End}
 	if !e.hidden {
 		_, hiddenAttr := tok.Attr(f.t.plain, "hidden")
-		e.hidden = (hiddenAttr || f.hides(style)) && !f.shownAgain(tok) || name == "template"
+		e.hidden = (hiddenAttr || f.about(style).hides) && !f.shownAgain(tok) || name == "template"
 	}
 	f.look, f.measured, f.alt = look{hidden: e.hidden}, false, unknownAlt
 	if holdsPicture(name) || strings.HasPrefix(name, "v:") {
@@ -361,9 +362,19 @@ func (f *htmlFinder) close(name string) {
 
 // name is the name of a tag in lower case, in XML without a prefix.
 func (f *htmlFinder) name(tok *htmltoken.Token) string {
-	name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd])
+	name := lower(f.src[tok.NameStart:tok.NameEnd])
 	if f.xml && !strings.HasPrefix(name, "v:") {
 		name = name[strings.LastIndexByte(name, ':')+1:]
+	}
+	return name
+}
+
+// lower is strings.ToLower, quicker for what is in lower case.
+func lower(name string) string {
+	for i := range len(name) {
+		if c := name[i]; c-'A' < 26 || c >= 0x80 {
+			return strings.ToLower(name)
+		}
 	}
 	return name
 }
@@ -421,7 +432,7 @@ func (f *htmlFinder) comment(tok *htmltoken.Token) {
 // a document type.
 func (f *htmlFinder) instruction(tok *htmltoken.Token) {
 	eachAddress(f.t.plain[tok.Start:tok.End], func(from, to int) {
-		finding, ok := f.judge(nil, attrAddress(f.src[tok.Start+from:tok.Start+to]), unseen)
+		finding, ok := f.judge(nil, f.attrAddress(f.src[tok.Start+from:tok.Start+to]), unseen)
 		if ok && (finding.Rule != ruleRemote || tok.Kind != htmltoken.Doctype || !strings.Contains(finding.URL, "://www.w3.org/")) {
 			finding.Vector = "instruction"
 			f.m.add(f.t, finding, edit{start: tok.Start, end: tok.End, when: withoutOpen, action: Removed})
@@ -479,7 +490,7 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 	named = named && isWebAddress(wanted)
 	for i := range tok.Attrs {
 		a := &tok.Attrs[i]
-		attr := strings.ToLower(f.src[a.NameStart:a.NameEnd])
+		attr := lower(f.src[a.NameStart:a.NameEnd])
 		switch {
 		case attr == "data-consent-href":
 			e := f.cutAttr(a, always)
@@ -492,9 +503,9 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 			e := f.cutAttr(a, withoutClick)
 			e.guarded = withClick
 			f.m.add(f.t, Finding{Kind: ClickTracker, Vector: name + " " + attr, Part: f.t.part.number,
-				URL: attrAddress(f.src[a.ValueStart:a.ValueEnd]), Rule: "ping", Why: "tells of the click beside it"}, e)
+				URL: f.attrAddress(f.src[a.ValueStart:a.ValueEnd]), Rule: "ping", Why: "tells of the click beside it"}, e)
 		case attr == target || name == "a" && strings.HasSuffix(attr, ":href"): // each of several: readers differ on which counts
-			addr := attrAddress(f.src[a.ValueStart:a.ValueEnd])
+			addr := f.attrAddress(f.src[a.ValueStart:a.ValueEnd])
 			if f.m.isOwn(addr) {
 				continue
 			}
@@ -555,7 +566,7 @@ func (f *htmlFinder) text(tok *htmltoken.Token) {
 		return
 	}
 	eachAddress(f.t.plain[tok.Start:tok.End], func(from, to int) {
-		addr := attrAddress(f.src[tok.Start+from : tok.Start+to])
+		addr := f.attrAddress(f.src[tok.Start+from : tok.Start+to])
 		if f.m.isOwn(addr) {
 			return
 		}

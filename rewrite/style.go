@@ -192,19 +192,27 @@ func (l *look) apply(style string) (clipped, zero bool) {
 	return clipped, zero
 }
 
-// hides reports whether what stands inside an element with this style is not seen. Most styles of a mail
-// come again and again, so what was said of the last ones is remembered.
-func (f *htmlFinder) hides(style string) bool {
-	if style == "" {
-		return false
-	}
-	last := &f.hiding[(len(style)+int(style[len(style)/2])*5)%len(f.hiding)]
-	if last.style != style {
-		last.style, last.hides = style, hides(style)
-	}
-	return last.hides
+// styleFacts is what is asked of every style.
+type styleFacts struct {
+	style string
+	hides bool // see hides
+	calls bool // it may fetch something, or hold what fetches elsewhere
 }
 
+// about says of a style what is asked of every one. Most styles of a mail come again and again, so what was
+// said of the last ones is remembered.
+func (f *htmlFinder) about(style string) *styleFacts {
+	if style == "" {
+		return &styleFacts{}
+	}
+	last := &f.styles[(len(style)+int(style[len(style)/2])*5)%len(f.styles)]
+	if last.style != style {
+		*last = styleFacts{style, hides(style), strings.IndexByte(style, '(') >= 0 || strings.IndexByte(style, '\\') >= 0 || strings.Contains(style, "--")}
+	}
+	return last
+}
+
+// hides reports whether what stands inside an element with this style is not seen.
 func hides(style string) bool {
 	l := look{width: unknownSide, height: unknownSide}
 	clipped, zero := l.apply(style)
