@@ -149,7 +149,8 @@ type Message struct {
 	signed     bool     // has a multipart/signed
 	frozen     variants // which kinds of copy would need an edit in a signed body
 
-	work *scratch // while it is parsed, then nil
+	work   *scratch                 // while it is parsed, then nil
+	undone map[string]trackers.Link // so, too: links whose destination was read, which is costly, since text and HTML have the same
 
 	mu    sync.Mutex
 	plans map[planKey]*plan
@@ -213,7 +214,7 @@ func parseMessage(src io.ReaderAt, size int64, rules *trackers.Rules, opts Optio
 func (m *Message) settleFindings() {
 	m.work.findings, m.findings = m.findings, append([]Finding(nil), m.findings...)
 	m.work.release()
-	m.work = nil
+	m.work, m.undone = nil, nil
 }
 
 // header notes the fields of the message's header that do not leave.
@@ -271,9 +272,17 @@ func (m *Message) isOwn(addr string) bool {
 // follow says what is to become of a link without click consent, and fills in the finding.
 // ok is false for an ordinary link.
 func (m *Message) follow(addr string, f *Finding) (to string, action Action, ok bool) {
-	l, found := m.rules.Link(addr)
+	l, found := m.undone[addr]
 	if !found {
-		return "", "", false
+		if l, found = m.rules.Link(addr); !found {
+			return "", "", false
+		}
+		if l.Destination != "" {
+			if m.undone == nil {
+				m.undone = map[string]trackers.Link{}
+			}
+			m.undone[addr] = l
+		}
 	}
 	to, action = addr, Stripped
 	strip := m.opts.Identifiers != IdentifiersKeep

@@ -199,11 +199,13 @@ type styleFacts struct {
 	calls bool // it may fetch something, or hold what fetches elsewhere
 }
 
+var noStyle styleFacts
+
 // about says of a style what is asked of every one. Most styles of a mail come again and again, so what was
 // said of the last ones is remembered.
 func (f *htmlFinder) about(style string) *styleFacts {
 	if style == "" {
-		return &styleFacts{}
+		return &noStyle
 	}
 	last := &f.styles[(len(style)+int(style[len(style)/2])*5)%len(f.styles)]
 	if last.style != style {
