@@ -241,18 +241,36 @@ func appendBase64(dst, plain []byte) []byte {
 
 const upperHex = "0123456789ABCDEF"
 
+// standsQP are the bytes that stand for themselves in quoted-printable wherever they are (RFC 2045 §6.7).
+var standsQP = func() (t [256]bool) {
+	for c := '!'; c <= '~'; c++ {
+		t[c] = c != '='
+	}
+	return t
+}()
+
 // appendQP appends plain in quoted-printable. col is how many characters stand on the line
 // already; the new one is returned. No line gets longer than 76 characters, CRLF in plain is a
 // line end, and white space before one is escaped (RFC 2045 §6.7).
 func appendQP(dst, plain []byte, col int) ([]byte, int) {
 	for i := 0; i < len(plain); i++ {
+		from := i // what stands for itself, and fits
+		for most := min(len(plain), i+75-col); i < most && standsQP[plain[i]]; {
+			i++
+		}
+		if i > from {
+			dst, col = append(dst, plain[from:i]...), col+i-from
+			if i == len(plain) {
+				break
+			}
+		}
 		c := plain[i]
 		if c == '\r' && i+1 < len(plain) && plain[i+1] == '\n' {
 			dst, col = append(dst, '\r', '\n'), 0
 			i++
 			continue
 		}
-		literal := c > ' ' && c < 0x7f && c != '='
+		literal := standsQP[c]
 		if c == ' ' || c == '\t' {
 			literal = i+1 < len(plain) && plain[i+1] != '\r'
 		}
