@@ -5,19 +5,16 @@ import (
 	"net/url"
 	"strings"
 	"unicode"
+	"unsafe"
 )
 
 // attrAddress returns the address in an attribute's value as a browser reads it: character
 // references resolved, white space at the ends and tabs and line ends inside gone (WHATWG URL
 // §4.4).
-func attrAddress(raw string) string { return cleanAddress(unescapeAttr(raw)) }
+func (f *htmlFinder) attrAddress(raw string) string { return cleanAddress(f.unescape(raw)) }
 
 func cleanAddress(s string) string {
-	clean := true
-	for i := 0; i < len(s); i++ {
-		clean = clean && s[i] > ' '
-	}
-	if clean {
+	if !hasSpace(s) {
 		return s
 	}
 	s = strings.TrimFunc(s, func(r rune) bool { return r <= ' ' })
@@ -27,18 +24,55 @@ func cleanAddress(s string) string {
 	return s
 }
 
+// hasSpace reports whether any byte of s is white space of ASCII or a control character.
+func hasSpace(s string) bool {
+	for ; len(s) >= 8; s = s[8:] {
+		word := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		if notUnder(word, ' '+1)&highs != highs {
+			return true
+		}
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' {
+			return true
+		}
+	}
+	return false
+}
+
 // unescapeAttr resolves character references as in an attribute's value, where a name without
 // its semicolon is none if "=" or a letter or digit follows (WHATWG HTML §13.2.5.73): so
 // "?a=1&copy=2" stays.
 func unescapeAttr(raw string) string {
-	amp := strings.IndexByte(raw, '&')
-	if amp < 0 {
+	if strings.IndexByte(raw, '&') < 0 {
 		return raw
 	}
-	var b strings.Builder
-	b.Grow(len(raw))
-	for amp >= 0 {
-		b.WriteString(raw[:amp])
+	return string(appendUnescaped(make([]byte, 0, len(raw)), raw))
+}
+
+// unescape is unescapeAttr for what may become a part of a finding, with one allocation for many.
+func (f *htmlFinder) unescape(raw string) string {
+	if strings.IndexByte(raw, '&') < 0 {
+		return raw
+	}
+	if cap(f.unescaped)-len(f.unescaped) < len(raw) {
+		f.unescaped = make([]byte, 0, max(len(raw), 2048))
+	}
+	start := len(f.unescaped)
+	b := appendUnescaped(f.unescaped[start:start:cap(f.unescaped)], raw)
+	if len(b) <= cap(f.unescaped)-start { // else it is longer than raw, and elsewhere
+		f.unescaped = f.unescaped[:start+len(b)]
+	}
+	return unsafe.String(unsafe.SliceData(b), len(b)) // nothing writes to it any more
+}
+
+func appendUnescaped(b []byte, raw string) []byte {
+	for {
+		amp := strings.IndexByte(raw, '&')
+		if amp < 0 {
+			return append(b, raw...)
+		}
+		b = append(b, raw[:amp]...)
 		raw = raw[amp:]
 		n := 1
 		if n < len(raw) && raw[n] == '#' {
@@ -53,31 +87,28 @@ func unescapeAttr(raw string) string {
 		ref := raw[:n]
 		switch {
 		case ref == "&amp":
-			b.WriteByte('&')
+			b = append(b, '&')
 			if n < len(raw) && raw[n] == ';' {
 				n++
 			} else if n < len(raw) && raw[n] == '=' {
-				b.WriteString("amp")
+				b = append(b, "amp"...)
 			}
 		case n < len(raw) && raw[n] == ';':
-			b.WriteString(html.UnescapeString(raw[:n+1]))
+			b = append(b, html.UnescapeString(raw[:n+1])...)
 			n++
 		case strings.HasPrefix(ref, "&#"):
-			b.WriteString(html.UnescapeString(ref))
+			b = append(b, html.UnescapeString(ref)...)
 		case n < len(raw) && raw[n] == '=':
-			b.WriteString(ref)
+			b = append(b, ref...)
 		default:
 			got := html.UnescapeString(ref)
 			if got == html.UnescapeString(ref+";") {
 				ref = got
 			}
-			b.WriteString(ref)
+			b = append(b, ref...)
 		}
 		raw = raw[n:]
-		amp = strings.IndexByte(raw, '&')
 	}
-	b.WriteString(raw)
-	return b.String()
 }
 
 func isAlnum(c byte) bool {
@@ -95,7 +126,11 @@ func remote(addr, base string) string {
 	if len(addr) < 2 {
 		return ""
 	}
-	if colon := strings.IndexAny(addr, ":/?#\\"); colon > 0 && addr[colon] == ':' {
+	colon := 0
+	for colon < len(addr) && addr[colon] != ':' && addr[colon] != '/' && addr[colon] != '?' && addr[colon] != '#' && addr[colon] != '\\' {
+		colon++
+	}
+	if colon > 0 && colon < len(addr) && addr[colon] == ':' {
 		switch strings.ToLower(addr[:colon]) {
 		case "http", "https":
 			return addr

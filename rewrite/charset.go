@@ -91,7 +91,7 @@ func (c charset) sniff(b []byte, html bool) (found charset, ok bool) {
 			}
 		}
 	}
-	return c, c.wide || !html || !bytes.Contains(b, []byte("\x1b$")) && !bytes.Contains(b, []byte("\x1b("))
+	return c, c.wide || !html || bytes.IndexByte(b, 0x1b) < 0 || !bytes.Contains(b, []byte("\x1b$")) && !bytes.Contains(b, []byte("\x1b("))
 }
 
 // ebcdic matches the names of IBM's character sets that are no ASCII.

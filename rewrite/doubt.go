@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"encoding/binary"
 	"regexp"
 	"strings"
 
@@ -35,11 +36,11 @@ func (f *htmlFinder) doubtfulTag(tok *htmltoken.Token) {
 	astray := false
 	for i := range tok.Attrs {
 		a := &tok.Attrs[i]
-		astray = astray || holdsAny(f.src[a.NameStart:a.NameEnd], "\"'<") || a.Quote == 0 && holdsAny(f.src[a.ValueStart:a.ValueEnd], "\"'<")
+		astray = astray || hasMark(f.src[a.NameStart:a.NameEnd]) || a.Quote == 0 && hasMark(f.src[a.ValueStart:a.ValueEnd])
 	}
 	if astray {
 		as := unseen
-		if name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd]); pictures[name] {
+		if name := lower(f.src[tok.NameStart:tok.NameEnd]); isPicture(name) {
 			as = picture
 		}
 		k := 0 // the attribute at hand
@@ -51,11 +52,14 @@ func (f *htmlFinder) doubtfulTag(tok *htmltoken.Token) {
 			if k < len(tok.Attrs) && tok.Attrs[k].Quote != 0 && tok.Attrs[k].ValueStart <= from && to <= tok.Attrs[k].ValueEnd {
 				return
 			}
-			if finding, ok := f.judge(tok, attrAddress(f.src[from:to]), as); ok {
+			if finding, ok := f.judge(tok, f.attrAddress(f.src[from:to]), as); ok {
 				finding.Vector = "quotes astray"
 				f.m.add(f.t, finding, edit{start: from, end: to, when: withoutOpen, action: Removed})
 			}
 		})
+	}
+	if strings.IndexByte(f.src[tok.NameEnd:tok.End], '<') < 0 {
+		return
 	}
 	for i := range tok.Attrs {
 		a := &tok.Attrs[i]
@@ -64,6 +68,18 @@ func (f *htmlFinder) doubtfulTag(tok *htmltoken.Token) {
 		}
 	}
 }
+
+// hasMark reports whether s holds a quote or the begin of a tag.
+func hasMark(s string) bool {
+	for i := range len(s) {
+		if marked[s[i]] {
+			return true
+		}
+	}
+	return false
+}
+
+var marked = [256]bool{'"': true, '\'': true, '<': true}
 
 // readOtherwise reports whether some reader finds more in a text than what was found: one that
 // drops control characters, one that takes them for white space, one that passes over padding
@@ -139,6 +155,23 @@ func isControl(r rune) bool {
 
 // hasControl is bytes.ContainsFunc(b, isControl), and faster.
 func hasControl(b []byte) bool {
+	for ; len(b) >= 16; b = b[16:] {
+		le := binary.LittleEndian
+		if v, w := le.Uint64(b), le.Uint64(b[8:]); (notUnder(v, ' ')&notUnder(w, ' '))&highs != highs && hasControlByte(b[:16]) {
+			return true
+		}
+	}
+	return hasControlByte(b)
+}
+
+const highs = 0x8080808080808080
+
+// notUnder sets the highest bit of each byte of w that is least or over; least is at most 128.
+func notUnder(w uint64, least byte) uint64 {
+	return w | (w&^highs + uint64(0x80-least)*0x0101010101010101)
+}
+
+func hasControlByte(b []byte) bool {
 	for _, c := range b {
 		if c < ' ' && isControl(rune(c)) {
 			return true

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/consentgate/consentgate/rewrite/htmltoken"
+	"github.com/consentgate/consentgate/rewrite/trackers"
 )
 
 // role is what an attribute can do on opening.
@@ -11,54 +12,103 @@ type role uint8
 
 const (
 	fetching    role = iota + 1 // a reader may fetch its address
-	hrefFetched                 // so on the elements of hrefFetches
+	hrefFetched                 // so on the elements of fetchesHref
 	document                    // it holds HTML
 	styled                      // it holds CSS, or an address in CSS's way (SVG's presentation attributes and animations)
 	described                   // the content of a meta element, read by those who make previews
 )
 
-var roles = map[string]role{
-	"src": fetching, "srcset": fetching, "lowsrc": fetching, "dynsrc": fetching, "longdesc": fetching, "poster": fetching, "background": fetching,
-	"data": fetching, "codebase": fetching, "code": fetching, "archive": fetching, "manifest": fetching, "profile": fetching, "icon": fetching, "o:althref": fetching,
-	"imagesrcset": fetching, "xlink:href": fetching, "o:href": fetching, "datasrc": fetching, "classid": fetching, "movie": fetching, "attributionsrc": fetching,
-	"value":  hrefFetched, // of param
-	"href":   hrefFetched,
-	"srcdoc": document,
-	"style":  styled, "fill": styled, "stroke": styled, "mask": styled, "filter": styled, "clip-path": styled, "cursor": styled, "marker": styled,
-	"marker-start": styled, "marker-mid": styled, "marker-end": styled, "values": styled, "to": styled, "from": styled, "by": styled,
-	"content": described,
+// roleOf says what an attribute can do by its name, 0 for nothing.
+func roleOf(attr string) role {
+	switch attr {
+	case "src", "srcset", "lowsrc", "dynsrc", "longdesc", "poster", "background", "data", "codebase", "code", "archive", "manifest", "profile", "icon", "o:althref",
+		"imagesrcset", "xlink:href", "o:href", "datasrc", "classid", "movie", "attributionsrc":
+		return fetching
+	case "href", "value": // value of param
+		return hrefFetched
+	case "srcdoc":
+		return document
+	case "style", "fill", "stroke", "mask", "filter", "clip-path", "cursor", "marker", "marker-start", "marker-mid", "marker-end", "values", "to", "from", "by":
+		return styled
+	case "content":
+		return described
+	}
+	return 0
 }
 
-// animates names the attributes that hold what an animation gives to another attribute.
-var animates = map[string]bool{"values": true, "to": true, "from": true, "by": true}
-
-// hrefFetches names the elements whose href is fetched without a click.
-var hrefFetches = map[string]bool{
-	"link": true, "image": true, "use": true, "feimage": true, "script": true, "font-face-uri": true, "param": true,
-	"pattern": true, "lineargradient": true, "radialgradient": true, "filter": true, "mpath": true, "textpath": true, "tref": true,
-	"mask": true, "clippath": true, "marker": true, "cursor": true, "color-profile": true,
+// animates reports whether an attribute holds what an animation gives to another attribute.
+func animates(name string) bool {
+	switch name {
+	case "values", "to", "from", "by":
+		return true
+	}
+	return false
 }
 
-// goWhole names the elements that are nothing without what they fetch: they go as a whole.
-var goWhole = map[string]bool{
-	"img": true, "image": true, "input": true, "bgsound": true, "embed": true, "frame": true, "link": true, "track": true,
-	"source": true, "amp-img": true, "amp-pixel": true, "v:image": true, "v:imagedata": true, "v:fill": true,
+// fetchesHref reports whether an element's href is fetched without a click.
+func fetchesHref(name string) bool {
+	switch name {
+	case "link", "image", "use", "feimage", "script", "font-face-uri", "param", "pattern", "lineargradient", "radialgradient", "filter",
+		"mpath", "textpath", "tref", "mask", "clippath", "marker", "cursor", "color-profile":
+		return true
+	}
+	return false
 }
 
-// clicked names the elements whose addresses are asked only once somebody clicks.
-var clicked = map[string]bool{"a": true, "area": true}
+// goesWhole reports whether an element is nothing without what it fetches.
+func goesWhole(name string) bool {
+	switch name {
+	case "img", "image", "input", "bgsound", "embed", "frame", "link", "track", "source", "amp-img", "amp-pixel", "v:image", "v:imagedata",
+		"v:fill":
+		return true
+	}
+	return false
+}
 
-// pictures names the elements that a reader sees as a picture, whose size tells a pixel.
-var pictures = map[string]bool{"img": true, "image": true, "v:image": true, "amp-img": true, "bgsound": true, "iframe": true, "embed": true}
+// isClicked reports whether an element's addresses are asked only once somebody clicks.
+func isClicked(name string) bool {
+	switch name {
+	case "a", "area":
+		return true
+	}
+	return false
+}
 
-// sized names further elements whose size, or that of what they stand in, tells a pixel.
-var sized = map[string]bool{"video": true, "audio": true, "object": true, "input": true, "source": true, "v:fill": true, "v:imagedata": true, "v:stroke": true}
+// isPicture reports whether a reader sees an element as a picture, whose size tells a pixel.
+func isPicture(name string) bool {
+	switch name {
+	case "img", "image", "v:image", "amp-img", "bgsound", "iframe", "embed":
+		return true
+	}
+	return false
+}
 
-// holders names the elements whose size is that of the picture inside.
-var holders = map[string]bool{"svg": true, "object": true, "video": true}
+// isSized reports of further elements that their size, or that of what they stand in, tells a pixel.
+func isSized(name string) bool {
+	switch name {
+	case "video", "audio", "object", "input", "source", "v:fill", "v:imagedata", "v:stroke":
+		return true
+	}
+	return false
+}
 
-// frames names the elements that show a document of their own, which may stand in a data: address.
-var frames = map[string]bool{"iframe": true, "frame": true, "object": true, "embed": true, "portal": true, "fencedframe": true}
+// holdsPicture reports whether an element's size is that of the picture inside.
+func holdsPicture(name string) bool {
+	switch name {
+	case "svg", "object", "video":
+		return true
+	}
+	return false
+}
+
+// isFrame reports whether an element shows a document of its own, which may stand in a data: address.
+func isFrame(name string) bool {
+	switch name {
+	case "iframe", "frame", "object", "embed", "portal", "fencedframe":
+		return true
+	}
+	return false
+}
 
 // prefetches reports whether a link's rel brings the reader nothing and tells the other side of
 // the opening.
@@ -120,7 +170,7 @@ func (f *htmlFinder) looks(tok *htmltoken.Token, as appearance) look {
 	if !f.measured {
 		f.measured = true
 		hidden := f.look.hidden
-		f.look = f.measure(tok, f.style(tok))
+		f.look = f.measure(tok, f.css)
 		f.look.hidden = hidden
 	}
 	l := f.look
@@ -155,11 +205,13 @@ func (f *htmlFinder) judgeFrom(tok *htmltoken.Token, addr, base string, as appea
 		return Finding{}, false
 	}
 	finding := Finding{Kind: OpenTracker, Part: f.t.part.number, URL: addr}
-	if r := f.m.rules.Open(addr); r != nil {
+	r := f.rule(addr)
+	spacer := r != nil && r.Kind == trackers.Spacer
+	if r != nil && !spacer {
 		finding.Rule, finding.Provider, finding.Why = r.Name, r.Provider, "a known open tracker"
 		return finding, true
 	}
-	if as != unseen && !f.m.rules.Spacer(addr) {
+	if as != unseen && !spacer {
 		switch l := f.looks(tok, as); {
 		case l.tiny():
 			finding.Rule, finding.Why = "size", "a picture too small to be seen"
@@ -181,6 +233,14 @@ func (f *htmlFinder) judgeFrom(tok *htmltoken.Token, addr, base string, as appea
 		return finding, true
 	}
 	return Finding{}, false
+}
+
+// rule is what the rules say of fetching an address; the last one is remembered.
+func (f *htmlFinder) rule(addr string) *trackers.Rule {
+	if f.asked != addr {
+		f.asked, f.answer = addr, f.m.rules.Fetched(addr)
+	}
+	return f.answer
 }
 
 const ruleRemote = "remote"
@@ -210,13 +270,13 @@ func (f *htmlFinder) attributes(tok *htmltoken.Token, name string, whole edit, f
 		if a.ValueStart == a.ValueEnd {
 			continue
 		}
-		attr := strings.ToLower(f.src[a.NameStart:a.NameEnd])
-		r := roles[attr]
-		if r == 0 && strings.HasSuffix(attr, ":href") && !clicked[name] { // whatever an XML reader knows xlink by
+		attr := lower(f.src[a.NameStart:a.NameEnd])
+		r := roleOf(attr)
+		if r == 0 && strings.HasSuffix(attr, ":href") && !isClicked(name) { // whatever an XML reader knows xlink by
 			attr, r = "xlink:href", fetching
 		}
 		switch {
-		case r == fetching && !(clicked[name] && (attr == "xlink:href" || attr == "attributionsrc")), r == hrefFetched && hrefFetches[name], r == described && name == "meta":
+		case r == fetching && !(isClicked(name) && (attr == "xlink:href" || attr == "attributionsrc")), r == hrefFetched && fetchesHref(name), r == described && name == "meta":
 			if f.fetched(tok, a, name, attr, whole) {
 				f.onlyGuarded(func() { f.attributes(tok, name, whole, i+1) })
 				return
@@ -233,13 +293,13 @@ func (f *htmlFinder) attributes(tok *htmltoken.Token, name string, whole edit, f
 func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr string, whole edit) (gone bool) {
 	as := unseen
 	switch {
-	case pictures[name] || sized[name]:
+	case isPicture(name) || isSized(name):
 		as = picture
 	case attr == "background":
 		as = background
 	}
 	for _, addr := range f.addresses(a, attr) {
-		if frames[name] && isDocument(addr) || name == "link" && f.importsRemote(addr) {
+		if isFrame(name) && isDocument(addr) || name == "link" && f.importsRemote(addr) {
 			f.m.add(f.t, Finding{Kind: OpenTracker, Vector: name + " " + attr, Part: f.t.part.number, URL: addr, Rule: "document",
 				Why: "a document inside of an address, which may fetch what it likes"}, f.cutAttr(a, withoutOpen))
 			return false
@@ -249,9 +309,9 @@ func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr
 			if addr = remote(cleanAddress(addr), f.base); addr == "" {
 				continue
 			}
-			finding = Finding{Kind: OpenTracker, Vector: name + " " + attr, Part: f.t.part.number, URL: addr}
+			finding = Finding{Kind: OpenTracker, Vector: vector(name, attr), Part: f.t.part.number, URL: addr}
 			f.m.ordinary(OpenTracker, finding.Vector, f.t.part, addr)
-			if !f.going && !f.m.rules.Allowed(addr) && !f.m.rules.Spacer(addr) {
+			if r := f.rule(addr); !f.going && !f.m.rules.Allowed(addr) && !(r != nil && r.Kind == trackers.Spacer) {
 				finding.Rule, finding.Why = "size", "the same address is a pixel elsewhere in this mail"
 				gone := f.cutAttr(a, withoutOpen)
 				switch {
@@ -259,14 +319,14 @@ func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr
 					gone = f.spacer(a, attr)
 				case name == "img":
 					gone = f.emptied(a, attr)
-				case goWhole[name]:
+				case goesWhole(name):
 					gone = whole
 				}
 				f.shown = append(f.shown, shownAddress{finding, gone, edit{start: a.ValueStart, end: a.ValueEnd}, attr})
 			}
 			continue
 		}
-		finding.Vector = name + " " + attr
+		finding.Vector = vector(name, attr)
 		if !f.going && (finding.Rule == "size" || finding.Rule == "hidden" || finding.Rule == "address") {
 			if f.pixels == nil {
 				f.pixels = map[string]bool{}
@@ -278,7 +338,7 @@ func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr
 		case finding.Rule != ruleRemote && f.takesSpace(tok, name):
 			f.m.addOpen(f.t, finding, f.emptied(a, attr), place)
 			return false
-		case goWhole[name] && !(finding.Rule == ruleRemote && pictures[name]):
+		case goesWhole(name) && !(finding.Rule == ruleRemote && isPicture(name)):
 			f.m.addOpen(f.t, finding, whole, place)
 			return true
 		}
@@ -286,6 +346,17 @@ func (f *htmlFinder) fetched(tok *htmltoken.Token, a *htmltoken.Attr, name, attr
 		return false
 	}
 	return false
+}
+
+// vector names an attribute of an element in findings.
+func vector(name, attr string) string {
+	switch {
+	case name == "img" && attr == "src":
+		return "img src"
+	case name == "a" && attr == "href":
+		return "a href"
+	}
+	return name + " " + attr
 }
 
 // isDocument reports whether an address is itself a document with markup.
@@ -374,7 +445,7 @@ const tooDeep = "a document within a document, deeper than is looked into"
 // srcdoc looks into the document that an attribute holds; if a reader must do without anything
 // in it, the attribute goes.
 func (f *htmlFinder) srcdoc(a *htmltoken.Attr) {
-	f.inner(unescapeAttr(f.src[a.ValueStart:a.ValueEnd]), "srcdoc", func(when variants) edit { return f.cutAttr(a, when) })
+	f.inner(f.unescape(f.src[a.ValueStart:a.ValueEnd]), "srcdoc", func(when variants) edit { return f.cutAttr(a, when) })
 }
 
 // within walks a document of its own that stands somewhere in this one.
@@ -424,7 +495,7 @@ func (f *htmlFinder) measure(tok *htmltoken.Token, style string) look {
 // addresses returns the addresses that an attribute holds: several in some. They are valid until
 // the next call.
 func (f *htmlFinder) addresses(a *htmltoken.Attr, name string) []string {
-	v := unescapeAttr(f.src[a.ValueStart:a.ValueEnd])
+	v := f.unescape(f.src[a.ValueStart:a.ValueEnd])
 	out := f.several[:0]
 	switch name {
 	case "srcset", "imagesrcset":

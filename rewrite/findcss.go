@@ -27,8 +27,8 @@ func (f *htmlFinder) animated(tok *htmltoken.Token, a *htmltoken.Attr, values, v
 // styleAttr notes what an attribute with CSS, or of an animation, fetches.
 func (f *htmlFinder) styleAttr(tok *htmltoken.Token, a *htmltoken.Attr, name, attr string) {
 	raw := f.src[a.ValueStart:a.ValueEnd]
-	css := unescapeAttr(raw)
-	if animates[attr] && f.animated(tok, a, css, name+" "+attr) || strings.IndexByte(css, '(') < 0 && strings.IndexByte(css, '\\') < 0 && !strings.Contains(css, "--") {
+	css := f.unescape(raw)
+	if animates(attr) && f.animated(tok, a, css, name+" "+attr) || !f.about(css).calls {
 		return
 	}
 	vector := name + " " + attr

@@ -3,33 +3,39 @@ package rewrite
 import (
 	"bytes"
 	"strings"
+	"unsafe"
 
 	"github.com/consentgate/consentgate/rewrite/htmltoken"
+	"github.com/consentgate/consentgate/rewrite/trackers"
 )
 
 // htmlFinder walks the markup of one part and notes every edit that a copy may need.
 type htmlFinder struct {
-	m          *Message
-	t          *text
-	src        string   // t.plain
-	base       string   // of <base href>, "" without
-	bases      []string // of all of them
-	lang       string
-	stack      []element
-	depth      int                                 // of scans inside of scans
-	tokenizers [maxInside + 2]*htmltoken.Tokenizer // by depth
-	xml        bool                                // an XML reader reads it, too
+	m     *Message
+	t     *text
+	src   string   // t.plain; addresses in findings are parts of it
+	base  string   // of <base href>, "" without
+	bases []string // of all of them
+	lang  string
+	stack []element
+	depth int  // of scans inside of scans
+	xml   bool // an XML reader reads it, too
 
-	marks  []mark // placeholders and own links in this part, in order
-	passed int    // how many of them are behind us
-	sheet  sheet  // what style elements say of classes and ids
+	marks  []mark         // placeholders and own links in this part, in order
+	passed int            // how many of them are behind us
+	sheet  sheet          // what style elements say of classes and ids
+	styles [32]styleFacts // see about
 
-	look        look // of the tag at hand; its size once measured
+	css         string // what style says of the tag at hand
+	look        look   // of the tag at hand; its size once measured
 	alt         altState
 	pictureFrom int // where in shown the picture element at hand begins
 	measured    bool
 	several     []string // of addresses
-	beforeStyle int      // how many findings there were before the style element at hand
+	unescaped   []byte   // see unescape
+	asked       string   // see rule
+	answer      *trackers.Rule
+	beforeStyle int // how many findings there were before the style element at hand
 
 	going  bool            // the tag at hand goes as a whole, but from guarded copies
 	pixels map[string]bool // addresses found to be pixels by their looks
@@ -57,21 +63,20 @@ const maxStack = 512
 // maxInside is how many documents, comments or the like within one another are looked into.
 const maxInside = 4
 
-var voids = map[string]bool{
-	"area": true, "base": true, "basefont": true, "bgsound": true, "br": true, "col": true, "embed": true, "frame": true, "hr": true, "img": true,
-	"image": true, "input": true, "keygen": true, "link": true, "meta": true, "param": true, "source": true, "track": true, "wbr": true,
+// isVoid reports whether an element has no content.
+func isVoid(name string) bool {
+	switch name {
+	case "area", "base", "basefont", "bgsound", "br", "col", "embed", "frame", "hr", "img", "image", "input", "keygen", "link", "meta",
+		"param", "source", "track", "wbr":
+		return true
+	}
+	return false
 }
 
 // scan walks plain[from:to].
 func (f *htmlFinder) scan(from, to int) {
 	src := f.t.plain[from:to]
-	z := f.tokenizers[f.depth]
-	if z == nil {
-		z = htmltoken.New(src)
-		f.tokenizers[f.depth] = z
-	} else {
-		z.Reset(src)
-	}
+	z := tokenizer(src)
 	var tok htmltoken.Token
 	tagStart := from
 	for z.Next(&tok) {
@@ -108,6 +113,7 @@ func (f *htmlFinder) scan(from, to int) {
 			tagStart = tok.Start
 		}
 	}
+	putAway(z)
 	if f.depth == 0 && f.textEnd == nil {
 		f.textEnd = f.spot(to)
 	}
@@ -131,19 +137,44 @@ func shift(t *htmltoken.Token, by int) {
 }
 
 func newHTMLFinder(m *Message, t *text) *htmlFinder {
-	return &htmlFinder{m: m, t: t, src: string(t.plain)}
+	f := &htmlFinder{m: m, t: t}
+	if t.shared {
+		f.src = string(t.plain)
+	} else {
+		f.src = unsafe.String(unsafe.SliceData(t.plain), len(t.plain)) // nothing ever writes to it
+	}
+	return f
 }
 
 // begin reads what must be known before the first tag.
 func (f *htmlFinder) begin() {
-	f.sheet = readSheets(f.t.plain)
+	var styles []int
+	base := false
+	src := f.t.plain
+	for at := 0; ; at++ {
+		i := bytes.IndexByte(src[at:], '<')
+		if i < 0 || at+i+len("<base") > len(src) {
+			break
+		}
+		at += i
+		switch src[at+1] {
+		case 's', 'S':
+			if at+len("<style") <= len(src) && htmltoken.EqualFold(src[at:at+len("<style")], "<style") {
+				styles = append(styles, at)
+			}
+		case 'b', 'B':
+			base = base || htmltoken.EqualFold(src[at:at+len("<base")], "<base")
+		}
+	}
+	f.sheet = readSheets(src, styles)
 	f.xml = strings.Contains(f.t.part.typ.value, "xml") || strings.Contains(f.t.part.typ.value, "svg")
-	f.findBases()
+	f.findBases(base || bytes.Contains(src, []byte("xml:base")))
 }
 
 // findBases lists what the text says that relative addresses are relative to. For browsers the first base
-// element holds, for what comes before it too once it is loaded later; for others it may be any.
-func (f *htmlFinder) findBases() {
+// element holds, for what comes before it too once it is loaded later; for others it may be any. named is
+// false for a text that holds neither "<base" nor "xml:base".
+func (f *htmlFinder) findBases(named bool) {
 	src := f.t.plain
 	if f.base != "" {
 		f.bases = append(f.bases, f.base)
@@ -151,13 +182,14 @@ func (f *htmlFinder) findBases() {
 	var tok htmltoken.Token
 	note := func(name string) {
 		if a, ok := tok.Attr(src, name); ok {
-			if addr := remote(attrAddress(f.src[a.ValueStart:a.ValueEnd]), ""); addr != "" && len(f.bases) < 8 {
+			if addr := remote(f.attrAddress(f.src[a.ValueStart:a.ValueEnd]), ""); addr != "" && len(f.bases) < 8 {
 				f.bases = append(f.bases, addr)
 			}
 		}
 	}
-	if indexFold(src, "<base") >= 0 || bytes.Contains(src, []byte("xml:base")) {
-		for z := htmltoken.New(src); z.Next(&tok); {
+	if named {
+		z := tokenizer(src)
+		for z.Next(&tok) {
 			if tok.Kind == htmltoken.StartTag {
 				if tok.Is(src, "base") {
 					note("href")
@@ -165,6 +197,7 @@ func (f *htmlFinder) findBases() {
 				note("xml:base")
 			}
 		}
+		putAway(z)
 	}
 	if len(f.bases) > 0 {
 		f.base = f.bases[0]
@@ -177,7 +210,7 @@ func (f *htmlFinder) attr(tok *htmltoken.Token, name string) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	return unescapeAttr(f.src[a.ValueStart:a.ValueEnd]), true
+	return f.unescape(f.src[a.ValueStart:a.ValueEnd]), true
 }
 
 func (f *htmlFinder) hidden() bool {
@@ -190,7 +223,7 @@ func (f *htmlFinder) spot(i int) *footerSpot {
 	s := &footerSpot{at: i}
 	low := len(f.stack)
 	for k, e := range f.stack {
-		if e.hidden || swallows[e.name] {
+		if e.hidden || swallows(e.name) {
 			low = k
 			break
 		}
@@ -203,11 +236,14 @@ func (f *htmlFinder) spot(i int) *footerSpot {
 	return s
 }
 
-// swallows names the elements inside of which a footer would not be seen, or not be a link of
-// its own.
-var swallows = map[string]bool{
-	"a": true, "template": true, "select": true, "option": true, "button": true, "object": true, "video": true, "audio": true,
-	"svg": true, "math": true, "noscript": true, "map": true, "canvas": true, "head": true, "picture": true, "marquee": true,
+// swallows reports whether a footer inside of an element would not be seen, or not be a link of its own.
+func swallows(name string) bool {
+	switch name {
+	case "a", "template", "select", "option", "button", "object", "video", "audio", "svg", "math", "noscript", "map", "canvas", "head",
+		"picture", "marquee":
+		return true
+	}
+	return false
 }
 
 // sees reports whether a token is something in the body that a reader sees. What is hidden before
@@ -220,7 +256,7 @@ func (f *htmlFinder) sees(tok *htmltoken.Token) bool {
 	case htmltoken.Text:
 		return !tok.Raw && strings.TrimSpace(f.src[tok.Start:tok.End]) != ""
 	case htmltoken.StartTag:
-		switch strings.ToLower(f.src[tok.NameStart:tok.NameEnd]) {
+		switch lower(f.src[tok.NameStart:tok.NameEnd]) {
 		case "html", "head", "body", "title", "meta", "link", "style", "script", "base":
 			return false
 		}
@@ -248,17 +284,18 @@ func (f *htmlFinder) footerSpot(p Position) footerSpot {
 func (f *htmlFinder) startTag(tok *htmltoken.Token) {
 	name := f.name(tok)
 	f.close(name)
-	style := f.style(tok)
+	style := f.style(tok, name)
+	f.css = style
 	if name == "style" {
 		f.beforeStyle = len(f.m.findings)
 	}
 	e := element{name: name, hidden: f.hidden(), from: tok.End}
 	if !e.hidden {
 		_, hiddenAttr := tok.Attr(f.t.plain, "hidden")
-		e.hidden = (hiddenAttr || hides(style)) && !f.shownAgain(tok) || name == "template"
+		e.hidden = (hiddenAttr || f.about(style).hides) && !f.shownAgain(tok) || name == "template"
 	}
 	f.look, f.measured, f.alt = look{hidden: e.hidden}, false, unknownAlt
-	if holders[name] || strings.HasPrefix(name, "v:") {
+	if holdsPicture(name) || strings.HasPrefix(name, "v:") {
 		l := f.looks(tok, picture)
 		e.hidden = e.hidden || l.tiny()
 	}
@@ -284,7 +321,7 @@ func (f *htmlFinder) startTag(tok *htmltoken.Token) {
 	f.fetches(tok, name)
 	f.links(tok, name)
 	f.doubtfulTag(tok)
-	if !voids[name] && !tok.SelfClosing && len(f.stack) < maxStack {
+	if !isVoid(name) && !tok.SelfClosing && len(f.stack) < maxStack {
 		f.stack = append(f.stack, e)
 	}
 }
@@ -325,9 +362,19 @@ func (f *htmlFinder) close(name string) {
 
 // name is the name of a tag in lower case, in XML without a prefix.
 func (f *htmlFinder) name(tok *htmltoken.Token) string {
-	name := strings.ToLower(f.src[tok.NameStart:tok.NameEnd])
+	name := lower(f.src[tok.NameStart:tok.NameEnd])
 	if f.xml && !strings.HasPrefix(name, "v:") {
 		name = name[strings.LastIndexByte(name, ':')+1:]
+	}
+	return name
+}
+
+// lower is strings.ToLower, quicker for what is in lower case.
+func lower(name string) string {
+	for i := range len(name) {
+		if c := name[i]; c-'A' < 26 || c >= 0x80 {
+			return strings.ToLower(name)
+		}
 	}
 	return name
 }
@@ -385,7 +432,7 @@ func (f *htmlFinder) comment(tok *htmltoken.Token) {
 // a document type.
 func (f *htmlFinder) instruction(tok *htmltoken.Token) {
 	eachAddress(f.t.plain[tok.Start:tok.End], func(from, to int) {
-		finding, ok := f.judge(nil, attrAddress(f.src[tok.Start+from:tok.Start+to]), unseen)
+		finding, ok := f.judge(nil, f.attrAddress(f.src[tok.Start+from:tok.Start+to]), unseen)
 		if ok && (finding.Rule != ruleRemote || tok.Kind != htmltoken.Doctype || !strings.Contains(finding.URL, "://www.w3.org/")) {
 			finding.Vector = "instruction"
 			f.m.add(f.t, finding, edit{start: tok.Start, end: tok.End, when: withoutOpen, action: Removed})
@@ -443,7 +490,7 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 	named = named && isWebAddress(wanted)
 	for i := range tok.Attrs {
 		a := &tok.Attrs[i]
-		attr := strings.ToLower(f.src[a.NameStart:a.NameEnd])
+		attr := lower(f.src[a.NameStart:a.NameEnd])
 		switch {
 		case attr == "data-consent-href":
 			e := f.cutAttr(a, always)
@@ -456,16 +503,16 @@ func (f *htmlFinder) links(tok *htmltoken.Token, name string) {
 			e := f.cutAttr(a, withoutClick)
 			e.guarded = withClick
 			f.m.add(f.t, Finding{Kind: ClickTracker, Vector: name + " " + attr, Part: f.t.part.number,
-				URL: attrAddress(f.src[a.ValueStart:a.ValueEnd]), Rule: "ping", Why: "tells of the click beside it"}, e)
+				URL: f.attrAddress(f.src[a.ValueStart:a.ValueEnd]), Rule: "ping", Why: "tells of the click beside it"}, e)
 		case attr == target || name == "a" && strings.HasSuffix(attr, ":href"): // each of several: readers differ on which counts
-			addr := attrAddress(f.src[a.ValueStart:a.ValueEnd])
+			addr := f.attrAddress(f.src[a.ValueStart:a.ValueEnd])
 			if f.m.isOwn(addr) {
 				continue
 			}
 			if addr = remote(addr, f.base); addr == "" {
 				continue
 			}
-			finding := Finding{Kind: ClickTracker, Vector: name + " " + target, Part: f.t.part.number, URL: addr}
+			finding := Finding{Kind: ClickTracker, Vector: vector(name, target), Part: f.t.part.number, URL: addr}
 			to, action, ok := f.m.follow(addr, &finding)
 			if named {
 				if !ok {
@@ -519,7 +566,7 @@ func (f *htmlFinder) text(tok *htmltoken.Token) {
 		return
 	}
 	eachAddress(f.t.plain[tok.Start:tok.End], func(from, to int) {
-		addr := attrAddress(f.src[tok.Start+from : tok.Start+to])
+		addr := f.attrAddress(f.src[tok.Start+from : tok.Start+to])
 		if f.m.isOwn(addr) {
 			return
 		}

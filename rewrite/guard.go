@@ -163,13 +163,19 @@ func guardable(name, attr, rule string) bool {
 	case "document", "scheme":
 		return false
 	case ruleRemote:
-		return attr == "background" || attr == "poster" || picturePlaces[name]
+		return attr == "background" || attr == "poster" || takesPicture(name)
 	}
 	return true
 }
 
-// picturePlaces names the elements that fetch nothing but pictures.
-var picturePlaces = map[string]bool{"img": true, "image": true, "feimage": true, "amp-img": true, "input": true, "v:image": true, "v:imagedata": true, "v:fill": true}
+// takesPicture reports whether an element fetches nothing but pictures.
+func takesPicture(name string) bool {
+	switch name {
+	case "img", "image", "feimage", "amp-img", "input", "v:image", "v:imagedata", "v:fill":
+		return true
+	}
+	return false
+}
 
 // fillSet is the value of a srcset with holes for some of its addresses, for an attribute in quotes.
 func fillSet(v string, holes map[string]hole) []piece {

@@ -76,13 +76,32 @@ func (p *parser) readHeader(pos int64, top bool) header {
 		}
 		h.fields = append(h.fields, field{
 			span: span{pos + int64(i), pos + int64(i+n)},
-			name: strings.TrimRight(string(line[:colon]), " \t"),
+			name: fieldNameString(bytes.TrimRight(line[:colon], " \t")),
 		})
 		i += n
 	}
 	h.end = pos + int64(i)
 	h.body = h.end
 	return h
+}
+
+// commonNames are field names that need no memory of their own.
+var commonNames = func() map[string]string {
+	m := map[string]string{}
+	for _, name := range strings.Fields(`Received From To Cc Sender Reply-To Subject Date Message-ID In-Reply-To References Return-Path
+		MIME-Version Content-Type Content-Transfer-Encoding Content-Disposition Content-ID Content-Description Content-Language
+		List-ID List-Id List-Unsubscribe List-Unsubscribe-Post List-Help List-Archive List-Post Precedence Auto-Submitted
+		Feedback-ID DKIM-Signature Authentication-Results Received-SPF X-Mailer X-Consent-Scope X-Consent-Class X-Consent-Language`) {
+		m[name] = name
+	}
+	return m
+}()
+
+func fieldNameString(name []byte) string {
+	if s, ok := commonNames[string(name)]; ok {
+		return s
+	}
+	return string(name)
 }
 
 // fill sets the bodies of h's fields; apart from readHeader, which would else keep growing
@@ -325,14 +344,15 @@ func percentDecode(s string) string {
 	return string(out)
 }
 
-func unhex(c byte) int {
-	switch {
-	case c >= '0' && c <= '9':
-		return int(c - '0')
-	case c >= 'A' && c <= 'F':
-		return int(c-'A') + 10
-	case c >= 'a' && c <= 'f':
-		return int(c-'a') + 10
+// unhex is the value of a hexadecimal digit, negative for any other byte.
+func unhex(c byte) int { return int(hexValue[c]) }
+
+var hexValue = func() (t [256]int8) {
+	for i := range t {
+		t[i] = -1
 	}
-	return -1
-}
+	for i, c := range "0123456789ABCDEF" {
+		t[c], t[c|0x20] = int8(i), int8(i)
+	}
+	return t
+}()

@@ -47,13 +47,18 @@ func (m *Message) findMarks(plain []byte) []mark {
 		}
 	}
 	if prefix := []byte(m.opts.LinkPrefix); len(prefix) > 0 {
-		for at := 0; len(m.own) < 64; {
-			i := bytes.Index(plain[at:], prefix)
+		front := max(bytes.Index(prefix, []byte("//")), 0) // slashes are rarer than letters
+		for at := 0; len(m.own) < 64 && at+front < len(plain); {
+			i := bytes.Index(plain[at+front:], prefix[front:])
 			if i < 0 {
 				break
 			}
 			from := at + i
 			to := from + len(prefix)
+			if !bytes.Equal(plain[from:from+front], prefix[:front]) {
+				at = from + 1
+				continue
+			}
 			for to < len(plain) && (isAlnum(plain[to]) || plain[to] == '-' || plain[to] == '_') {
 				to++
 			}

@@ -149,6 +149,9 @@ type Message struct {
 	signed     bool     // has a multipart/signed
 	frozen     variants // which kinds of copy would need an edit in a signed body
 
+	work   *scratch                 // while it is parsed, then nil
+	undone map[string]trackers.Link // so, too: links whose destination was read, which is costly, since text and HTML have the same
+
 	mu    sync.Mutex
 	plans map[planKey]*plan
 }
@@ -181,6 +184,9 @@ func parseMessage(src io.ReaderAt, size int64, rules *trackers.Rules, opts Optio
 		opts.Footers = builtinFooters
 	}
 	m := &Message{src: src, size: size, rules: rules, opts: opts, depth: depth, plans: map[planKey]*plan{}}
+	m.work = scratches.Get().(*scratch)
+	m.findings = m.work.findings
+	defer m.settleFindings()
 	w := newWindow(src, size)
 	p := &parser{w: w}
 	m.root, _, _ = p.entity(0, nil, "")
@@ -202,6 +208,13 @@ func parseMessage(src io.ReaderAt, size int64, rules *trackers.Rules, opts Optio
 	}
 	m.placeFooters()
 	return m, nil
+}
+
+// settleFindings takes what was found out of the memory that the next parse gets.
+func (m *Message) settleFindings() {
+	m.work.findings, m.findings = m.findings, append([]Finding(nil), m.findings...)
+	m.work.release()
+	m.work, m.undone = nil, nil
 }
 
 // header notes the fields of the message's header that do not leave.
@@ -259,9 +272,17 @@ func (m *Message) isOwn(addr string) bool {
 // follow says what is to become of a link without click consent, and fills in the finding.
 // ok is false for an ordinary link.
 func (m *Message) follow(addr string, f *Finding) (to string, action Action, ok bool) {
-	l, found := m.rules.Link(addr)
+	l, found := m.undone[addr]
 	if !found {
-		return "", "", false
+		if l, found = m.rules.Link(addr); !found {
+			return "", "", false
+		}
+		if l.Destination != "" {
+			if m.undone == nil {
+				m.undone = map[string]trackers.Link{}
+			}
+			m.undone[addr] = l
+		}
 	}
 	to, action = addr, Stripped
 	strip := m.opts.Identifiers != IdentifiersKeep

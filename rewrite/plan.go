@@ -112,13 +112,21 @@ func (m *Message) Render(v Variant) (*Copy, error) {
 const MaxLink = 900
 
 func fitsMessage(link string) bool {
-	for i := 0; i < len(link); i++ {
-		if c := link[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`<>"&'\`, c) >= 0 {
+	for i := range len(link) {
+		if !linkBytes[link[i]] {
 			return false
 		}
 	}
 	return len(link) <= MaxLink
 }
+
+// linkBytes are those that a link may have to stand in HTML, text and a header field as it is.
+var linkBytes = func() (t [256]bool) {
+	for c := byte('!'); c < 0x7f; c++ {
+		t[c] = strings.IndexByte(`<>"&'\`, c) < 0
+	}
+	return t
+}()
 
 // rawEdit replaces a span of the source.
 type rawEdit struct {

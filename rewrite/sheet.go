@@ -14,26 +14,37 @@ type sheet struct {
 	styles   map[string]*sheetStyle // by simple selector
 }
 
-// readSheets reads all style elements. What those in comments hide is hidden from Outlook alone, so it
-// does not count.
-func readSheets(src []byte) sheet {
-	return sheet{revealedNames(src), sheetStyles(src)}
+// readSheets reads all style elements; starts are where they begin. What those in comments hide is hidden
+// from Outlook alone, so it does not count.
+func readSheets(src []byte, starts []int) sheet {
+	if len(starts) == 0 {
+		return sheet{}
+	}
+	return sheet{revealedNames(src, starts), sheetStyles(src, starts)}
+}
+
+// styleEnd returns where the style element ends that begins at start or before.
+func styleEnd(src []byte, start int) int {
+	if n := indexFold(src[start:], "</style"); n >= 0 {
+		return start + n
+	}
+	return len(src)
 }
 
 // revealedNames are the classes and ids that any style element shows, on whatever screen.
-func revealedNames(src []byte) map[string]bool {
+func revealedNames(src []byte, starts []int) map[string]bool {
 	var revealed map[string]bool
-	for {
-		i := indexFold(src, "<style")
-		if i < 0 {
-			return revealed
+	done := 0
+	for _, start := range starts {
+		if start < done {
+			continue
 		}
-		src = src[i:]
-		end := indexFold(src, "</style")
-		if end < 0 {
-			end = len(src)
+		done = styleEnd(src, start)
+		css := cssPlain(string(src[start:done]))
+		if !strings.Contains(css, "display") {
+			continue
 		}
-		for rule := range strings.SplitSeq(cssPlain(string(src[:end])), "}") {
+		for rule := range strings.SplitSeq(css, "}") {
 			open := strings.LastIndexByte(rule, '{')
 			if open < 0 || !shows(rule[open+1:]) {
 				continue
@@ -49,8 +60,8 @@ func revealedNames(src []byte) map[string]bool {
 				revealed[name] = true
 			}
 		}
-		src = src[end:]
 	}
+	return revealed
 }
 
 // shows reports whether declarations make something visible.
@@ -71,9 +82,9 @@ type sheetStyle struct {
 
 // sheetStyles reads the style sheets. Keys are simple selectors: "img", ".name", "img.name", "#name",
 // "img#name"; what is said of others is not known. Style elements in comments are Outlook's alone.
-func sheetStyles(src []byte) map[string]*sheetStyle {
+func sheetStyles(src []byte, starts []int) map[string]*sheetStyle {
 	var out map[string]*sheetStyle
-	eachStyleElement(src, func(css string, screens bool) {
+	eachStyleElement(src, starts, func(css string, screens bool) {
 		eachRule(cssPlain(css), screens, func(selectors, body string, screens bool) {
 			said := hidingProperties(body)
 			if len(said) == 0 {
@@ -108,44 +119,44 @@ func sheetStyles(src []byte) map[string]*sheetStyle {
 	return out
 }
 
-// eachStyleElement calls f for the style elements outside of comments; screens says that one holds
-// on some screens only.
-func eachStyleElement(src []byte, f func(css string, screens bool)) {
-	for {
-		i := bytes.IndexByte(src, '<')
-		if i < 0 {
+// eachStyleElement calls f for those of the style elements that are outside of comments; screens says that
+// one holds on some screens only.
+func eachStyleElement(src []byte, starts []int, f func(css string, screens bool)) {
+	at := 0
+	for _, start := range starts {
+		for at <= start { // the comments before it, and it may be in the last of them
+			i := bytes.Index(src[at:start], []byte("<!--"))
+			if i < 0 {
+				break
+			}
+			at += i + 2
+			end := bytes.Index(src[at:], []byte("-->")) // <!--> is a comment, too
+			if end < 0 {
+				return
+			}
+			at += end + 3
+		}
+		if start < at {
+			continue
+		}
+		gt := bytes.IndexByte(src[start:], '>')
+		if gt < 0 {
 			return
 		}
-		src = src[i:]
-		switch {
-		case bytes.HasPrefix(src, []byte("<!--")):
-			end := bytes.Index(src[2:], []byte("-->")) // <!--> is a comment, too
-			if end < 0 {
-				return
-			}
-			src = src[2+end+3:]
-		case len(src) > 6 && strings.EqualFold(string(src[:6]), "<style"):
-			gt := bytes.IndexByte(src, '>')
-			if gt < 0 {
-				return
-			}
-			screens := false
-			var tok htmltoken.Token
-			if tag := src[:gt+1]; htmltoken.New(tag).Next(&tok) {
-				a, _ := tok.Attr(tag, "media")
-				media := strings.TrimSpace(string(tag[a.ValueStart:a.ValueEnd]))
-				screens = media != "" && !everyScreen("@media "+media)
-			}
-			src = src[gt+1:]
-			end := indexFold(src, "</style")
-			if end < 0 {
-				end = len(src)
-			}
-			f(string(src[:end]), screens)
-			src = src[end:]
-		default:
-			src = src[1:]
+		at = start + gt + 1
+		screens := false
+		var tok htmltoken.Token
+		tag := src[start:at]
+		z := tokenizer(tag)
+		if z.Next(&tok) {
+			a, _ := tok.Attr(tag, "media")
+			media := strings.TrimSpace(string(tag[a.ValueStart:a.ValueEnd]))
+			screens = media != "" && !everyScreen("@media "+media)
 		}
+		putAway(z)
+		end := styleEnd(src, at)
+		f(string(src[at:end]), screens)
+		at = end
 	}
 }
 
@@ -263,9 +274,9 @@ func hidingValue(name, value string) bool {
 	return ok && side >= 0 && side <= 3
 }
 
-// style is what the tag's own style says, with what the style elements say of its name, classes and id.
-// What they show on some screens does not count.
-func (f *htmlFinder) style(tok *htmltoken.Token) string {
+// style is what the tag's own style says, with what the style elements say of its name (in lower case),
+// classes and id. What they show on some screens does not count.
+func (f *htmlFinder) style(tok *htmltoken.Token, name string) string {
 	style, _ := f.attr(tok, "style")
 	if len(f.sheet.styles) == 0 {
 		return style
@@ -285,7 +296,6 @@ func (f *htmlFinder) style(tok *htmltoken.Token) string {
 			after.WriteString(";" + name + ":" + v + " !important")
 		}
 	}
-	name := f.name(tok)
 	note(name)
 	for _, by := range []struct{ attr, mark string }{{"class", "."}, {"id", "#"}} {
 		v, _ := f.attr(tok, by.attr)

@@ -10,6 +10,8 @@ import (
 // of a pixel that may hold the layout open: a line one pixel high, the spacer of an empty cell.
 const standIn = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 
+var standInValue = literal(standIn)
+
 // takesSpace reports whether the tag is a picture whose own size is said. Its box stays, whatever
 // becomes of its address; of a known tracker that says nothing the whole goes, for a reader that shows
 // no data: addresses would put the sign of a broken picture there.
@@ -33,7 +35,7 @@ func (f *htmlFinder) emptied(a *htmltoken.Attr, attr string) edit {
 		e.pieces = literal("\r\nsrc=" + value + "\r\n")
 		return e
 	}
-	e.start, e.end, e.pieces = a.ValueStart, a.ValueEnd, literal(standIn)
+	e.start, e.end, e.pieces = a.ValueStart, a.ValueEnd, standInValue
 	if a.Quote == 0 {
 		e.pieces = literal(value)
 	}

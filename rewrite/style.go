@@ -5,6 +5,8 @@ import (
 	"iter"
 	"strconv"
 	"strings"
+
+	"github.com/consentgate/consentgate/rewrite/htmltoken"
 )
 
 // look is what attributes and style say of an element's size and of whether it is seen.
@@ -107,12 +109,15 @@ func cssSide(v string) (px float64, ok bool) {
 	return 0, false
 }
 
-// displays are the values of display that show a box.
-var displays = map[string]bool{
-	"block": true, "inline": true, "inline-block": true, "flex": true, "inline-flex": true, "grid": true, "inline-grid": true, "list-item": true, "contents": true,
-	"table": true, "inline-table": true, "table-row": true, "table-cell": true, "table-row-group": true, "table-header-group": true, "table-footer-group": true,
-	"table-column": true, "table-column-group": true, "table-caption": true, "flow-root": true, "run-in": true,
-	"initial": true, "inherit": true, "unset": true, "revert": true, "revert-layer": true,
+// showsBox reports whether a value of display shows a box.
+func showsBox(display string) bool {
+	switch display {
+	case "block", "inline", "inline-block", "flex", "inline-flex", "grid", "inline-grid", "list-item", "contents", "table", "inline-table",
+		"table-row", "table-cell", "table-row-group", "table-header-group", "table-footer-group", "table-column", "table-column-group",
+		"table-caption", "flow-root", "run-in", "initial", "inherit", "unset", "revert", "revert-layer":
+		return true
+	}
+	return false
 }
 
 // apply lets the declarations of a style attribute or rule change l; what CSS says beats the
@@ -147,7 +152,7 @@ func (l *look) apply(style string) (clipped, zero bool) {
 		case "max-height", "max-block-size":
 			side(3, &maxH, value, d.important)
 		case "display":
-			if (value == "none" || displays[value]) && (d.important || !strong[4]) {
+			if (value == "none" || showsBox(value)) && (d.important || !strong[4]) {
 				l.hidden, strong[4] = value == "none", d.important
 			}
 		case "visibility":
@@ -187,11 +192,30 @@ func (l *look) apply(style string) (clipped, zero bool) {
 	return clipped, zero
 }
 
+// styleFacts is what is asked of every style.
+type styleFacts struct {
+	style string
+	hides bool // see hides
+	calls bool // it may fetch something, or hold what fetches elsewhere
+}
+
+var noStyle styleFacts
+
+// about says of a style what is asked of every one. Most styles of a mail come again and again, so what was
+// said of the last ones is remembered.
+func (f *htmlFinder) about(style string) *styleFacts {
+	if style == "" {
+		return &noStyle
+	}
+	last := &f.styles[(len(style)+int(style[len(style)/2])*5)%len(f.styles)]
+	if last.style != style {
+		*last = styleFacts{style, hides(style), strings.IndexByte(style, '(') >= 0 || strings.IndexByte(style, '\\') >= 0 || strings.Contains(style, "--")}
+	}
+	return last
+}
+
 // hides reports whether what stands inside an element with this style is not seen.
 func hides(style string) bool {
-	if style == "" {
-		return false
-	}
 	l := look{width: unknownSide, height: unknownSide}
 	clipped, zero := l.apply(style)
 	return l.hidden || clipped && (zero || l.width >= 0 && l.height >= 0 && l.tiny())
@@ -221,7 +245,7 @@ func declarations(style string) iter.Seq[declaration] {
 			}
 			name, value, ok := strings.Cut(rest[:n], ":")
 			rest = rest[min(n+1, len(rest)):]
-			if name = strings.TrimSpace(name); !ok || len(name) < 3 || strings.IndexByte("dvowhmibtcplrfDVOWHMIBTCPLRF", name[0]) < 0 {
+			if name = strings.TrimSpace(name); !ok || len(name) < 3 || !tellingFirst[name[0]] {
 				continue
 			}
 			switch lower := strings.ToLower(name); lower {
@@ -243,15 +267,26 @@ func declarations(style string) iter.Seq[declaration] {
 	}
 }
 
+// tellingFirst are the first letters of the properties that say something of size or visibility.
+var tellingFirst = func() (t [256]bool) {
+	for _, c := range "dvowhmibtcplrf" {
+		t[c], t[c-0x20] = true, true
+	}
+	return t
+}()
+
 // declarationEnd returns where the first declaration of a list ends: at a semicolon outside of
 // strings and brackets. closed is false where one of these has no end: readers differ on what
 // comes behind, and it is read as if there were none.
 func declarationEnd(s string) (n int, closed bool) {
-	if n = strings.IndexByte(s, ';'); n < 0 {
-		return len(s), true
+	for n < len(s) && !declarationBytes[s[n]] {
+		n++
 	}
-	if !holdsAny(s[:n], `"'(`) {
+	if n == len(s) || s[n] == ';' {
 		return n, true
+	}
+	if strings.IndexByte(s[n:], ';') < 0 {
+		return len(s), true
 	}
 	depth, quote := 0, byte(0)
 	for i := 0; i < len(s); i++ {
@@ -273,21 +308,12 @@ func declarationEnd(s string) (n int, closed bool) {
 	return len(s), depth == 0 && quote == 0
 }
 
-// holdsAny is strings.ContainsAny for short texts and few ASCII characters, of which it makes no set.
-func holdsAny(s, chars string) bool {
-	for i := range len(s) {
-		for k := range len(chars) {
-			if s[i] == chars[k] {
-				return true
-			}
-		}
-	}
-	return false
-}
+// declarationBytes are those that may end a declaration, or hide its end.
+var declarationBytes = [256]bool{';': true, '"': true, '\'': true, '(': true}
 
 // cssPlain resolves comments and escapes.
 func cssPlain(s string) string {
-	if strings.IndexByte(s, '\\') < 0 && strings.IndexByte(s, '/') < 0 {
+	if strings.IndexByte(s, '\\') < 0 && !strings.Contains(s, "/*") {
 		return s
 	}
 	var b strings.Builder
@@ -311,7 +337,7 @@ func cssPlain(s string) string {
 	return b.String()
 }
 
-// indexFold is bytes.Index without case; lower begins with '<'.
+// indexFold is bytes.Index without case; lower begins with '<' and goes on.
 func indexFold(b []byte, lower string) int {
 	for at := 0; ; {
 		i := bytes.IndexByte(b[at:], '<')
@@ -319,7 +345,7 @@ func indexFold(b []byte, lower string) int {
 			return -1
 		}
 		at += i
-		if strings.EqualFold(string(b[at:at+len(lower)]), lower) {
+		if b[at+1]|0x20 == lower[1]|0x20 && htmltoken.EqualFold(b[at:at+len(lower)], lower) {
 			return at
 		}
 		at++

@@ -3,6 +3,8 @@ package rewrite
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
+	"math/bits"
 	"sort"
 )
 
@@ -38,6 +40,7 @@ type text struct {
 	amp     bool   // goes as a whole without both consents
 	raw     []byte // encoded
 	plain   []byte // decoded; in UTF-8 where charset.wide, else in the part's own charset
+	shared  bool   // plain is memory of the source's, which the caller may use again once copies are made
 	jumps   []jump // of quoted-printable: where plain and raw run apart
 	ascii   bool   // plain has no byte over 127
 	// readable is false where nobody can say in which character set a reader will read it.
@@ -58,12 +61,13 @@ func (t *text) decode() {
 	case base64Transfer:
 		t.plain = decodeBase64(t.raw)
 	default:
-		t.plain = t.raw
+		t.plain, t.shared = t.raw, true
 	}
 	t.charset, t.readable = t.charset.sniff(t.plain, t.form == htmlForm)
 	if t.charset.wide {
 		t.plain = bytes.TrimPrefix(t.charset.decode(t.plain), []byte("\uFEFF"))
 		t.plain = bytes.ReplaceAll(bytes.ReplaceAll(t.plain, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
+		t.shared = false
 	}
 	t.ascii = !hasEightBit(t.plain)
 }
@@ -74,66 +78,94 @@ type jump struct{ text, raw int32 }
 
 // decodeQP decodes quoted-printable as lenient readers do (RFC 2045 §6.7): a wrong escape
 // stands for itself, lower-case digits and bare LF are taken, white space at the end of a line
-// is not part of the text.
+// is not part of the text. jumps is never empty.
 func decodeQP(raw []byte) (plain []byte, jumps []jump) {
-	plain = make([]byte, 0, len(raw))
-	jumps = make([]jump, 0, 2+2*bytes.Count(raw, []byte{'='})) // one at and one behind each escape
-	apart := 0                                                 // raw offset minus text offset, as the last jump says
-	take := func(from, to int) {
-		if from == to {
-			return
-		}
-		if d := from - len(plain); d != apart || len(jumps) == 0 {
-			apart = d
-			jumps = append(jumps, jump{int32(len(plain)), int32(from)})
-		}
-		plain = append(plain, raw[from:to]...)
-	}
+	plain = make([]byte, len(raw)+8)                         // as words are copied, up to 7 bytes too many
+	jumps = make([]jump, 1, 2+bytes.Count(raw, []byte{'='})) // one behind each escape or soft line break
+	n, apart := 0, 0                                         // bytes of plain; raw offset minus text offset, as the last jump says
 	for i := 0; i < len(raw); {
-		eol := bytes.IndexByte(raw[i:], '\n')
-		next := len(raw)
-		if eol >= 0 {
-			next = i + eol + 1
+		from := i // from here to i, raw stands for itself
+		i, n = copyUntil(plain, n, raw, i)
+		if i > from && i-n != apart {
+			apart = i - n
+			jumps = append(jumps, jump{int32(from - apart), int32(from)})
 		}
-		end := next // of the line's text
-		if eol >= 0 {
-			end--
-			if end > i && raw[end-1] == '\r' {
+		switch {
+		case i == len(raw), raw[i] == '\n':
+			end := i // of what the line says
+			if end < len(raw) && end > from && raw[end-1] == '\r' {
 				end--
 			}
-		}
-		brk := end
-		for end > i && (raw[end-1] == ' ' || raw[end-1] == '\t') {
-			end--
-		}
-		soft := end > i && raw[end-1] == '='
-		if soft {
-			end--
-		}
-		for i < end {
-			eq := bytes.IndexByte(raw[i:end], '=')
-			if eq < 0 {
-				take(i, end)
-				break
+			text := end
+			for text > from && (raw[text-1] == ' ' || raw[text-1] == '\t') {
+				text--
 			}
-			take(i, i+eq)
-			i += eq
-			if i+2 < end && unhex(raw[i+1]) >= 0 && unhex(raw[i+2]) >= 0 {
-				apart = i - len(plain)
-				jumps = append(jumps, jump{int32(len(plain)), int32(i)})
-				plain = append(plain, byte(unhex(raw[i+1])<<4|unhex(raw[i+2])))
-				i += 3
+			n -= i - text
+			i = min(i+1, len(raw))
+			if end-n != apart && end < i {
+				apart = end - n
+				jumps = append(jumps, jump{int32(n), int32(end)})
+			}
+			n += copy(plain[n:], raw[end:i])
+		case i+2 < len(raw) && unhex(raw[i+1])|unhex(raw[i+2]) >= 0:
+			if i-n != apart {
+				apart = i - n
+				jumps = append(jumps, jump{int32(n), int32(i)})
+			}
+			plain[n] = byte(unhex(raw[i+1])<<4 | unhex(raw[i+2]))
+			i, n = i+3, n+1
+		default:
+			if next, soft := softBreak(raw, i); soft {
+				i = next
 				continue
 			}
-			take(i, i+1)
-			i++
+			if i-n != apart {
+				apart = i - n
+				jumps = append(jumps, jump{int32(n), int32(i)})
+			}
+			plain[n] = '='
+			i, n = i+1, n+1
 		}
-		if !soft {
-			take(brk, next)
-		}
-		i = next
 	}
-	return plain, jumps
+	return plain[:n:n], jumps
+}
+
+// copyUntil copies raw from i on to dst[n:], up to the first '=' or LF, and returns where it came to in both.
+// dst must have room for 7 bytes more than raw.
+func copyUntil(dst []byte, n int, raw []byte, i int) (int, int) {
+	const ones = 0x0101010101010101
+	for i+8 <= len(raw) {
+		word := binary.LittleEndian.Uint64(raw[i:])
+		binary.LittleEndian.PutUint64(dst[n:], word)
+		equals, feeds := word^'='*ones, word^'\n'*ones
+		if found := ((equals-ones)&^equals | (feeds-ones)&^feeds) & highs; found != 0 { // the lowest of these bits is right
+			k := bits.TrailingZeros64(found) / 8
+			return i + k, n + k
+		}
+		i, n = i+8, n+8
+	}
+	for i < len(raw) && raw[i] != '=' && raw[i] != '\n' {
+		dst[n] = raw[i]
+		i, n = i+1, n+1
+	}
+	return i, n
+}
+
+// softBreak reports whether the '=' at raw[i] is the last of its line but for white space, and where
+// the next line begins.
+func softBreak(raw []byte, i int) (next int, ok bool) {
+	for i++; i < len(raw) && (raw[i] == ' ' || raw[i] == '\t'); {
+		i++
+	}
+	switch rest := raw[i:]; {
+	case len(rest) == 0:
+		return i, true
+	case rest[0] == '\n':
+		return i + 1, true
+	case len(rest) > 1 && rest[0] == '\r' && rest[1] == '\n':
+		return i + 2, true
+	}
+	return 0, false
 }
 
 // rawAt returns where the byte plain[i] begins in raw; the end of raw for the end of plain.
@@ -209,18 +241,36 @@ func appendBase64(dst, plain []byte) []byte {
 
 const upperHex = "0123456789ABCDEF"
 
+// standsQP are the bytes that stand for themselves in quoted-printable wherever they are (RFC 2045 §6.7).
+var standsQP = func() (t [256]bool) {
+	for c := '!'; c <= '~'; c++ {
+		t[c] = c != '='
+	}
+	return t
+}()
+
 // appendQP appends plain in quoted-printable. col is how many characters stand on the line
 // already; the new one is returned. No line gets longer than 76 characters, CRLF in plain is a
 // line end, and white space before one is escaped (RFC 2045 §6.7).
 func appendQP(dst, plain []byte, col int) ([]byte, int) {
 	for i := 0; i < len(plain); i++ {
+		from := i // what stands for itself, and fits
+		for most := min(len(plain), i+75-col); i < most && standsQP[plain[i]]; {
+			i++
+		}
+		if i > from {
+			dst, col = append(dst, plain[from:i]...), col+i-from
+			if i == len(plain) {
+				break
+			}
+		}
 		c := plain[i]
 		if c == '\r' && i+1 < len(plain) && plain[i+1] == '\n' {
 			dst, col = append(dst, '\r', '\n'), 0
 			i++
 			continue
 		}
-		literal := c > ' ' && c < 0x7f && c != '='
+		literal := standsQP[c]
 		if c == ' ' || c == '\t' {
 			literal = i+1 < len(plain) && plain[i+1] != '\r'
 		}

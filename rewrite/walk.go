@@ -184,6 +184,12 @@ func (m *Message) external(p *part, frozen bool) {
 
 // find notes what is to be edited in a text.
 func (m *Message) find(t *text, frozen bool) {
+	t.edits = m.work.edits[:0]
+	m.findEdits(t, frozen)
+	m.work.edits, t.edits = t.edits, append([]edit(nil), t.edits...)
+}
+
+func (m *Message) findEdits(t *text, frozen bool) {
 	switch t.form {
 	case styleForm:
 		newHTMLFinder(m, t).styleSheet(0, len(t.plain), false)
@@ -195,6 +201,7 @@ func (m *Message) find(t *text, frozen bool) {
 	marks := m.findMarks(t.plain)
 	if t.form == htmlForm {
 		f := newHTMLFinder(m, t)
+		f.stack, f.shown, f.several = m.work.stack[:0], m.work.shown[:0], m.work.several[:0]
 		f.marks, f.base = marks, t.part.base()
 		f.begin()
 		f.scan(0, len(t.plain))
@@ -207,6 +214,7 @@ func (m *Message) find(t *text, frozen bool) {
 		}
 		t.spot = f.footerSpot(m.opts.Position)
 		marks = f.marks
+		m.work.stack, m.work.shown, m.work.several = f.stack, f.shown, f.several
 	} else {
 		m.findText(t)
 		for i := range marks {

@@ -108,7 +108,7 @@ func (t *Token) Is(src []byte, lower string) bool {
 func (t *Token) Attr(src []byte, lower string) (Attr, bool) {
 	for i := range t.Attrs {
 		a := &t.Attrs[i]
-		if a.NameEnd-a.NameStart == len(lower) && EqualFold(src[a.NameStart:a.NameEnd], lower) {
+		if a.NameEnd-a.NameStart == len(lower) && src[a.NameStart]|0x20 == lower[0]|0x20 && EqualFold(src[a.NameStart:a.NameEnd], lower) {
 			return *a, true
 		}
 	}

@@ -90,21 +90,22 @@ func (r *Rules) undo(rule *Rule, raw string) Link {
 	return l
 }
 
-// Open returns the rule by which the address of a fetched resource (absolute or
-// protocol-relative, HTML entities decoded) is a known open tracker, else nil. An image that
-// is fetched from a click counter tells as much, so those rules count, too. A gateway's
-// shell (an image proxy) is what it is wrapped around.
-func (r *Rules) Open(url string) *Rule {
-	for range deepest {
+// Fetched returns the rule that says what fetching the address (absolute or protocol-relative, HTML
+// entities decoded) tells, else nil: one of kind Open; of kind Click, since an image that is fetched from a
+// click counter tells as much; or of kind Spacer for an image that looks like a pixel but is part of a
+// layout, the same for everybody. A gateway's shell (an image proxy) is what it is wrapped around, but
+// never a spacer.
+func (r *Rules) Fetched(url string) *Rule {
+	for depth := range deepest {
 		a, ok := split(url)
 		if !ok {
 			return nil
 		}
 		rule, raw := r.find(&a)
-		if rule == nil || rule.Kind == Spacer {
+		switch {
+		case rule == nil, rule.Kind == Spacer && depth > 0:
 			return nil
-		}
-		if rule.Kind != Gateway {
+		case rule.Kind != Gateway:
 			return rule
 		}
 		if url, ok = accept(raw); !ok {
@@ -114,14 +115,17 @@ func (r *Rules) Open(url string) *Rule {
 	return nil
 }
 
-// Spacer says whether the address is that of an image which looks like a pixel but is part of
-// a layout, the same for everybody.
-func (r *Rules) Spacer(url string) bool {
-	a, ok := split(url)
-	if !ok {
-		return false
+// Open returns the rule by which the address of a fetched resource is a known open tracker, else nil.
+func (r *Rules) Open(url string) *Rule {
+	if rule := r.Fetched(url); rule != nil && rule.Kind != Spacer {
+		return rule
 	}
-	rule, _ := r.find(&a)
+	return nil
+}
+
+// Spacer says whether the address is that of an image which looks like a pixel but is none.
+func (r *Rules) Spacer(url string) bool {
+	rule := r.Fetched(url)
 	return rule != nil && rule.Kind == Spacer
 }
 

@@ -185,14 +185,17 @@ func matchStarred(p pattern, s string) bool {
 // run returns how many bytes at the start of s the class takes: as many as it can.
 func (o *op) run(s string) (int, bool) {
 	i, n := 0, 0
-	if !o.class.id { // most are long: bytes that stand for themselves, at a run
-		for i < len(s) && i < o.max && s[i] != '%' && o.class.has[s[i]] {
-			i++
-		}
-		n = i
-	}
 	letters, numbers, inner, last := false, false, false, byte(0)
 	for i < len(s) && n < o.max {
+		if !o.class.id || letters && numbers || inner { // nothing more is asked of it: bytes that stand for themselves, at a run
+			from, most := i, min(len(s), i+o.max-n)
+			for i < most && o.class.has[s[i]] { // no class has '%'
+				i++
+			}
+			if n += i - from; i == most {
+				break
+			}
+		}
 		c, w := decodedByte(s, i)
 		if !o.class.has[c] {
 			break

@@ -67,7 +67,7 @@ func (c *condition) in(query string) bool {
 	for query != "" {
 		var p pair
 		p, query = nextPair(query)
-		if c.name.match(p.name) && (c.value == nil || c.value.match(p.value)) {
+		if (c.literal != "" && p.name == c.literal || c.name.match(p.name)) && (c.value == nil || c.value.match(p.value)) {
 			return true
 		}
 	}
