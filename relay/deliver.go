@@ -13,6 +13,7 @@ import (
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/token"
+	"github.com/consentgate/consentgate/relay/metrics"
 	"github.com/consentgate/consentgate/relay/outbox"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/smarthost"
@@ -22,15 +23,16 @@ import (
 // outcome is what became of one recipient's copy.
 type outcome struct {
 	decision  consent.Decision
-	actions   map[rewrite.Action]int // of the copy, by kind of action; where only observed, what they would be
-	withheld  error                  // where only observed: why there would be no copy
-	unchained bool                   // the sender's one-click address is too long
-	unsigned  string                 // why the copy was not signed; "" = signed, or no key
-	reply     smarthost.Reply        // zero where the smarthost was not asked
-	dropped   bool                   // unsubscribed, and Config.Discard
-	err       error                  // nil: the smarthost has it, or it is dropped; else an *Error
-	at        time.Time              // when the smarthost was asked; zero = not
-	spooled   bool                   // the copy waits in the spool, or a report about it does: its sender is told 250
+	findings  *findings // of the copy; where only observed, what would become of them; nil where there is no copy
+	withheld  error     // where only observed: why there would be no copy
+	unchained bool      // the sender's one-click address is too long
+	signature metrics.Signature
+	unsigned  string          // why the copy was not signed; "" = signed, or no key
+	reply     smarthost.Reply // zero where the smarthost was not asked
+	dropped   bool            // unsubscribed, and Config.Discard
+	err       error           // nil: the smarthost has it, or it is dropped; else an *Error
+	at        time.Time       // when the smarthost was asked; zero = not
+	spooled   bool            // the copy waits in the spool, or a report about it does: its sender is told 250
 }
 
 // fate is what is to be done about an outcome.
@@ -156,7 +158,7 @@ func (s *Server) copyFor(ctx context.Context, m *message, i int, result consent.
 
 // became counts, logs and tells what became of a copy.
 func (s *Server) became(m *message, r rcpt, o *outcome) {
-	s.stats.count(o)
+	s.count(m, o)
 	s.log.delivered(m, r, o)
 	switch {
 	case o.decision.Mail == consent.Suppress:
@@ -265,10 +267,7 @@ func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Cl
 	var found []rewrite.Outcome
 	if err == nil {
 		found = copy.Outcomes()
-		o.actions = map[rewrite.Action]int{}
-		for _, done := range found {
-			o.actions[done.Action]++
-		}
+		o.findings = m.tallies.of(found, v.Click, m.set.Observe, s.cfg.Metrics)
 	}
 	if m.set.Observe {
 		o.withheld = err
@@ -294,8 +293,10 @@ func (s *Server) offer(ctx context.Context, m *message, r rcpt, copy *rewrite.Co
 	if signer := m.set.Signer; signer != nil {
 		err := signer.Sign(copy)
 		switch {
-		case errors.Is(err, sign.ErrFrom), errors.Is(err, sign.ErrForeign):
-			o.unsigned = err.Error()
+		case errors.Is(err, sign.ErrFrom):
+			o.unsigned, o.signature = err.Error(), metrics.NoFrom
+		case errors.Is(err, sign.ErrForeign):
+			o.unsigned, o.signature = err.Error(), metrics.NoKey
 		case err != nil:
 			return internal(err)
 		}

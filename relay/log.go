@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"regexp"
 	"slices"
-	"unicode/utf8"
+	"time"
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/relay/dsn"
+	"github.com/consentgate/consentgate/relay/logbook"
 )
 
 // journal writes the log. Every text that may hold an address goes through it, since only it
@@ -31,8 +31,10 @@ func (j journal) delivered(m *message, r rcpt, o *outcome) {
 		"click", d.Click, "click_reason", d.ClickReason,
 	}
 	var findings []any
-	for _, action := range slices.Sorted(maps.Keys(o.actions)) {
-		findings = append(findings, string(action), o.actions[action])
+	if o.findings != nil {
+		for _, action := range slices.Sorted(maps.Keys(o.findings.actions)) {
+			findings = append(findings, string(action), o.findings.actions[action])
+		}
 	}
 	if m.set.Observe {
 		attrs = append(attrs, slog.Group("would", findings...))
@@ -52,6 +54,8 @@ func (j journal) delivered(m *message, r rcpt, o *outcome) {
 		attrs = append(attrs, "smarthost", o.reply.Host, "code", o.reply.Code, "reply", j.text(o.reply.Text))
 	}
 	switch {
+	case o.fate() == later:
+		j.Warn("message deferred", append(attrs, "answer", j.text(o.err.Error()))...)
 	case o.err != nil:
 		j.Warn("message refused", append(attrs, "answer", j.text(o.err.Error()))...)
 	case o.dropped:
@@ -59,6 +63,20 @@ func (j journal) delivered(m *message, r rcpt, o *outcome) {
 	default:
 		j.Info("message forwarded", attrs...)
 	}
+}
+
+// received is the line about a message that came in whole.
+func (j journal) received(m *message, c *conn) {
+	attrs := []any{"id", m.id, "peer", c.who(), "with", m.trace.with, "from", j.sender(m.env.from), "recipients", len(m.env.rcpts), "scope", m.scope, "class", m.class, "bytes", m.body.size}
+	if m.env.login != nil {
+		attrs = append(attrs, "login", m.env.login.Name)
+	}
+	j.Info("message received", attrs...)
+}
+
+// waits is the line about a message for some of whose recipients there is another attempt.
+func (j journal) waits(m *message, recipients int, pause time.Duration) {
+	j.Info("message waits", "id", m.id, "recipients", recipients, "next", pause.Round(time.Second))
 }
 
 // requested is the line about mail to the unsubscribe address.
@@ -96,14 +114,14 @@ func (j journal) rejected(id string, env *envelope, err error) {
 }
 
 // refused is the line about a command that was not accepted.
-func (j journal) refused(c *conn, command string, err error) {
-	j.Warn("command refused", "peer", c.who(), "command", command, "answer", j.text(err.Error()))
+func (j journal) refused(id string, c *conn, command string, err error) {
+	j.Warn("command refused", "id", id, "peer", c.who(), "command", command, "answer", j.text(err.Error()))
 }
 
 // loginFailed is the line about a login that was not accepted. name is "" where there is no such
 // login: people type their password there.
 func (j journal) loginFailed(c *conn, name string, err error) {
-	j.Warn("login failed", "peer", c.who(), "login", name, "answer", j.text(err.Error()))
+	j.Warn("login failed", "id", c.id, "peer", c.who(), "login", name, "answer", j.text(err.Error()))
 }
 
 func (j journal) panicked(id string, p any, stack []byte) {
@@ -139,17 +157,10 @@ func (j journal) sender(from string) string {
 	return a.Masked()
 }
 
-// inText finds what looks like an address in a text of any origin, such as a smarthost's reply.
-var inText = regexp.MustCompile(`(?:"(?:[^"\\]|\\.)*"|[^\s<>()"',:;\[\]]+)@(\[[^\]\s]*\]|[^\s<>()"',:;@]+)`)
-
 // text masks the addresses in s.
 func (j journal) text(s string) string {
 	if j.full {
 		return s
 	}
-	return inText.ReplaceAllStringFunc(s, func(found string) string {
-		_, n := utf8.DecodeRuneInString(found)
-		domain := inText.FindStringSubmatch(found)[1]
-		return found[:n] + "•••@" + domain
-	})
+	return logbook.Mask(s)
 }
