@@ -104,3 +104,25 @@ func (s *timed) Ping(ctx context.Context) error {
 	s.done(ctx, ping, began, err)
 	return err
 }
+
+const (
+	probeEvery = 10 * time.Second
+	probeTime  = 3 * time.Second
+)
+
+// Probe asks s, which Store returned or which stands before that, whether it answers, every 10 s until ctx is done: a
+// gateway without mail would not notice else.
+func Probe(ctx context.Context, s consent.Store) {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		asking, cancel := context.WithTimeout(ctx, probeTime)
+		s.Ping(asking) // Store takes down what comes of it
+		cancel()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
