@@ -134,6 +134,13 @@ func New() *Metrics {
 	m.page = m.counters("page_requests_total", "Requests to the unsubscribe address, by what was asked: page, one_click, choice, undo, confirm_page, confirm, bad_link, and by result: ok, bad (a form that none of ours sends), down (the store did not answer, 503), limited. When down grows: people are told that their opt-out did not work. When bad_link grows: a mail program or a proxy cuts links, or somebody guesses.", "what", "result")
 	m.guard = m.counters("guard_hits_total", "Hits on guarded pixels and links, by answer: fetched (pixel, with consent), blank (pixel, without, or its server gave none), counted (link, to its counter), direct (link, to its destination), asked (a page, since nobody knows the destination), bad (no valid token). When blank is high: withdrawals work; when bad is high: links are cut on their way.", "answer")
 	m.calls = m.counters("calls_total", "Calls to web servers, to: webhook, or list (the sender's own one-click address), by result: done, failed (tried again), given_up (after a day, or damaged), lost (no room to keep it). When failed grows: the receiver is down or refuses; when given_up or lost grows: it has missed changes, give it an export.", "to", "result")
+	for _, to := range []string{"webhook", "list"} {
+		resolve(m.calls, to, "done", "failed", "given_up", "lost")
+	}
+	for _, what := range []string{"page", "one_click", "choice", "undo", "confirm_page", "confirm"} {
+		resolve(m.page, what, "ok", "down")
+	}
+	resolve(m.opaque, "", "kept", "unlinked")
 	m.logged = resolve(m.counters("log_messages_total", "Lines in the log by level: warn, error. When error grows: read them; each says what to do.", "level"), "", "warn", "error")
 	m.reloaded = m.gauge("config_reload_successful", "1 where the configuration in force is that of the last start or SIGHUP; 0 where that one held a mistake. When it is 0: consentgate check-config names the line.")
 	m.reloaded.Set(1)

@@ -29,17 +29,24 @@ type timed struct {
 
 // done takes down one request. Who gave up waiting says nothing of the store.
 func (s *timed) done(ctx context.Context, operation int, began time.Time, err error) {
-	s.m.storeTime[operation].Observe(time.Since(began).Seconds())
-	switch {
-	case unanswered(err):
-		if !errors.Is(ctx.Err(), context.Canceled) {
-			s.m.storeErrors[operation].Inc()
-			s.m.storeUp.Set(0)
-		}
-	default:
-		s.m.storeUp.Set(1)
+	if unanswered(err) && errors.Is(ctx.Err(), context.Canceled) {
+		return
 	}
+	s.m.asked(operation, time.Since(began), err)
 }
+
+func (m *Metrics) asked(operation int, took time.Duration, err error) {
+	m.storeTime[operation].Observe(took.Seconds())
+	if unanswered(err) {
+		m.storeErrors[operation].Inc()
+		m.storeUp.Set(0)
+		return
+	}
+	m.storeUp.Set(1)
+}
+
+// LookupTook takes down a lookup that Store does not see.
+func (m *Metrics) LookupTook(took time.Duration, err error) { m.asked(lookup, took, err) }
 
 // unanswered reports whether the store gave no answer to go by.
 func unanswered(err error) bool {

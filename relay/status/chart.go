@@ -50,7 +50,7 @@ func bars(title, note string, bands ...band) chart {
 			if h == 0 {
 				continue
 			}
-			h = math.Max(h, 1.5)
+			h = math.Max(h, 1)
 			y -= h
 			fmt.Fprintf(&s, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`, b.Class, float64(i)*step+1, y, step-2, h)
 		}
@@ -70,8 +70,8 @@ func lines(title, note string, unit func(float64) string, bands ...band) chart {
 			}
 		}
 	}
-	c := chart{Title: title, Note: note, Bands: bands, Empty: !any}
-	top = round(top)
+	c := chart{Title: title, Note: note, Bands: bands, Empty: !any || top == 0}
+	top = round(top * 1.1)
 	c.Top = unit(top)
 	var s strings.Builder
 	var said []string
@@ -88,6 +88,9 @@ func lines(title, note string, unit func(float64) string, bands ...band) chart {
 	}
 	begin(&s, title+" in the last 60 minutes. "+strings.Join(said, ", "))
 	for n, b := range bands {
+		if c.Empty {
+			break
+		}
 		for from := 0; from < minutes; from++ {
 			if math.IsNaN(b.values[from]) {
 				continue

@@ -105,7 +105,11 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v, err := p.history.view(p.Metrics, p.Now())
 	var b bytes.Buffer
 	if err == nil {
-		err = page.Execute(&b, p.content(v))
+		c := p.content(v)
+		if c.Watched = r.URL.Query().Has("watch"); c.Watched {
+			h.Set("Refresh", "30")
+		}
+		err = page.Execute(&b, c)
 	}
 	if err != nil {
 		p.Log.Error("the status page cannot be made", "err", err)
@@ -132,6 +136,7 @@ type content struct {
 	Web         []row
 	Lines       []line
 	Quiet       bool // no mail came
+	Watched     bool // it is loaded again by itself, as its reader wishes (WCAG 2.2 §2.2.1)
 }
 
 // Chart is for the template, which hands one thing on.
@@ -176,7 +181,7 @@ type line struct {
 
 func (p *Page) content(v *view) content {
 	now := p.Now()
-	c := content{Config: p.Config, Now: now.UTC().Format("15:04:05 UTC"), Uptime: duration(now.Sub(p.began).Seconds())}
+	c := content{Config: p.Config, Now: now.UTC().Format("15:04:05 UTC"), Uptime: duration(math.Max(now.Sub(p.began).Seconds(), 1))}
 	const m = "consentgate_"
 	hour := func(name string, labels ...string) float64 { return v.hour(m+name, labels...) }
 	steps := func(name string, labels ...string) []float64 { return v.steps(m+name, labels...) }
@@ -254,13 +259,13 @@ func (c *content) parts(v *view, m, store, smarthost string, waiting float64) {
 		}
 		c.Parts = append(c.Parts, p)
 	}
-	say(v.now(m+"store_up") == 0, "Consent store", "answers", "does not answer", "half of its lookups within "+duration(v.hourQuantile(.5, store, "operation", "lookup")))
+	say(v.now(m+"store_up") == 0, "Consent store", "answers", "does not answer", within("half of its lookups within ", v.hourQuantile(.5, store, "operation", "lookup")))
 	hops := map[string]bool{}
 	for _, i := range v.match(m + "smarthost_up") {
 		hops[v.series[i].labels["smarthost"]] = v.samples[len(v.samples)-1].value(i) == 1
 	}
 	for _, hop := range slices.Sorted(maps.Keys(hops)) {
-		say(!hops[hop], "Smarthost "+hop, "works", "failed when last tried", "half of its copies within "+duration(v.hourQuantile(.5, smarthost, "smarthost", hop)))
+		say(!hops[hop], "Smarthost "+hop, "works", "failed when last tried", within("half of its copies within ", v.hourQuantile(.5, smarthost, "smarthost", hop)))
 	}
 	if v.known(m + "spool_writable") {
 		say(v.now(m+"spool_writable") == 0, "Spool", "takes mail", "takes no mail", count(waiting)+" waiting, "+size(v.now(m+"spool_bytes"))+" on disk")
@@ -274,6 +279,14 @@ func (c *content) parts(v *view, m, store, smarthost string, waiting float64) {
 		left := v.samples[len(v.samples)-1].value(i) - float64(v.samples[len(v.samples)-1].at.Unix())
 		say(left < 7*86400, "Certificate of "+v.series[i].labels["listener"], "ends in "+duration(math.Max(left, 0)), "ends in "+duration(math.Max(left, 0)), "")
 	}
+}
+
+// within says how long something takes, where that is known.
+func within(text string, seconds float64) string {
+	if math.IsNaN(seconds) {
+		return "not asked in the last hour"
+	}
+	return text + duration(seconds)
 }
 
 func removedNote(undone, opaque float64) string {
