@@ -13,12 +13,12 @@ export GORACE ?= atexit_sleep_ms=20
 # What go's ./... leaves out, since it stands under testdata.
 TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench
 
-.PHONY: build test browser static vuln need needweb fuzz faults bench pagebench guardbench load
+.PHONY: build test browser static vuln need needweb needwatch fuzz faults bench pagebench guardbench load
 
 build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
 
-test: need static ## all tests, under ten minutes on two cores
+test: need needwatch static ## all tests, under ten minutes on two cores
 	$(GO) test -race -timeout 6m ./...
 	GATEWAY_RACE=1 $(GO) test -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers
 	@rm -rf testdata/browser/pictures && mkdir testdata/browser/pictures
@@ -62,6 +62,12 @@ bench: need ## Parse, Render, Lookup, Sign, the consent stores, and messages/s t
 	$(GO) test -timeout 1m ./testdata/bench
 	$(GO) run ./testdata/bench -stores -results testdata/bench/STORES.md
 	$(GO) run ./testdata/bench -peer=$(if $(PEER),true,false) -results testdata/bench/RESULTS.md
+
+needwatch: # Prometheus with promtool, which read what is counted; on Debian its service may start, which the tests do not use
+	@command -v promtool >/dev/null 2>&1 || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+			echo "installing: prometheus"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; \
+		else echo "missing: prometheus. The tests that need it are skipped and say so; install it with your package manager."; fi; }
 
 needweb: need # what measures web servers
 	@miss=""; for c in wrk:wrk nginx:nginx-light; do PATH="$$PATH:/usr/sbin" command -v $${c%%:*} >/dev/null 2>&1 || miss="$$miss $${c##*:}"; done; \
