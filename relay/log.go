@@ -5,7 +5,9 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/token"
@@ -51,13 +53,13 @@ func (j journal) delivered(m *message, r rcpt, o *outcome) {
 		attrs = append(attrs, "not_signed", j.text(o.unsigned))
 	}
 	if o.reply.Code != 0 {
-		attrs = append(attrs, "smarthost", o.reply.Host, "code", o.reply.Code, "reply", j.text(o.reply.Text))
+		attrs = append(attrs, "smarthost", o.reply.Host, "code", o.reply.Code, "reply", j.said(o.reply.Text, m, r))
 	}
 	switch {
 	case o.fate() == later:
-		j.Warn("message deferred", append(attrs, "answer", j.text(o.err.Error()))...)
+		j.Warn("message deferred", append(attrs, "answer", j.said(o.err.Error(), m, r))...)
 	case o.err != nil:
-		j.Warn("message refused", append(attrs, "answer", j.text(o.err.Error()))...)
+		j.Warn("message refused", append(attrs, "answer", j.said(o.err.Error(), m, r))...)
 	case o.dropped:
 		j.Info("message discarded", attrs...)
 	default:
@@ -156,6 +158,35 @@ func (j journal) sender(from string) string {
 	}
 	return a.Masked()
 }
+
+// said masks the addresses in what a next hop said about the copy for r, and r's own and m's sender's local parts where
+// they stand alone: "550 jane.doe: no such user".
+func (j journal) said(s string, m *message, r rcpt) string {
+	s = j.text(s)
+	if j.full {
+		return s
+	}
+	for _, address := range [...]string{r.to, m.env.from} {
+		at := strings.LastIndexByte(address, '@')
+		if at < minTelling {
+			continue
+		}
+		local := address[:at]
+		for i := 0; i+len(local) <= len(s); {
+			if !strings.EqualFold(s[i:i+len(local)], local) {
+				i++
+				continue
+			}
+			_, n := utf8.DecodeRuneInString(s[i:])
+			s = s[:i+n] + "•••" + s[i+len(local):]
+			i += n + len("•••")
+		}
+	}
+	return s
+}
+
+// minTelling is from how many bytes on a local part is masked where it stands alone. Shorter ones are words of any answer.
+const minTelling = 6
 
 // text masks the addresses in s.
 func (j journal) text(s string) string {
