@@ -14,6 +14,7 @@ package metrics
 import (
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -43,6 +44,7 @@ type Metrics struct {
 	storeUp      prometheus.Gauge
 	changes      *prometheus.CounterVec
 	smarthostTry *prometheus.HistogramVec
+	smarthosts   sync.Map // of the observers of smarthostTry, *[4]prometheus.Observer, by next hop
 
 	connections  *prometheus.CounterVec
 	turnedAway   prometheus.Counter

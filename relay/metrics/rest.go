@@ -3,20 +3,30 @@ package metrics
 import (
 	"log/slog"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // SmarthostTook takes down one copy that was offered to a next hop, which answered with that code, 0 = not at all.
 func (m *Metrics) SmarthostTook(hop string, code int, took time.Duration) {
-	result := "failed"
+	of, ok := m.smarthosts.Load(hop)
+	if !ok {
+		var by [4]prometheus.Observer
+		for i, result := range []string{"failed", "accepted", "deferred", "refused"} {
+			by[i] = m.smarthostTry.WithLabelValues(hop, result)
+		}
+		of, _ = m.smarthosts.LoadOrStore(hop, &by)
+	}
+	at := 0
 	switch code / 100 {
 	case 2:
-		result = "accepted"
+		at = 1
 	case 4:
-		result = "deferred"
+		at = 2
 	case 5:
-		result = "refused"
+		at = 3
 	}
-	m.smarthostTry.WithLabelValues(hop, result).Observe(took.Seconds())
+	of.(*[4]prometheus.Observer)[at].Observe(took.Seconds())
 }
 
 // Page counts a request to the unsubscribe address.

@@ -43,22 +43,40 @@ func (t Tally) Count() {
 // Tally reads what became of a copy's findings; click says whether the person agreed to clicks, and observed that
 // the copy left as it came.
 func (m *Metrics) Tally(found []rewrite.Outcome, click, observed bool) Tally {
-	var t Tally
-	add := func(c prometheus.Counter) {
-		for i := range t {
-			if t[i].counter == c {
-				t[i].n++
-				return
-			}
-		}
-		t = append(t, step{c, 1})
+	// A newsletter has many links of one kind: these are looked up once.
+	type alike struct {
+		rewrite.Outcome
+		unread bool
+		n      int
 	}
+	var all []alike
+next:
 	for _, o := range found {
 		if o.Kind == rewrite.Unsubscribe || o.Rule == "" {
 			continue
 		}
+		for i := range all {
+			a := &all[i]
+			if a.Action == o.Action && a.Kind == o.Kind && a.Rule == o.Rule && a.Vector == o.Vector && a.unread == (o.Destination == "") {
+				a.n++
+				continue next
+			}
+		}
+		all = append(all, alike{o, o.Destination == "", 1})
+	}
+	var t Tally
+	for _, o := range all {
+		add := func(c prometheus.Counter) {
+			for i := range t {
+				if t[i].counter == c {
+					t[i].n += o.n
+					return
+				}
+			}
+			t = append(t, step{c, o.n})
+		}
 		kind := string(o.Kind)
-		opaque := o.Kind == rewrite.ClickTracker && !click && o.Destination == ""
+		opaque := o.Kind == rewrite.ClickTracker && !click && o.unread
 		stays := o.Action == rewrite.Kept || o.Action == rewrite.Guarded
 		switch {
 		case observed && !stays:
