@@ -49,9 +49,21 @@ func (l *Logbook) Handle(ctx context.Context, r slog.Record) error {
 	if l.opts.FullAddresses {
 		return l.next.Handle(ctx, r)
 	}
+	clean := !mayHold(r.Message)
+	if clean {
+		r.Attrs(func(a slog.Attr) bool {
+			_, changed := mask(a)
+			clean = !changed
+			return clean
+		})
+	}
+	if clean { // as most are
+		return l.next.Handle(ctx, r)
+	}
 	masked := slog.NewRecord(r.Time, r.Level, Mask(r.Message), r.PC)
 	r.Attrs(func(a slog.Attr) bool {
-		masked.AddAttrs(mask(a))
+		a, _ = mask(a)
+		masked.AddAttrs(a)
 		return true
 	})
 	return l.next.Handle(ctx, masked)
@@ -61,7 +73,7 @@ func (l *Logbook) WithAttrs(attrs []slog.Attr) slog.Handler {
 	if !l.opts.FullAddresses {
 		attrs = slices.Clone(attrs)
 		for i := range attrs {
-			attrs[i] = mask(attrs[i])
+			attrs[i], _ = mask(attrs[i])
 		}
 	}
 	return &Logbook{l.next.WithAttrs(attrs), l.opts, l.book}
@@ -71,55 +83,89 @@ func (l *Logbook) WithGroup(name string) slog.Handler {
 	return &Logbook{l.next.WithGroup(name), l.opts, l.book}
 }
 
-// mask returns a with the addresses in its value masked.
-func mask(a slog.Attr) slog.Attr {
+// mask returns a with the addresses in its value masked, and whether there was any.
+func mask(a slog.Attr) (slog.Attr, bool) {
 	v := a.Value.Resolve()
 	switch v.Kind() {
 	case slog.KindString:
-		if a.Key == "stack" { // paths of modules look like addresses, and values are not in it
-			return a
+		if a.Key == "stack" || !mayHold(v.String()) { // paths of modules look like addresses, and values are not in it
+			return a, false
 		}
-		return slog.String(a.Key, Mask(v.String()))
+		return slog.String(a.Key, Mask(v.String())), true
 	case slog.KindGroup:
-		group := slices.Clone(v.Group())
-		for i := range group {
-			group[i] = mask(group[i])
+		of := v.Group()
+		for i := range of {
+			b, changed := mask(of[i])
+			if !changed {
+				continue
+			}
+			group := slices.Clone(of)
+			group[i] = b
+			for j := i + 1; j < len(group); j++ {
+				group[j], _ = mask(group[j])
+			}
+			return slog.Attr{Key: a.Key, Value: slog.GroupValue(group...)}, true
 		}
-		return slog.Attr{Key: a.Key, Value: slog.GroupValue(group...)}
 	case slog.KindAny:
-		return slog.Any(a.Key, maskAny(v.Any()))
+		if masked, changed := maskAny(v.Any()); changed {
+			return slog.Any(a.Key, masked), true
+		}
 	}
-	return slog.Attr{Key: a.Key, Value: v}
+	return a, false
 }
 
-func maskAny(v any) any {
+func maskAny(v any) (masked any, changed bool) {
+	text := ""
 	switch v := v.(type) {
 	case nil:
-		return nil
+		return nil, false
 	case error:
-		return Mask(v.Error())
+		text = v.Error()
 	case []string:
-		masked := make([]string, len(v))
-		for i := range v {
-			masked[i] = Mask(v[i])
+		if !mayHold(strings.Join(v, " ")) {
+			return v, false
 		}
-		return masked
+		all := make([]string, len(v))
+		for i := range v {
+			all[i] = Mask(v[i])
+		}
+		return all, true
+	default:
+		if of := reflect.ValueOf(v); of.Kind() == reflect.String {
+			text = of.String()
+		} else {
+			text = fmt.Sprint(v)
+		}
 	}
-	if reflect.TypeOf(v).Kind() == reflect.String {
-		return Mask(reflect.ValueOf(v).String())
+	if !mayHold(text) {
+		return v, false
 	}
-	if text := fmt.Sprint(v); mayHold(text) {
-		return Mask(text)
-	}
-	return v
+	return Mask(text), true
 }
 
 // inText finds what looks like an address: with its @ as it is, or encoded as in URLs (%40), in quoted-printable or
 // VERP (=40), and in xtext (+40, RFC 3461 §4).
-var inText = regexp.MustCompile(`(?i)(?:"(?:[^"\\]|\\.)*"|[^\s<>()"',:;\[\]]+?)(?:@(\[[^\]\s]*\]|[^\s<>()"',:;@]+)|[%=+]40([a-z0-9-]+(?:\.[a-z0-9-]+)+))`)
+var (
+	inText    = regexp.MustCompile(`(?i)(?:"(?:[^"\\]|\\.)*"|[^\s<>()"',:;\[\]]+?)(?:@(?:\[[^\]\s]*\]|[^\s<>()"',:;@%=+]+)|[%=+]40[a-z0-9-]+(?:\.[a-z0-9-]+)+)+`)
+	separator = regexp.MustCompile(`@|[%=+]40`)
+)
 
-// mayHold is a quick no.
-func mayHold(s string) bool { return strings.Contains(s, "@") || strings.Contains(s, "40") }
+// bullets stand for what is masked.
+const bullets = "•••"
+
+// mayHold is a quick no; what is masked already is none.
+func mayHold(s string) bool {
+	for rest := s; ; {
+		before, after, found := strings.Cut(rest, "@")
+		if !found {
+			return strings.Contains(s, "%40") || strings.Contains(s, "=40") || strings.Contains(s, "+40")
+		}
+		if !strings.HasSuffix(before, bullets) {
+			return true
+		}
+		rest = after
+	}
+}
 
 // Mask returns s with what looks like an address masked: its first character and its domain stay. Masked again it
 // is the same.
@@ -128,9 +174,13 @@ func Mask(s string) string {
 		return s
 	}
 	return inText.ReplaceAllStringFunc(s, func(found string) string {
+		all := separator.FindAllStringIndex(found, -1) // the last one is followed by the domain
+		last := all[len(all)-1]
+		if strings.HasSuffix(found[:last[0]], bullets) && len(all) == 1 {
+			return found
+		}
 		_, n := utf8.DecodeRuneInString(found)
-		parts := inText.FindStringSubmatch(found)
-		return found[:n] + "•••@" + parts[1] + parts[2]
+		return found[:n] + bullets + "@" + found[last[1]:]
 	})
 }
 
