@@ -177,15 +177,14 @@ func (v *view) by(label, name string, labels ...string) map[string]float64 {
 
 // steps is by how much counters grew in each minute, the last one being now; NaN before the gateway ran.
 func (v *view) steps(name string, labels ...string) []float64 {
-	return v.each(func(before, s *sample) float64 {
-		of := v.match(name, labels...)
-		return v.sum(of, s) - v.sum(of, before)
-	})
+	of := v.match(name, labels...)
+	return v.each(func(before, s *sample) float64 { return v.sum(of, s) - v.sum(of, before) })
 }
 
 // levels is what gauges were at the end of each minute.
 func (v *view) levels(name string, labels ...string) []float64 {
-	return v.each(func(_, s *sample) float64 { return v.sum(v.match(name, labels...), s) })
+	of := v.match(name, labels...)
+	return v.each(func(_, s *sample) float64 { return v.sum(of, s) })
 }
 
 func (v *view) each(f func(before, s *sample) float64) []float64 {
