@@ -15,12 +15,12 @@ export GORACE ?= atexit_sleep_ms=20
 # What go's ./... leaves out, since it stands under testdata.
 TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench
 
-.PHONY: build test browser static vuln reproduce sbom need needweb fuzz faults bench pagebench guardbench load
+.PHONY: build test browser static vuln reproduce sbom need needweb needwatch fuzz faults bench pagebench guardbench load
 
 build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
 
-test: need static ## all tests, under ten minutes on two cores
+test: need needwatch static ## all tests, under ten minutes on two cores
 	$(GO) test -race -timeout 6m ./...
 	GATEWAY_RACE=1 $(GO) test -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers
 	@rm -rf testdata/browser/pictures && mkdir testdata/browser/pictures
@@ -75,6 +75,12 @@ faults: need ## the gateway killed, its smarthost misbehaving, its disk full, FA
 bench: need ## the parts by Go's benchmarks, the consent stores, and mail through serve beside Postfix, opendkim and Haraka; under 15 minutes. PEER=0: without those
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime 500ms -skip 'Hostile/./^(512K|1024K)' -timeout 5m ./rewrite/... ./consent/... ./relay/... ./cmd/...
 	PATH="$$PATH:/usr/sbin" $(GO) run ./testdata/bench -peers=$(if $(filter 0,$(PEER)),false,true) -results testdata/bench
+
+needwatch: # Prometheus with promtool, which read what is counted; on Debian its service may start, which the tests do not use
+	@command -v promtool >/dev/null 2>&1 || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+			echo "installing: prometheus"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null; \
+		else echo "missing: prometheus. The tests that need it are skipped and say so; install it with your package manager."; fi; }
 
 needweb: need # what measures web servers
 	@miss=""; for c in wrk:wrk nginx:nginx-light; do PATH="$$PATH:/usr/sbin" command -v $${c%%:*} >/dev/null 2>&1 || miss="$$miss $${c##*:}"; done; \

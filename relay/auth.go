@@ -46,15 +46,14 @@ func (s *session) authenticate(name, password string) error {
 		s.login = found
 		s.mu.Unlock()
 		s.conn.pool.know(s.conn)
-		s.server.log.Debug("logged in", "peer", s.conn.who(), "login", found.Name)
+		s.server.log.Debug("logged in", "id", s.conn.id, "peer", s.conn.who(), "login", found.Name)
 		return nil
 	}
 	e := refuse(535, "5.7.8", "wrong name or password", nil)
 	if errors.Is(err, login.ErrBusy) {
 		e = refuse(454, "4.7.0", "too many failed logins, try again later", err)
-	} else {
-		s.server.stats.failedLogins.Add(1)
 	}
+	s.server.cfg.Metrics.LoginFailed(e.Code == 454)
 	s.server.log.loginFailed(s.conn, s.server.live.Load().desk.Known(name), e)
 	if s.failures++; s.failures >= maxFailures {
 		s.conn.end()

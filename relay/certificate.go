@@ -32,6 +32,18 @@ func LoadTLS(certFile, keyFile string, log *slog.Logger) (*tls.Config, error) {
 	return &tls.Config{GetCertificate: pair.get, MinVersion: tls.VersionTLS12}, nil
 }
 
+// CertificateEnds returns when the certificate ends that a server with c would show now; false where c is nil.
+func CertificateEnds(c *tls.Config) (time.Time, bool) {
+	if c == nil {
+		return time.Time{}, false
+	}
+	pair, err := c.GetCertificate(&tls.ClientHelloInfo{})
+	if err != nil || pair.Leaf == nil {
+		return time.Time{}, false
+	}
+	return pair.Leaf.NotAfter, true
+}
+
 func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
 	if err := c.load(); err != nil {

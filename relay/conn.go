@@ -60,6 +60,7 @@ const chunkReply = "250 2.0.0 Continue\r\n"
 type conn struct {
 	net.Conn          // with TLS, above the decryption
 	raw      net.Conn // the socket
+	id       string   // in the log; those of its messages begin with it
 	pool     *pool
 
 	idleTimeout time.Duration
@@ -73,9 +74,10 @@ type conn struct {
 	from     netip.Prefix // and as one from there; the pool's
 
 	// These are for one goroutine: go-smtp writes the greeting before it reads.
-	opened bool
-	silent bool   // the greeting was said before STARTTLS
-	lost   lostCR // used by Read alone
+	messages int // transactions that were begun
+	opened   bool
+	silent   bool   // the greeting was said before STARTTLS
+	lost     lostCR // used by Read alone
 
 	writing sync.Mutex // is locked before mu
 	held    []byte     // answers that are to be sent
@@ -109,7 +111,7 @@ func (c *conn) open() error {
 	if c.balancer.IsValid() {
 		var err error
 		if c.peer, err = readProxy(c.raw); err != nil {
-			c.pool.log.Warn("a balancer's connection without a PROXY header was refused", "peer", c.balancer, "err", err)
+			c.pool.log.Warn("a balancer's connection without a PROXY header was refused", "id", c.id, "peer", c.balancer, "err", err)
 			return err
 		}
 		if !c.pool.settle(c) {
@@ -121,7 +123,7 @@ func (c *conn) open() error {
 	}
 	if secure, ok := c.Conn.(*tls.Conn); ok {
 		if err := secure.Handshake(); err != nil {
-			c.pool.log.Info("no TLS with a peer", "peer", c.who(), "err", err)
+			c.pool.log.Info("no TLS with a peer", "id", c.id, "peer", c.who(), "err", err)
 			return err
 		}
 	}
@@ -137,6 +139,16 @@ func (c *conn) who() string {
 		return c.peer.String()
 	}
 	return "unknown"
+}
+
+// messageID names the next message of the connection.
+func (c *conn) messageID() string {
+	c.messages++
+	n := 3
+	for c.messages>>(5*n) > 0 {
+		n++
+	}
+	return c.id + "-" + inDigits(uint64(c.messages), n)
 }
 
 // Read gives go-smtp one line at a time, but for the data of a message.

@@ -7,13 +7,13 @@ import (
 	"net/url"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/token"
+	"github.com/consentgate/consentgate/relay/metrics"
 	"github.com/consentgate/consentgate/relay/outbox"
 	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/smarthost"
@@ -23,35 +23,16 @@ import (
 // outcome is what became of one recipient's copy.
 type outcome struct {
 	decision  consent.Decision
-	actions   []actions       // of the copy, in the order of their names; where only observed, what they would be
-	withheld  error           // where only observed: why there would be no copy
-	unchained bool            // the sender's one-click address is too long
+	findings  *findings // of the copy; where only observed, what would become of them; nil where there is no copy
+	withheld  error     // where only observed: why there would be no copy
+	unchained bool      // the sender's one-click address is too long
+	signature metrics.Signature
 	unsigned  string          // why the copy was not signed; "" = signed, or no key
 	reply     smarthost.Reply // zero where the smarthost was not asked
 	dropped   bool            // unsubscribed, and Config.Discard
 	err       error           // nil: the smarthost has it, or it is dropped; else an *Error
 	at        time.Time       // when the smarthost was asked; zero = not
 	spooled   bool            // the copy waits in the spool, or a report about it does: its sender is told 250
-}
-
-// actions are those of one kind in a copy.
-type actions struct {
-	rewrite.Action
-	count int
-}
-
-// count counts what was done in a copy, by kind.
-func count(all []rewrite.Outcome) []actions {
-	counts := make([]actions, 0, 8)
-	for _, o := range all {
-		i := slices.IndexFunc(counts, func(a actions) bool { return a.Action == o.Action })
-		if i < 0 {
-			i, counts = len(counts), append(counts, actions{Action: o.Action})
-		}
-		counts[i].count++
-	}
-	slices.SortFunc(counts, func(a, b actions) int { return strings.Compare(string(a.Action), string(b.Action)) })
-	return counts
 }
 
 // fate is what is to be done about an outcome.
@@ -177,7 +158,7 @@ func (s *Server) copyFor(ctx context.Context, m *message, i int, result consent.
 
 // became counts, logs and tells what became of a copy.
 func (s *Server) became(m *message, r rcpt, o *outcome) {
-	s.stats.count(o)
+	s.count(m, o)
 	s.log.delivered(m, r, o)
 	switch {
 	case o.decision.Mail == consent.Suppress:
@@ -288,7 +269,7 @@ func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Cl
 	var found []rewrite.Outcome
 	if err == nil {
 		found = copy.Outcomes()
-		o.actions = count(found)
+		o.findings = m.tallies.of(found, v.Click, m.set.Observe, s.cfg.Metrics)
 	}
 	if m.set.Observe {
 		o.withheld = err
@@ -314,8 +295,10 @@ func (s *Server) offer(ctx context.Context, m *message, r rcpt, copy *rewrite.Co
 	if signer := m.set.Signer; signer != nil {
 		err := s.sign(m, signer, copy)
 		switch {
-		case errors.Is(err, sign.ErrFrom), errors.Is(err, sign.ErrForeign):
-			o.unsigned = err.Error()
+		case errors.Is(err, sign.ErrFrom):
+			o.unsigned, o.signature = err.Error(), metrics.NoFrom
+		case errors.Is(err, sign.ErrForeign):
+			o.unsigned, o.signature = err.Error(), metrics.NoKey
 		case err != nil:
 			return internal(err)
 		}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+
+	"github.com/consentgate/consentgate/relay/metrics"
 )
 
 // dialect is SMTP or LMTP: one server for what is plain and one for what is under TLS, since
@@ -46,9 +48,14 @@ func (g *gate) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if c := g.connect(raw); g.pool.add(c) {
+		c := g.connect(raw)
+		c.id = g.pool.newID()
+		if g.pool.add(c) {
+			g.pool.metrics.Connected(g.protocol)
+			g.pool.log.Debug("connected", "id", c.id, "peer", c.who(), "protocol", g.protocol)
 			return c, nil
 		}
+		g.pool.metrics.TurnedAway()
 		if g.implicit == nil {
 			g.pool.sayFull(raw)
 		}
@@ -87,6 +94,8 @@ type pool struct {
 	log         journal
 	replies     map[string]string // see retold
 	known       func(*conn) bool  // may it send without a login
+	newID       func() string     // names a connection
+	metrics     *metrics.Metrics
 
 	mu        sync.Mutex
 	conns     map[*conn]struct{}

@@ -4,13 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/relay/dsn"
+	"github.com/consentgate/consentgate/relay/logbook"
 )
 
 // journal writes the log. Every text that may hold an address goes through it, since only it
@@ -26,6 +27,9 @@ func (j journal) delivered(m *message, r rcpt, o *outcome) {
 	switch {
 	case o.err != nil:
 		level, text = slog.LevelWarn, "message refused"
+		if o.fate() == later {
+			text = "message deferred"
+		}
 	case o.dropped:
 		text = "message discarded"
 	}
@@ -41,9 +45,9 @@ func (j journal) delivered(m *message, r rcpt, o *outcome) {
 		slog.Bool("open", d.Open), slog.String("open_reason", string(d.OpenReason)),
 		slog.Bool("click", d.Click), slog.String("click_reason", string(d.ClickReason)),
 	)
-	findings := make([]slog.Attr, len(o.actions))
-	for i, n := range o.actions {
-		findings[i] = slog.Int(string(n.Action), n.count)
+	var findings []slog.Attr
+	if o.findings != nil {
+		findings = o.findings.actions
 	}
 	if m.set.Observe {
 		attrs = append(attrs, slog.GroupAttrs("would", findings...))
@@ -60,12 +64,26 @@ func (j journal) delivered(m *message, r rcpt, o *outcome) {
 		attrs = append(attrs, slog.String("not_signed", j.text(o.unsigned)))
 	}
 	if o.reply.Code != 0 {
-		attrs = append(attrs, slog.String("smarthost", o.reply.Host), slog.Int("code", o.reply.Code), slog.String("reply", j.text(o.reply.Text)))
+		attrs = append(attrs, slog.String("smarthost", o.reply.Host), slog.Int("code", o.reply.Code), slog.String("reply", j.said(o.reply.Text, m, r)))
 	}
 	if o.err != nil {
-		attrs = append(attrs, slog.String("answer", j.text(o.err.Error())))
+		attrs = append(attrs, slog.String("answer", j.said(o.err.Error(), m, r)))
 	}
 	j.LogAttrs(ctx, level, text, attrs...)
+}
+
+// received is the line about a message that came in whole.
+func (j journal) received(m *message, c *conn) {
+	attrs := []any{"id", m.id, "peer", c.who(), "with", m.trace.with, "from", j.sender(m.env.from), "recipients", len(m.env.rcpts), "scope", m.scope, "class", m.class, "bytes", m.body.size}
+	if m.env.login != nil {
+		attrs = append(attrs, "login", m.env.login.Name)
+	}
+	j.Info("message received", attrs...)
+}
+
+// waits is the line about a message for some of whose recipients there is another attempt.
+func (j journal) waits(m *message, recipients int, pause time.Duration) {
+	j.Info("message waits", "id", m.id, "recipients", recipients, "next", pause.Round(time.Second))
 }
 
 // requested is the line about mail to the unsubscribe address.
@@ -103,14 +121,14 @@ func (j journal) rejected(id string, env *envelope, err error) {
 }
 
 // refused is the line about a command that was not accepted.
-func (j journal) refused(c *conn, command string, err error) {
-	j.Warn("command refused", "peer", c.who(), "command", command, "answer", j.text(err.Error()))
+func (j journal) refused(id string, c *conn, command string, err error) {
+	j.Warn("command refused", "id", id, "peer", c.who(), "command", command, "answer", j.text(err.Error()))
 }
 
 // loginFailed is the line about a login that was not accepted. name is "" where there is no such
 // login: people type their password there.
 func (j journal) loginFailed(c *conn, name string, err error) {
-	j.Warn("login failed", "peer", c.who(), "login", name, "answer", j.text(err.Error()))
+	j.Warn("login failed", "id", c.id, "peer", c.who(), "login", name, "answer", j.text(err.Error()))
 }
 
 func (j journal) panicked(id string, p any, stack []byte) {
@@ -146,17 +164,39 @@ func (j journal) sender(from string) string {
 	return a.Masked()
 }
 
-// inText finds what looks like an address in a text of any origin, such as a smarthost's reply.
-var inText = regexp.MustCompile(`(?:"(?:[^"\\]|\\.)*"|[^\s<>()"',:;\[\]]+)@(\[[^\]\s]*\]|[^\s<>()"',:;@]+)`)
+// said masks the addresses in what a next hop said about the copy for r, and r's own and m's sender's local parts where
+// they stand alone: "550 jane.doe: no such user".
+func (j journal) said(s string, m *message, r rcpt) string {
+	s = j.text(s)
+	if j.full {
+		return s
+	}
+	for _, address := range [...]string{r.to, m.env.from} {
+		at := strings.LastIndexByte(address, '@')
+		if at < minTelling {
+			continue
+		}
+		local := address[:at]
+		for i := 0; i+len(local) <= len(s); {
+			if !strings.EqualFold(s[i:i+len(local)], local) {
+				i++
+				continue
+			}
+			_, n := utf8.DecodeRuneInString(s[i:])
+			s = s[:i+n] + "•••" + s[i+len(local):]
+			i += n + len("•••")
+		}
+	}
+	return s
+}
+
+// minTelling is from how many bytes on a local part is masked where it stands alone. Shorter ones are words of any answer.
+const minTelling = 6
 
 // text masks the addresses in s.
 func (j journal) text(s string) string {
-	if j.full || strings.IndexByte(s, '@') < 0 {
+	if j.full {
 		return s
 	}
-	return inText.ReplaceAllStringFunc(s, func(found string) string {
-		_, n := utf8.DecodeRuneInString(found)
-		domain := inText.FindStringSubmatch(found)[1]
-		return found[:n] + "•••@" + domain
-	})
+	return logbook.Mask(s)
 }

@@ -27,7 +27,8 @@ type message struct {
 	oneClick   string // the sender's own address for one-click unsubscribe, "" where there is none to be told
 	trace      trace
 	set        *Settings
-	queued     bool      // nobody waits for the answer
+	queued     bool // nobody waits for the answer
+	tallies    *tallies
 	retryUntil time.Time // about when it is given up, for a report of a delay
 }
 
@@ -45,7 +46,7 @@ func (s *Server) read(id string, env *envelope, b *body) (*message, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &message{id: id, env: env, sender: s.log.sender(env.from), body: b, parts: parts, control: ctl, oneClick: s.ownOneClick(parts), set: set}, nil
+	return &message{id: id, env: env, sender: s.log.sender(env.from), body: b, parts: parts, control: ctl, oneClick: s.ownOneClick(parts), set: set, tallies: &tallies{}}, nil
 }
 
 // rewriteError answers for what package rewrite could not do. The texts behind its errors
@@ -119,6 +120,7 @@ func (s *Server) envelopeOf(w spool.Message) (*message, error) {
 		control: control{scope: consent.Scope(e.Scope), class: consent.Class(e.Class), language: e.Language, machine: e.Machine},
 		trace:   trace{id: w.ID, helo: e.Helo, peer: e.Peer, with: e.With, hostname: s.cfg.Hostname, at: w.Arrived},
 		set:     s.settings(),
+		tallies: &tallies{},
 	}
 	for _, r := range w.Recipients {
 		who, err := consent.ParseAddress(r.To)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/metrics"
 	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
 )
@@ -244,6 +245,7 @@ func (q *queue) settle(it *item, m *message, outcomes []*outcome) {
 			told.note(m, r, o)
 		case w.Waited >= m.retryFor():
 			told.expired(m, r, o)
+			s.cfg.Metrics.Bounced(m.class, metrics.BouncedExpired)
 			s.copied(m, r, o, "expired")
 			s.log.expired(m, r)
 		default:
@@ -260,10 +262,15 @@ func (q *queue) settle(it *item, m *message, outcomes []*outcome) {
 		}
 		changes = append(changes, c)
 	}
+	waiting := 0
 	for i := range changes { // one attempt for all, when the first is due
 		if c := &changes[i]; !c.Done {
 			c.Delay, c.Due = delay, now.Add(delay)
+			waiting++
 		}
+	}
+	if waiting > 0 {
+		s.log.waits(m, waiting, delay)
 	}
 	// What fails again though all seemed well has a reason of its own, and keeps to its time.
 	it.outage, it.woken = it.outage && !it.woken, false

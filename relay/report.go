@@ -79,7 +79,7 @@ func (s *Server) reports(m *message, n news, now time.Time) []spool.New {
 		if len(n[kind]) == 0 {
 			continue
 		}
-		id := s.newID()
+		id := m.id + "-" + inDigits(uint64(s.sequence.Add(1)), 6) // so that the log tells of both under m's
 		report := dsn.Report{
 			Kind: kind, Hostname: s.cfg.Hostname, ID: id, To: m.env.from, Now: now,
 			Arrived: m.trace.at, EnvelopeID: m.env.envelopeID, Return: m.env.ret, UTF8: m.env.utf8,
@@ -100,6 +100,7 @@ func (s *Server) reports(m *message, n news, now time.Time) []spool.New {
 			s.log.Error("no report could be written", "id", m.id, "err", err)
 			continue
 		}
+		s.cfg.Metrics.Reported(kind.String())
 		s.log.reporting(m, id, report.Kind, len(n[kind]))
 		all = append(all, spool.New{
 			Message: spool.Message{

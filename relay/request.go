@@ -74,7 +74,6 @@ func (s *session) unsubscribe(r io.Reader, id string, env *envelope) ([]*outcome
 	if s.server.cfg.Unsubscribed != nil {
 		s.server.cfg.Unsubscribed(claims, consent.FromMailto)
 	}
-	s.server.stats.unsubscribed.Add(1)
 	s.server.log.requested(id, s.conn, env.from, claims)
 	outcomes := make([]*outcome, len(env.rcpts))
 	for i := range outcomes {

@@ -41,7 +41,6 @@ type Server struct {
 	settleTime time.Duration
 	tempFile   func() (*os.File, error)
 	sequence   atomic.Uint32
-	stats      counters
 	observed   observation
 	copies     copies
 	mailTo     consent.Address // of cfg.MailTo; zero = none
@@ -105,7 +104,7 @@ func New(cfg Config, store consent.Store, links *token.Sealer, next *smarthost.C
 	}
 	s.pool = &pool{
 		max: cfg.MaxConnections, idleTimeout: cfg.IdleTimeout, hostname: cfg.Hostname, proxyFrom: cfg.ProxyFrom,
-		log: s.log, replies: retold(cfg.MaxMessageBytes), conns: map[*conn]struct{}{},
+		log: s.log, replies: retold(cfg.MaxMessageBytes), conns: map[*conn]struct{}{}, newID: s.newID, metrics: cfg.Metrics,
 		known: s.allowed, strangers: map[netip.Prefix]int{},
 	}
 	var seed [4]byte

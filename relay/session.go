@@ -36,6 +36,7 @@ type session struct {
 
 // envelope is what MAIL and RCPT said. A message never changes its envelope once Data began.
 type envelope struct {
+	id         string       // of the message to come
 	login      *login.Login // who sends, nil if nobody logged in
 	stranger   bool         // who may only write to the unsubscribe address
 	request    bool         // the recipient is the unsubscribe address, and there is no other
@@ -71,7 +72,7 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	env, err := s.mail(from, opts)
 	if err != nil {
-		s.refused("MAIL", err)
+		s.refused(s.conn.id, "MAIL", err)
 		return answer(err)
 	}
 	s.mu.Lock()
@@ -106,7 +107,7 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
 	if opts.Size > s.server.cfg.MaxMessageBytes { // RFC 1870 §6.1
 		return nil, tooLarge()
 	}
-	env := &envelope{login: who, stranger: stranger, utf8: opts.UTF8, ret: opts.Return, envelopeID: opts.EnvelopeID, seen: map[string]int{}}
+	env := &envelope{id: s.conn.messageID(), login: who, stranger: stranger, utf8: opts.UTF8, ret: opts.Return, envelopeID: opts.EnvelopeID, seen: map[string]int{}}
 	if from != "" {
 		var err error
 		// A report to the sender may have to be sent there.
@@ -151,11 +152,11 @@ func (s *session) Rcpt(raw string, opts *smtp.RcptOptions) error {
 	to, who, err := recipient(raw, s.env.utf8)
 	if err != nil {
 		err = addressError(err, "5.1.3")
-		s.refused("RCPT", err)
+		s.refused(s.env.id, "RCPT", err)
 		return answer(err)
 	}
 	if err := s.mayReach(s.env, who); err != nil {
-		s.refused("RCPT", err)
+		s.refused(s.env.id, "RCPT", err)
 		return answer(err)
 	}
 	r := rcpt{
@@ -249,7 +250,7 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 		}
 	}()
 
-	id = s.server.newID()
+	id = env.id
 	defer s.server.caught(id, &err)
 	if env.request {
 		outcomes, err = s.unsubscribe(r, id, env)
@@ -280,10 +281,11 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 		return id, nil, s.reject(id, env, err)
 	}
 	m.trace = s.trace(id, env)
+	s.server.log.received(m, s.conn)
 	outcomes, kept, err = s.server.submit(m, each)
 	for _, o := range outcomes {
 		if o.err == nil {
-			s.server.stats.accepted.Add(1)
+			s.server.cfg.Metrics.Accepted(m.class)
 		}
 	}
 	return id, outcomes, err
@@ -291,13 +293,22 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 
 // reject counts and logs a message that came to no delivery, and returns err.
 func (s *session) reject(id string, env *envelope, err error) error {
-	s.server.stats.refused.Add(1)
+	s.server.refused("DATA", err)
 	s.server.log.rejected(id, env, err)
 	return err
 }
 
-func (s *session) refused(command string, err error) {
-	s.server.log.refused(s.conn, command, err)
+// refused counts and logs a command that was not accepted. id is that of the transaction, or of the connection.
+func (s *session) refused(id, command string, err error) {
+	s.server.refused(command, err)
+	s.server.log.refused(id, s.conn, command, err)
+}
+
+func (s *Server) refused(command string, err error) {
+	var e *Error
+	if errors.As(err, &e) {
+		s.cfg.Metrics.Refused(command, e.Enhanced)
+	}
 }
 
 // Reset ends the transaction, if there is one. Behind chunks without a last one there is no other: what

@@ -51,7 +51,7 @@ func (c *conn) upgradeSaid(line []byte) (swallowed bool, err error) {
 // middle may have put it there, so that it be obeyed as if it had come under TLS. It needs c.mu.
 func (c *conn) cutUpgrade() {
 	c.upgrade, c.ended = cut, true
-	c.pool.log.Warn("a command stood behind STARTTLS; the connection is cut", "peer", c.who())
+	c.pool.log.Warn("a command stood behind STARTTLS; the connection is cut", "id", c.id, "peer", c.who())
 	c.raw.Close()
 }
 
@@ -78,7 +78,7 @@ func (c *conn) upgrading() (over bool, err error) {
 		return true, errUpgrade
 	case waiting:
 		above := &conn{
-			Conn: tls.Server(c.raw, c.dialect.starttls), raw: c.raw, pool: c.pool,
+			Conn: tls.Server(c.raw, c.dialect.starttls), raw: c.raw, id: c.id, messages: c.messages, pool: c.pool,
 			idleTimeout: c.idleTimeout, local: c.local, secure: true, peer: c.peer, silent: true,
 		}
 		c.pool.replace(c, above)

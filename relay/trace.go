@@ -70,16 +70,17 @@ func (t trace) received(to string) []byte {
 // digits of an ID: Crockford's base 32, whose order is that of ASCII.
 const digits = "0123456789abcdefghjkmnpqrstvwxyz"
 
-// newID returns 16 characters that sort by time: 10 of milliseconds, 6 of a counter that begins
+// newID names a connection, or a message of our own, by 16 characters that sort by time: 10 of milliseconds, 6 of a counter that begins
 // at a random place, so that a restart within a millisecond makes no ID twice.
 func (s *Server) newID() string {
+	return inDigits(uint64(s.cfg.Now().UnixMilli()), 10) + inDigits(uint64(s.sequence.Add(1)), 6)
+}
+
+// inDigits writes the last n digits of v.
+func inDigits(v uint64, n int) string {
 	var b strings.Builder
-	write := func(v uint64, n int) {
-		for i := n - 1; i >= 0; i-- {
-			b.WriteByte(digits[v>>(5*i)&31])
-		}
+	for i := n - 1; i >= 0; i-- {
+		b.WriteByte(digits[v>>(5*i)&31])
 	}
-	write(uint64(s.cfg.Now().UnixMilli()), 10)
-	write(uint64(s.sequence.Add(1)), 6)
 	return b.String()
 }

@@ -80,7 +80,7 @@ func openConsents(ctx context.Context, cfg *config.Config) (http.Handler, func()
 	}
 	served := store
 	if waiting != nil {
-		served = newOutbox(cfg, ring, store, waiting, log).Told()
+		served = newOutbox(cfg, ring, store, waiting, log, nil).Told()
 	}
 	h := web.NewAdmin(web.AdminConfig{
 		Store: served, Imports: store, Source: consent.FromCLI, Log: log, Now: time.Now,
@@ -106,7 +106,7 @@ func forgetWaiting(cfg *config.Config, ring *keyring.Ring, store consent.Store, 
 		}
 		defer func() { err = errors.Join(err, waiting.Close()) }()
 	}
-	return errors.Join(newOutbox(cfg, ring, store, waiting, log).Forget(who), relay.Forget(waiting, who))
+	return errors.Join(newOutbox(cfg, ring, store, waiting, log, nil).Forget(who), relay.Forget(waiting, who))
 }
 
 // answerTime is how long the gateway may take for an answer, longTime where it has much to do.

@@ -54,14 +54,14 @@ func (s serveCmd) Run(ctx context.Context, std streams) (err error) {
 	}
 	hangup := hangups()
 	ctx = untilSignal(ctx)
-	log := newLog(cfg, std.err)
+	seen, log := newSeen(cfg, std.err)
 	umask(socketMask)
 
 	ring, err := keyring.Load(cfg.KeyFile)
 	if err != nil {
 		return usageError{err}
 	}
-	g := &gateway{cfg: cfg, log: log}
+	g := &gateway{cfg: cfg, log: log, seen: seen}
 	defer func() { err = errors.Join(err, g.close()) }()
 	if err := g.open(ring); err != nil {
 		return err
@@ -88,6 +88,7 @@ func (s serveCmd) Run(ctx context.Context, std streams) (err error) {
 // Where it holds a mistake all stays as it is.
 func (g *gateway) reload(path string) {
 	fail := func(err error) {
+		g.seen.counted.Reloaded(false)
 		g.log.Error("the configuration is not taken over; what was in force stays", "file", path, "err", err)
 	}
 	cfg, err := config.Load(path, os.LookupEnv)
@@ -103,6 +104,7 @@ func (g *gateway) reload(path string) {
 		fail(err)
 		return
 	}
+	g.seen.counted.Reloaded(true)
 	g.log.Info("the configuration was read again", "file", path)
 	if keys := config.NeedRestart(g.cfg, cfg); len(keys) > 0 {
 		g.log.Warn("some changes need a restart", "keys", keys)
@@ -113,6 +115,7 @@ func (g *gateway) reload(path string) {
 type gateway struct {
 	cfg     *config.Config
 	log     *slog.Logger
+	seen    *seen
 	store   consent.Store
 	calls   *outbox.Outbox
 	relay   *relay.Server
@@ -137,7 +140,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if err != nil {
 		return err
 	}
-	next, err := newSmarthost(cfg)
+	next, err := newSmarthost(cfg, g.seen.counted.SmarthostTook)
 	if err != nil {
 		return usageError{err}
 	}
@@ -153,8 +156,10 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if err != nil {
 		return err
 	}
-	g.calls = newOutbox(cfg, ring, store, waiting, g.log)
-	g.store = cache.New(g.calls.Told(), cache.Options{TTL: cfg.Consent.Cache, Log: g.log})
+	store = g.seen.counted.Store(store)
+	g.calls = newOutbox(cfg, ring, store, waiting, g.log, g.seen.counted.Called)
+	memory := cache.New(g.calls.Told(), cache.Options{TTL: cfg.Consent.Cache, Log: g.log})
+	g.store = memory
 	g.closers = append(g.closers, g.store.Close)
 	links := token.New(ring)
 
@@ -165,6 +170,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	page.Store, page.Links, page.Ring, page.Log, page.Now = g.store, links, ring, g.log, time.Now
 	page.Policy = func() consent.Policy { return g.relay.Policy() }
 	page.Unsubscribed = g.calls.Unsubscribed
+	page.Count = g.seen.counted.Page
 	if cfg.Unsubscribe.ConfirmGrants {
 		page.SendLetter = g.sendLetter
 	}
@@ -178,6 +184,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 			Forward: guard.Forward(cfg.Tracking.ForwardAddress),
 			Client:  func(r *http.Request) netip.Addr { return web.Client(r, cfg.Unsubscribe.TrustedProxies) },
 			Log:     g.log,
+			Count:   g.seen.counted.Guard,
 		}))
 	}
 	if err := g.listen("unsubscribe", cfg.Unsubscribe.Listen, public); err != nil {
@@ -189,11 +196,12 @@ func (g *gateway) open(ring *keyring.Ring) error {
 			return err
 		}
 		g.servers[len(g.servers)-1].http.TLSConfig = secure
+		g.seen.certificates["unsubscribe"] = func() (time.Time, bool) { return relay.CertificateEnds(secure) }
 	}
 	var ready []func(context.Context) error
 	if waiting != nil {
 		ready = append(ready, func(context.Context) error {
-			switch err := waiting.Room(1<<20, 1); {
+			switch err := waiting.Room(probeSize, 1); {
 			case err == nil:
 				return nil
 			case errors.Is(err, spool.ErrFull):
@@ -217,7 +225,9 @@ func (g *gateway) open(ring *keyring.Ring) error {
 			return usageError{err}
 		}
 	}
-	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Imports: store, Source: consent.FromAPI, Log: g.log, Now: time.Now, Ready: ready, Forget: forget, Tokens: tokens})
+	metricsPage, statusPage := g.seen.serve(g, waiting, next, memory)
+	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Imports: store, Source: consent.FromAPI, Log: g.log, Now: time.Now, Ready: ready, Forget: forget, Tokens: tokens,
+		Metrics: metricsPage, Status: statusPage})
 	if err := g.listen("admin", cfg.Admin.Listen, admin); err != nil {
 		return err
 	}
@@ -250,6 +260,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		Copied:          tellCopies(cfg, g.calls),
 		FullAddresses:   cfg.Log.Addresses == "full",
 		Log:             g.log,
+		Metrics:         g.seen.counted,
 		Now:             time.Now,
 		Mode:            relay.Mode(cfg.Delivery.Mode),
 		MaxDeliveries:   cfg.Smarthost.MaxConnections,
@@ -369,6 +380,7 @@ func (g *gateway) run(ctx context.Context) error {
 	}
 	start(g.relay.Run)
 	start(g.calls.Run)
+	start(g.watch)
 	for _, s := range g.servers {
 		start(s.run)
 	}

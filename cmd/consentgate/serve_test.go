@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -133,7 +132,8 @@ func startWith(t *testing.T, dir, text string) *running {
 		t.Fatal(err)
 	}
 	r := &running{config: file, log: &bytes.Buffer{}}
-	g := &gateway{cfg: cfg, log: slog.New(slog.NewTextHandler(r.log, nil))}
+	seen, log := newSeen(cfg, r.log)
+	g := &gateway{cfg: cfg, log: log, seen: seen}
 	if err := g.open(ring); err != nil {
 		g.close()
 		t.Fatal(err)

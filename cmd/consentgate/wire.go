@@ -52,12 +52,12 @@ func openServed(cfg *config.Config, ring *keyring.Ring, log *slog.Logger) (conse
 	return storeWith(cfg, ring, opts)
 }
 
-// newOutbox makes the calls that follow from changes of store; waiting may be nil.
-func newOutbox(cfg *config.Config, ring *keyring.Ring, store consent.Store, waiting *spool.Spool, log *slog.Logger) *outbox.Outbox {
+// newOutbox makes the calls that follow from changes of store; waiting and count may be nil.
+func newOutbox(cfg *config.Config, ring *keyring.Ring, store consent.Store, waiting *spool.Spool, log *slog.Logger, count func(to, result string, n int)) *outbox.Outbox {
 	version, _ := build()
 	return outbox.New(outbox.Config{
 		Store: store, Spool: waiting, WebhookURL: cfg.Unsubscribe.WebhookURL, TellChanges: slices.Contains(cfg.Unsubscribe.WebhookEvents, "change"),
-		Secrets: ring.Webhook(), UserAgent: "consentgate/" + version, Log: log, Now: time.Now,
+		Secrets: ring.Webhook(), UserAgent: "consentgate/" + version, Log: log, Now: time.Now, Count: count,
 	})
 }
 
@@ -160,7 +160,7 @@ func publicPage(cfg *config.Config) (web.PublicConfig, error) {
 	return p, nil
 }
 
-func newSmarthost(cfg *config.Config) (*smarthost.Client, error) {
+func newSmarthost(cfg *config.Config, took func(hop string, code int, took time.Duration)) (*smarthost.Client, error) {
 	return smarthost.New(smarthost.Config{
 		URLs:           cfg.Smarthost.URLs,
 		Username:       cfg.Smarthost.Username,
@@ -169,6 +169,7 @@ func newSmarthost(cfg *config.Config) (*smarthost.Client, error) {
 		MaxConnections: cfg.Smarthost.MaxConnections,
 		MaxPerSecond:   cfg.Smarthost.MaxPerSecond,
 		ConnectTimeout: cfg.Smarthost.ConnectTimeout,
+		Took:           took,
 	})
 }
 

@@ -54,7 +54,12 @@ type Store struct {
 	memory atomic.Pointer[memory] // nil while there is no subscription
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the watch has ended
+
+	hits, misses atomic.Uint64 // people
 }
+
+// Stats returns how many people were looked up whose answer was in memory, and how many the inner store was asked for.
+func (s *Store) Stats() (hits, misses uint64) { return s.hits.Load(), s.misses.Load() }
 
 // New returns a Store before inner, which it closes when it is closed. It asks inner nothing and
 // begins to watch it meanwhile.
@@ -83,14 +88,14 @@ func New(inner consent.Store, opts Options) *Store {
 // returned one is nil.
 func (s *Store) Lookup(ctx context.Context, scope consent.Scope, people []consent.Address) ([]consent.Result, error) {
 	m := s.memory.Load()
-	if m == nil || ctx.Err() != nil {
-		return s.Store.Lookup(ctx, scope, people)
-	}
 	now := s.now()
-	if now-time.Duration(m.upTo.Load()) > Lease {
+	if m == nil || ctx.Err() != nil || now-time.Duration(m.upTo.Load()) > Lease {
+		s.misses.Add(uint64(len(people)))
 		return s.Store.Lookup(ctx, scope, people)
 	}
 	results, missing := m.find(now, scope, people)
+	s.hits.Add(uint64(len(people) - len(missing)))
+	s.misses.Add(uint64(len(missing)))
 	if len(missing) == 0 {
 		return results, nil
 	}

@@ -477,3 +477,21 @@ func TestLease(t *testing.T) {
 		asks(2)
 	})
 }
+
+// What memory knew is counted by people, and what was asked for too.
+func TestStats(t *testing.T) {
+	inBubble(t, Options{TTL: 5 * time.Second}, func(t *testing.T, d *desk) {
+		d.look(d.anna, d.ben)
+		d.look(d.anna, d.cy)
+		d.look(d.anna, d.ben, d.cy)
+		if hits, misses := d.Stats(); hits != 4 || misses != 3 {
+			t.Errorf("%d hits, %d misses", hits, misses)
+		}
+	})
+	inBubble(t, Options{}, func(t *testing.T, d *desk) { // off
+		d.look(d.anna, d.ben)
+		if hits, misses := d.Stats(); hits != 0 || misses != 2 {
+			t.Errorf("%d hits, %d misses while it is off", hits, misses)
+		}
+	})
+}

@@ -30,7 +30,7 @@ import (
 	"github.com/consentgate/consentgate/consent/token"
 )
 
-// Config is what New needs; only Control may be nil.
+// Config is what New needs; only Control and Count may be nil.
 type Config struct {
 	Store   consent.Store
 	Hits    *token.Hits
@@ -40,6 +40,9 @@ type Config struct {
 	Log     *slog.Logger
 	// Control says what may be connected to, as that of a net.Dialer: nil = publicnet.Control.
 	Control func(network, address string, c syscall.RawConn) error
+	// Count is told of each hit how it was answered: "fetched" and "blank" for pixels, "counted", "direct" and "asked"
+	// for links, "bad" where no token opens or nothing but GET and HEAD was meant.
+	Count func(answer string)
 }
 
 // Forward says what the sender's server learns of the reader where it is asked for a pixel.
@@ -67,7 +70,12 @@ type guard struct {
 //
 // HEAD, and what a browser fetches before anybody asked for it, never reach the sender's server. Everything else, and
 // every token that does not open, gets the same 404.
-func New(c Config) http.Handler { return &guard{Config: c, upstream: newUpstream(c)} }
+func New(c Config) http.Handler {
+	if c.Count == nil {
+		c.Count = func(string) {}
+	}
+	return &guard{Config: c, upstream: newUpstream(c)}
+}
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
@@ -80,28 +88,36 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	text, isHit := strings.CutPrefix(r.URL.Path, "/t/")
 	hit, err := g.Hits.Open(text)
 	if !isHit || err != nil {
+		g.Count("bad")
 		t := textFor("", r.Header.Get("Accept-Language"))
 		g.say(w, http.StatusNotFound, page{T: t, Title: t.BadTitle, Body: []string{t.Bad}})
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		g.Count("bad")
 		h.Set("Allow", "GET, HEAD")
 		w.WriteHeader(http.StatusMethodNotAllowed)
 		return
 	}
 	granted := r.Method == http.MethodGet && !prefetched(r) && g.granted(r.Context(), hit)
 	if hit.Purpose == consent.Open {
-		if !granted || !g.upstream.picture(w, r, hit.URL) {
-			nothing(w)
+		if granted && g.upstream.picture(w, r, hit.URL) {
+			g.Count("fetched")
+			return
 		}
+		g.Count("blank")
+		nothing(w)
 		return
 	}
 	switch {
 	case granted:
+		g.Count("counted")
 		redirect(w, hit.URL)
 	case hit.Destination != "":
+		g.Count("direct")
 		redirect(w, hit.Destination)
 	default:
+		g.Count("asked")
 		t := textFor(hit.Language, r.Header.Get("Accept-Language"))
 		g.say(w, http.StatusOK, page{T: t, Title: t.Title, Body: []string{fmt.Sprintf(t.Why, hostOf(hit.URL)), t.Choice}, GoOn: hit.URL})
 	}

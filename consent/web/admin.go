@@ -37,6 +37,11 @@ type AdminConfig struct {
 	// everything, which is for loopback and unix sockets.
 	Tokens *Tokens
 
+	// Metrics and Status are served as /metrics and /, where they are not nil. With Tokens they ask for one as a
+	// bearer, or as the password of Basic (RFC 7617), which browsers ask their user for; the API does not take that, so
+	// that no page of another site can use what a browser remembers to change anything.
+	Metrics, Status http.Handler
+
 	// AllowedHosts are names that a Host field may hold beside localhost and loopback
 	// addresses, in lower case and without a port: those of a proxy in front.
 	AllowedHosts []string
@@ -52,6 +57,8 @@ const readyTimeout = 3 * time.Second
 //
 //	GET /healthz                      200 while the process runs
 //	GET /readyz                       200, or 503 with a line for each thing that is not ready
+//	GET /metrics                      what is counted, for Prometheus
+//	GET /                             the status page
 //	/v1/...                           the API, as GET /v1/openapi.json describes it
 //
 // An ADDRESS in a path is percent-encoded. Errors are problem details (RFC 9457).
@@ -67,11 +74,16 @@ func NewAdmin(c AdminConfig) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.readyz)
+	for path, page := range map[string]http.Handler{"GET /metrics": a.Metrics, "GET /{$}": a.Status} {
+		if page != nil {
+			mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { a.show(w, r, page) })
+		}
+	}
 	for path, calls := range a.paths() {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { a.call(w, r, calls) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		problem{Status: http.StatusNotFound, Detail: "there is /healthz, /readyz and what /v1/openapi.json describes, such as /v1/consent/SCOPE/ADDRESS, the address percent-encoded"}.write(w)
+		problem{Status: http.StatusNotFound, Detail: "there is /healthz, /readyz, /metrics, the status page at /, and what /v1/openapi.json describes, such as /v1/consent/SCOPE/ADDRESS, the address percent-encoded"}.write(w)
 	})
 	var otherSites http.CrossOriginProtection
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -108,6 +120,24 @@ func (a *admin) paths() map[string]calls {
 		"/v1/accept-store":              {"POST": {writes, a.acceptStore}},
 		"/v1/openapi.json":              {"GET": {reads, openAPI}},
 	}
+}
+
+// show serves what holds nothing of a person to whoever may read.
+func (a *admin) show(w http.ResponseWriter, r *http.Request, page http.Handler) {
+	if a.Tokens != nil {
+		if _, password, ok := r.BasicAuth(); ok {
+			r = r.Clone(r.Context())
+			r.Header.Set("Authorization", "Bearer "+password)
+		}
+		if _, err := a.Tokens.check(w, r, reads); err != nil {
+			if w.Header().Get("WWW-Authenticate") != "" {
+				w.Header().Add("WWW-Authenticate", `Basic realm="consentgate: a token of the API is the password", charset="UTF-8"`)
+			}
+			a.fail(w, err)
+			return
+		}
+	}
+	page.ServeHTTP(w, r)
 }
 
 // call finds the method, and whether who asks may.

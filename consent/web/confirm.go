@@ -80,6 +80,10 @@ func (p *public) serveConfirm(w http.ResponseWriter, r *http.Request, text strin
 		p.badLink(w, r)
 		return
 	}
+	visits(w, "confirm_page")
+	if r.Method == http.MethodPost {
+		visits(w, "confirm")
+	}
 	t := textFor(slip.Language, r.Header.Get("Accept-Language"))
 	expired := err != nil
 	claims := token.Claims{Who: slip.Who, Scope: slip.Record.Scope, Language: slip.Language}

@@ -52,6 +52,9 @@ type PublicConfig struct {
 	// Unsubscribed is called once somebody has unsubscribed, before that is said: the sender's own list is to
 	// be told, whose address is in the claims. nil: nobody is.
 	Unsubscribed func(token.Claims, consent.Source)
+
+	// Count is told of each request what was asked, and how that went. nil: nobody counts.
+	Count func(what, result string)
 }
 
 // public is the handler of the public listener.
@@ -98,6 +101,11 @@ func NewPublic(c PublicConfig) http.Handler {
 }
 
 func (p *public) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p.Count != nil {
+		v := &visit{ResponseWriter: w, what: "page"}
+		w = v
+		defer func() { p.Count(v.what, v.result()) }()
+	}
 	h := w.Header()
 	h.Set("Content-Security-Policy", p.look.policy)
 	h.Set("Referrer-Policy", "no-referrer") // the token is a key
@@ -128,6 +136,7 @@ func (p *public) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // badLink answers every link that does not open.
 func (p *public) badLink(w http.ResponseWriter, r *http.Request) {
+	visits(w, "bad_link")
 	t := textFor("", r.Header.Get("Accept-Language"))
 	if from := network(r, p.TrustedProxies); from.IsValid() {
 		if wait := p.badLinks.take(from, p.Now()); wait > 0 {
@@ -170,6 +179,7 @@ func (p *public) show(w http.ResponseWriter, r *http.Request, t *text, claims to
 }
 
 func (p *public) post(w http.ResponseWriter, r *http.Request, t *text, claims token.Claims) {
+	visits(w, "choice")
 	fields, err := readForm(w, r)
 	if err != nil {
 		p.badForm(w, r, t, err)
@@ -179,10 +189,12 @@ func (p *public) post(w http.ResponseWriter, r *http.Request, t *text, claims to
 	ctx, cancel := carriedOut(r, storeTimeout)
 	defer cancel()
 	if isOneClick(fields) {
+		visits(w, "one_click")
 		p.oneClick(ctx, w, r, t, claims)
 		return
 	}
 	if fields["do"] == "undo" && len(fields) == 2 {
+		visits(w, "undo")
 		p.undo(ctx, w, r, t, claims, fields["slip"])
 		return
 	}

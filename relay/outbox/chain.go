@@ -60,8 +60,8 @@ func (o *Outbox) Unsubscribed(claims token.Claims, source consent.Source) {
 	key := o.cfg.Store.Key(claims.Who).String()
 	j := job{
 		// Clicked again while it waits, it waits once.
-		spool.Job{Queue: chainQueue + strings.ToLower(u.Host), Line: key + "/" + string(claims.Scope) + "/" + short(claims.OneClick)},
-		chained{claims.Who.String(), claims.Scope, source, claims.OneClick},
+		Job:     spool.Job{Queue: chainQueue + strings.ToLower(u.Host), Line: key + "/" + string(claims.Scope) + "/" + short(claims.OneClick)},
+		payload: chained{claims.Who.String(), claims.Scope, source, claims.OneClick},
 	}
 	o.mu.Lock()
 	_, waits := o.lines["chain "+j.Line]
@@ -71,7 +71,7 @@ func (o *Outbox) Unsubscribed(claims token.Claims, source consent.Source) {
 	}
 	items, err := o.add(true, j)
 	if err != nil {
-		o.lost("chained unsubscribe", 1, err)
+		o.lost(chainedUnsubscribe, 1, err)
 	}
 	from := o.cfg.Now()
 	if source == consent.FromPage {

@@ -103,6 +103,7 @@ func (o *Outbox) put(it *item, j spool.Job, now time.Time) {
 	it.line, it.queue = l, j.Queue
 	l.items = append(l.items, it)
 	o.waiting++
+	o.kinds[kindOfQueue(j.Queue)]++
 	if len(l.items) == 1 && l.at < 0 {
 		l.due = it.dueFrom(now)
 		heap.Push(&l.target.lines, l)
@@ -223,6 +224,7 @@ func (o *Outbox) drop(it *item) {
 	}
 	l.items = slices.Delete(l.items, i, i+1)
 	o.waiting--
+	o.kinds[kindOfQueue(it.queue)]--
 	switch {
 	case l.at < 0: // back goes on with it
 	case len(l.items) == 0:

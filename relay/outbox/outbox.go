@@ -62,6 +62,10 @@ type Config struct {
 	UserAgent string
 	Log       *slog.Logger
 	Now       func() time.Time
+
+	// Count is told of n calls, to "webhook" or "list", that are "done", "failed" and tried again, "given_up" or
+	// "lost", since there was no room to keep them. nil: nobody counts.
+	Count func(to, result string, n int)
 }
 
 // Outbox holds the calls that are owed. It is safe for concurrent use.
@@ -75,9 +79,10 @@ type Outbox struct {
 	mu      sync.Mutex
 	targets map[string]*target
 	lines   map[string]*line
-	waiting int // jobs
-	calls   int // under way
-	dropped int // jobs that there was no room for, since it was last said
+	waiting int            // jobs
+	kinds   map[string]int // of them, by queue; all of chain together
+	calls   int            // under way
+	dropped int            // jobs that there was no room for, since it was last said
 	said    time.Time
 }
 
@@ -90,6 +95,7 @@ func New(cfg Config) *Outbox {
 		poke:    make(chan struct{}, 1),
 		targets: map[string]*target{},
 		lines:   map[string]*line{},
+		kinds:   map[string]int{},
 	}
 	if cfg.Spool == nil {
 		return o
@@ -135,7 +141,7 @@ func (o *Outbox) add(held bool, jobs ...job) ([]*item, error) {
 		if err != nil {
 			return nil, err
 		}
-		it := &item{id: rand.Text(), since: now, held: held}
+		it := &item{id: j.id + rand.Text(), since: now, held: held}
 		items[i] = it
 		news[i] = spool.New{
 			Message: spool.Message{ID: it.id, Arrived: now, Job: &j.Job, Recipients: []spool.Recipient{{}}, Size: int64(len(body))},
@@ -160,7 +166,8 @@ func (o *Outbox) add(held bool, jobs ...job) ([]*item, error) {
 // job is one to be added.
 type job struct {
 	spool.Job
-	payload any // becomes JSON
+	payload any    // becomes JSON
+	id      string // what its ID begins with
 }
 
 // lost counts what could not be added, and says so, once a minute at most.
@@ -168,12 +175,49 @@ func (o *Outbox) lost(what string, n int, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.dropped += n
+	to := "webhook"
+	if what == chainedUnsubscribe {
+		to = "list"
+	}
+	o.count(to, "lost", n)
 	now := o.cfg.Now()
 	if now.Sub(o.said) < time.Minute && !o.said.IsZero() {
 		return
 	}
 	o.cfg.Log.Error("calls that are owed could not be kept, and are not made", "last", what, "calls", o.dropped, "waiting", o.waiting, "err", err)
 	o.dropped, o.said = 0, now
+}
+
+const chainedUnsubscribe = "chained unsubscribe"
+
+func (o *Outbox) count(to, result string, n int) {
+	if o.cfg.Count != nil {
+		o.cfg.Count(to, result, n)
+	}
+}
+
+// called counts and logs a call of a job that was made, or is not made any more.
+func (o *Outbox) called(it *item, result string) {
+	if kindOfQueue(it.queue) == chainQueue {
+		o.count("list", result, 1)
+		return
+	}
+	o.count("webhook", result, 1)
+}
+
+// kindOfQueue leaves the host out of a queue's name.
+func kindOfQueue(queue string) string {
+	if strings.HasPrefix(queue, chainQueue) {
+		return chainQueue
+	}
+	return queue
+}
+
+// Waiting returns how many jobs wait: to tell of changes, of copies, and the senders' own lists.
+func (o *Outbox) Waiting() (changes, copies, chained int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.kinds[changeQueue], o.kinds[copyQueue], o.kinds[chainQueue]
 }
 
 // payload returns what was added with a job.
@@ -300,7 +344,8 @@ func (o *Outbox) settle(l *line, it *item, a answer) {
 		a.done = true
 	case errors.Is(a.err, spool.ErrDamaged), a.err != nil && !isIO(a.err):
 		o.cfg.Log.Error("a call that is owed was damaged on disk, and is not made", "id", it.id, "queue", it.queue, "err", a.err)
-		a.done = true
+		o.called(it, "given_up")
+		a.done, a.local = true, true
 	case a.err != nil:
 		o.cfg.Log.Error("a call that is owed cannot be read; it is tried again", "id", it.id, "err", a.err)
 		o.back(l, now.Add(saveAgain))
@@ -308,12 +353,25 @@ func (o *Outbox) settle(l *line, it *item, a answer) {
 	}
 	if !a.done && !a.some && o.waited(it) >= retryFor {
 		o.cfg.Log.Error("a call was tried for a day, and is given up", "id", it.id, "queue", it.queue, "attempts", it.attempts+1, "last", a.said)
-		a.done = true
+		o.called(it, "given_up")
+		a.done, a.local = true, true
 		if strings.HasPrefix(it.queue, chainQueue) {
 			o.noteGivenUp(it, a.said)
 		}
 	}
+	switch {
+	case a.local:
+	case a.done && strings.HasPrefix(a.said, "2"):
+		o.called(it, "done")
+	case a.done: // it was refused for good
+		o.called(it, "given_up")
+	default:
+		o.called(it, "failed")
+	}
 	if a.done {
+		if !a.local {
+			o.cfg.Log.Info("a call was made", "id", it.id, "queue", kindOfQueue(it.queue), "answer", a.said)
+		}
 		o.finish(l, it, now)
 		return
 	}

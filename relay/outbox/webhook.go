@@ -178,7 +178,7 @@ func (o *Outbox) Copy(c Copy) {
 		key, c.Who.String(), c.Message, c.Scope, c.Class, c.Code, strings.ToValidUTF8(c.Text, "\uFFFD"),
 	}})
 	if err == nil {
-		_, err = o.add(false, job{spool.Job{Queue: copyQueue, Line: key}, toldCopy{eventID(c.Message, key, c.Fate), body}})
+		_, err = o.add(false, job{Job: spool.Job{Queue: copyQueue, Line: key}, payload: toldCopy{eventID(c.Message, key, c.Fate), body}, id: c.Message + "-"})
 	}
 	if err != nil {
 		o.lost("copy."+c.Fate, 1, err)

@@ -350,7 +350,7 @@ func BenchmarkWaiting(b *testing.B) {
 		var jobs []job
 		for range 100 {
 			n++
-			jobs = append(jobs, job{spool.Job{Queue: changeQueue, Line: fmt.Sprintf("%043d", n)}, change{fmt.Sprintf("p%d@example.org", n), 0}})
+			jobs = append(jobs, job{Job: spool.Job{Queue: changeQueue, Line: fmt.Sprintf("%043d", n)}, payload: change{fmt.Sprintf("p%d@example.org", n), 0}})
 		}
 		_, err := o.add(true, jobs...)
 		must(b, err)

@@ -79,6 +79,13 @@ func (h *hop) failed(until time.Time) {
 	h.mu.Unlock()
 }
 
+// works reports whether h did when it was last tried.
+func (h *hop) works() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.until.IsZero()
+}
+
 func (h *hop) resting(now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -34,6 +34,10 @@ type Config struct {
 	MaxPerSecond       int      // copies, to all next hops together; 0 = no limit
 	ConnectTimeout     time.Duration
 	TLSConfig          *tls.Config // nil: the system's roots; ServerName is set from the URL where empty
+
+	// Took is told how long a next hop, by its address, took for a copy that it was offered, and the code of its
+	// answer, 0 where it gave none. nil: nobody wants to know.
+	Took func(hop string, code int, took time.Duration)
 }
 
 // Envelope is what goes into MAIL and RCPT. The addresses are without angle brackets, a local
@@ -182,13 +186,18 @@ func (c *Client) Send(ctx context.Context, env Envelope, body io.WriterTo, size 
 
 	var last, lacking error
 	for _, h := range c.order() {
+		began := time.Now()
 		reply, err := c.sendTo(ctx, h, env, body, size)
+		var broken *transportError
+		lost := errors.As(err, &broken)
+		if c.cfg.Took != nil && (err == nil || lost || errors.Is(err, ErrUncertain)) {
+			c.cfg.Took(h.addr, reply.Code, time.Since(began))
+		}
 		if errors.Is(err, ErrNoSMTPUTF8) { // another may offer it, at once or when it is back
 			lacking = err
 			continue
 		}
-		var broken *transportError
-		if !errors.As(err, &broken) {
+		if !lost {
 			if err == nil {
 				h.failed(time.Time{})
 			}
@@ -252,6 +261,16 @@ func (c *Client) slot(ctx context.Context) (release func(), err error) {
 	case <-timer.C:
 		return nil, ErrBusy
 	}
+}
+
+// State returns how many connections have a copy on its way, how many may, and for each next hop, by its address,
+// whether it worked when it was last tried.
+func (c *Client) State() (inUse, limit int, hops map[string]bool) {
+	hops = map[string]bool{}
+	for _, h := range c.hops {
+		hops[h.addr] = h.works()
+	}
+	return len(c.slots), cap(c.slots), hops
 }
 
 // order returns the next hops as they are to be tried: those left alone come last.

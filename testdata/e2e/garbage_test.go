@@ -21,7 +21,7 @@ func TestGarbage(t *testing.T) {
 	g.agree(t, "default", "both@example.org", true, true)
 
 	const (
-		taken = `250 2\.0\.0 [0-9a-z]+$`
+		taken = `250 2\.0\.0 [0-9a-z]+-[0-9a-z]+$`
 		html  = "<html><body><p>Hello</p>" + pixel + "</body></html>"
 		mixed = "Content-Type: multipart/mixed; boundary=b\n\n"
 	)

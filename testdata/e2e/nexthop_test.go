@@ -190,7 +190,7 @@ func TestBadSmarthost(t *testing.T) {
 			}
 			d.say("NOOP") // the connection is in order
 			d.expect("250 ")
-			g.logged(t, `level=WARN msg="message refused" .*to=r•••@example\.org .*answer="?`+`[^\n]*`+tt.log)
+			g.logged(t, `level=WARN msg="message (?:refused|deferred)" .*to=r•••@example\.org .*answer="?`+`[^\n]*`+tt.log)
 			for line := range strings.Lines(g.log.text()) {
 				if len(line) > 8<<10 {
 					t.Errorf("a line of the log has %d bytes: %.200q …", len(line), line)
@@ -204,7 +204,7 @@ func TestBadSmarthost(t *testing.T) {
 		if got := g.deliver(t, "reader@example.org", newsletter("marketing")); got != "451 4.4.1 the next hop cannot be reached, try again later" {
 			t.Errorf("answered %q", got)
 		}
-		g.logged(t, `msg="message refused" .*answer="451 4\.4\.1 .*connection refused"`)
+		g.logged(t, `msg="message deferred" .*answer="451 4\.4\.1 .*connection refused"`)
 		g.await(t, 200) // nothing is wrong with this gateway
 	})
 	t.Run("is down and there is another", func(t *testing.T) {
@@ -253,7 +253,7 @@ func TestStalledSmarthost(t *testing.T) {
 			if took := time.Since(before); took > 31*time.Second {
 				t.Errorf("it took %v to stop", took)
 			}
-			g.logged(t, `msg="message refused" .*to=s•••@example\.org .*answer="451 .*context canceled`)
+			g.logged(t, `msg="message deferred" .*to=s•••@example\.org .*answer="451 .*context canceled`)
 		})
 	}
 }

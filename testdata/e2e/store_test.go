@@ -54,7 +54,7 @@ func TestRedisComesAndGoes(t *testing.T) {
 		if copy == nil || bytes.Contains(copy, []byte(pixelHost)) || !bytes.Contains(copy, []byte(linkPrefix)) {
 			t.Errorf("the transactional copy is tracked, or lacks the link, or is none:\n%s", copy)
 		}
-		g.logged(t, `msg="message refused" .*answer="451 4\.3\.0 the consent store does not answer, try again later: .+"`)
+		g.logged(t, `msg="message deferred" .*answer="451 4\.3\.0 the consent store does not answer, try again later: .+"`)
 	}
 	here := func(t *testing.T) {
 		t.Helper()
@@ -90,13 +90,13 @@ func TestRedisComesAndGoes(t *testing.T) {
 		}
 	}
 	t.Run("comes back empty", away) // SPEC 8.1: else everybody would count as subscribed
-	g.logged(t, `msg="message refused" .*its marker \(key .*\) is gone, so it was emptied or exchanged; bring the data back, or run: consentgate consent accept-store`)
+	g.logged(t, `msg="message deferred" .*its marker \(key .*\) is gone, so it was emptied or exchanged; bring the data back, or run: consentgate consent accept-store`)
 	set := exec.Command(needs(t, "redis-cli"), "-u", "redis://"+address+"/0", "SET", "consentgate", "2 AAAAAAAAAAAAAAAAAAAAAA BBBBBBBBBBBBBBBBBBBBBB")
 	if out, err := set.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "OK" {
 		t.Fatalf("redis-cli: %v %s", err, out)
 	}
 	t.Run("comes back as another gateway's", away)
-	g.logged(t, `msg="message refused" .*the consent store belongs to another key file`)
+	g.logged(t, `msg="message deferred" .*the consent store belongs to another key file`)
 	stop()
 }
 

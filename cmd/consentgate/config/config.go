@@ -175,7 +175,7 @@ type DKIMKey struct {
 	KeyFile  string `toml:"key_file" needed:"key_file = \"/etc/consentgate/dkim.pem\""`
 }
 
-// Admin is the API, /healthz and /readyz; never the public address.
+// Admin is the API, /metrics, the status page, /healthz and /readyz; never the public address.
 type Admin struct {
 	Listen    string `toml:"listen"`
 	TokenFile string `toml:"token_file"` // as web.Tokens describes it; needed where Listen is no loopback address

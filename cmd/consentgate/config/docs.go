@@ -132,7 +132,7 @@ domain both sign: RSA for everybody, Ed25519 beside it.`,
 	"dkim.key.selector": `As above. Needed in each block.`,
 	"dkim.key.key_file": `As above. Needed in each block.`,
 
-	"admin":        `The API, /healthz and /readyz. Never the public address.`,
+	"admin":        `The API, /metrics, the status page, /healthz and /readyz. Never the public address.`,
 	"admin.listen": `Where they are served, in plain HTTP. Anybody on this machine may use them until there is a token_file.`,
 	"admin.token_file": `A line "ROLE SHA-256 COMMENT" for each bearer token; ROLE is read or write. Needed where listen is no loopback address.
 Read again when it changes.`,

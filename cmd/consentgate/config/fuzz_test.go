@@ -12,7 +12,7 @@ import (
 // FuzzLoad: a file that is taken is taken again to the same effect, and with a key more that nobody knows
 // it is not; a mistake names a line of the file, and none repeats a secret.
 func FuzzLoad(f *testing.F) {
-	example, err := os.ReadFile("testdata/example.toml")
+	example, err := os.ReadFile(exampleFile)
 	if err != nil {
 		f.Fatal(err)
 	}

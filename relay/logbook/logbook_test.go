@@ -1,0 +1,127 @@
+package logbook
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMask(t *testing.T) {
+	for text, want := range map[string]string{
+		"550 5.1.1 <jane.doe@example.org>: no such user":          "550 5.1.1 <j•••@example.org>: no such user",
+		`"jane doe"@example.org was refused`:                      `"•••@example.org was refused`,
+		"https://x.example/?u=jane%40example.org&v=1":             "https:/•••@example.org&v=1",
+		"bounce+jane=40example.org@list.example.net":              "b•••@list.example.net",
+		"rfc822;jane+40example.org":                               "rfc822;j•••@example.org",
+		"JANE@EXAMPLE.ORG, joe@[192.0.2.1]":                       "J•••@EXAMPLE.ORG, j•••@[192.0.2.1]",
+		"grüße@bücher.example":                                    "g•••@bücher.example",
+		"a@b@c":                                                   "a•••@c",
+		"j•••@example.org":                                        "j•••@example.org",
+		"size=40 took 40s, code=4012, 50%40 x=40y":                "size=40 took 40s, code=4012, 50%40 x=40y",
+		"127.0.0.1:25: connection refused, 550 at 40.example.org": "127.0.0.1:25: connection refused, 550 at 40.example.org",
+		"": "",
+	} {
+		got := Mask(text)
+		if got != want {
+			t.Errorf("%q is %q, want %q", text, got, want)
+		}
+		if again := Mask(got); again != got {
+			t.Errorf("%q is masked again to %q", got, again)
+		}
+	}
+}
+
+// Whatever stands around an address, it does not come through.
+func FuzzMask(f *testing.F) {
+	f.Add("550 <", "> no such user", 0)
+	f.Add("x=", "&y", 1)
+	f.Fuzz(func(t *testing.T, before, after string, how int) {
+		address := []string{"janedoe@example.org", "janedoe%40example.org", "janedoe=40example.org", "janedoe+40example.org"}[(how%4+4)%4]
+		if got := Mask(before + address + after); strings.Contains(got, "anedoe@") || strings.Contains(got, "anedoe%40") || strings.Contains(got, "anedoe=40") || strings.Contains(got, "anedoe+40") {
+			t.Errorf("%q becomes %q", before+address+after, got)
+		}
+	})
+}
+
+type named string
+type pair struct{ A, B string }
+
+// No address comes through, whatever a value is and wherever it stands; with FullAddresses all do.
+func TestHandler(t *testing.T) {
+	write := func(full bool) (string, map[slog.Level]int) {
+		var b bytes.Buffer
+		counted := map[slog.Level]int{}
+		log := slog.New(New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug}), Options{FullAddresses: full, Count: func(l slog.Level) { counted[l]++ }}))
+		log.Debug("jane@example.org", "to", []string{"jane@example.org"}, "err", fmt.Errorf("x: %w", errors.New("<jane@example.org>")))
+		log.With("by", "jane@example.org").WithGroup("g").Info("x", slog.Group("in", "a", "jane@example.org", slog.Group("in", "b", named("jane@example.org"))))
+		log.Warn("x", "pair", pair{"jane@example.org", ""}, "none", nil, "n", 7, "lazy", lazy{})
+		log.Error("x", "stack", "/mod/smtp@v0.25.1/conn.go", "at", time.Unix(0, 0).UTC())
+		return b.String(), counted
+	}
+	got, counted := write(false)
+	if strings.Contains(got, "jane") || strings.Count(got, "•••@example.org") != 8 || !strings.Contains(got, "smtp@v0.25.1") || !strings.Contains(got, "n=7") {
+		t.Errorf("masked:\n%s", got)
+	}
+	if counted[slog.LevelWarn] != 1 || counted[slog.LevelError] != 1 || len(counted) != 2 {
+		t.Errorf("counted %v", counted)
+	}
+	if got, _ = write(true); strings.Count(got, "jane@example.org") != 8 || strings.Contains(got, "•") {
+		t.Errorf("in full:\n%s", got)
+	}
+}
+
+type lazy struct{}
+
+func (lazy) LogValue() slog.Value { return slog.StringValue("jane@example.org") }
+
+// The last lines are kept, one for each text, without addresses even where the log has them.
+func TestLast(t *testing.T) {
+	book := New(slog.DiscardHandler, Options{FullAddresses: true, Count: func(slog.Level) {}})
+	// slog.DiscardHandler is enabled for nothing; what is logged is asked of the next handler.
+	if lines := book.Last(3); len(lines) != 0 {
+		t.Fatalf("%+v", lines)
+	}
+	var b bytes.Buffer
+	book = New(slog.NewTextHandler(&b, nil), Options{FullAddresses: true, Count: func(slog.Level) {}})
+	log := slog.New(book)
+	log.Info("not kept")
+	log.Warn("one", "id", "x1", "answer", "550 <jane@example.org> "+strings.Repeat("é", 200))
+	log.Error("two", "err", errors.New("connection refused"))
+	log.With("id", "y").Warn("one", "id", "x2")
+	lines := book.Last(5)
+	if len(lines) != 2 || lines[0].Text != "one" || lines[0].Count != 2 || lines[0].ID != "x2" || lines[1].Text != "two" || lines[1].Cause != "connection refused" || lines[1].Level != slog.LevelError {
+		t.Errorf("%+v", lines)
+	}
+	log.Warn("one", "answer", "550 <jane@example.org> "+strings.Repeat("é", 200))
+	if c := book.Last(1)[0].Cause; !strings.HasPrefix(c, "550 <j•••@example.org>") || len(c) > maxCause+3 || !strings.HasSuffix(c, "é…") {
+		t.Errorf("%q", c)
+	}
+	for i := range 100 {
+		log.Warn(fmt.Sprint("text ", i))
+	}
+	if lines = book.Last(1000); len(lines) != maxLines || lines[0].Text != "text 99" {
+		t.Errorf("%d lines, the first %+v", len(lines), lines[0])
+	}
+}
+
+func BenchmarkHandle(b *testing.B) {
+	for name, log := range map[string]*slog.Logger{
+		"plain":   slog.New(slog.NewTextHandler(discard{}, nil)),
+		"masking": slog.New(New(slog.NewTextHandler(discard{}, nil), Options{Count: func(slog.Level) {}})),
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				log.Info("message forwarded", "id", "01m6dv7580cfy90t-001", "from", "n•••@example.org", "to", "j•••@example.com", "scope", "default", "class", "marketing", "bytes", 51234,
+					"mail", "send", "mail_reason", "default", "open", false, "open_reason", "default", slog.Group("findings", "inserted", 2, "removed", 1), "smarthost", "127.0.0.1:25", "code", 250, "reply", "OK: queued")
+			}
+		})
+	}
+}
+
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }

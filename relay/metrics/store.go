@@ -1,0 +1,135 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/consentgate/consentgate/consent"
+)
+
+// operations are the requests to the store that are timed.
+var operations = []string{"lookup", "apply", "erase", "rename", "ping"}
+
+const (
+	lookup = iota
+	apply
+	erase
+	rename
+	ping
+)
+
+// Store returns s with what is asked of it timed and counted. It is to stand below any memory of answers.
+func (m *Metrics) Store(s consent.Store) consent.Store { return &timed{s, m} }
+
+type timed struct {
+	consent.Store
+	m *Metrics
+}
+
+// done takes down one request. Who gave up waiting says nothing of the store.
+func (s *timed) done(ctx context.Context, operation int, began time.Time, err error) {
+	if unanswered(err) && errors.Is(ctx.Err(), context.Canceled) {
+		return
+	}
+	s.m.asked(operation, time.Since(began), err)
+}
+
+func (m *Metrics) asked(operation int, took time.Duration, err error) {
+	m.storeTime[operation].Observe(took.Seconds())
+	if unanswered(err) {
+		m.storeErrors[operation].Inc()
+		m.storeUp.Set(0)
+		return
+	}
+	m.storeUp.Set(1)
+}
+
+// LookupTook takes down a lookup that Store does not see.
+func (m *Metrics) LookupTook(took time.Duration, err error) { m.asked(lookup, took, err) }
+
+// unanswered reports whether the store gave no answer to go by.
+func unanswered(err error) bool {
+	return errors.Is(err, consent.ErrUnreachable) || errors.Is(err, consent.ErrForeign) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// worst is the error of a request to several people: that of the request, or of one that got no answer.
+func worst(rs []consent.Result, err error) error {
+	for i := range rs {
+		if err != nil {
+			break
+		}
+		if rs[i].Err != nil && unanswered(rs[i].Err) {
+			err = rs[i].Err
+		}
+	}
+	return err
+}
+
+func (s *timed) Lookup(ctx context.Context, scope consent.Scope, people []consent.Address) ([]consent.Result, error) {
+	began := time.Now()
+	rs, err := s.Store.Lookup(ctx, scope, people)
+	s.done(ctx, lookup, began, worst(rs, err))
+	return rs, err
+}
+
+func (s *timed) Apply(ctx context.Context, changes []consent.Change) ([]consent.Result, error) {
+	began := time.Now()
+	rs, err := s.Store.Apply(ctx, changes)
+	s.done(ctx, apply, began, worst(rs, err))
+	for i := range min(len(rs), len(changes)) {
+		if rs[i].Err != nil {
+			continue
+		}
+		c := &changes[i]
+		for j, state := range [3]consent.State{c.Mail, c.Open, c.Click} {
+			if state != "" {
+				s.m.changes.WithLabelValues(string(c.Source), purposes[j], string(state)).Inc()
+			}
+		}
+	}
+	return rs, err
+}
+
+func (s *timed) Rename(ctx context.Context, old, new consent.Address, source consent.Source, at time.Time) error {
+	began := time.Now()
+	err := s.Store.Rename(ctx, old, new, source, at)
+	s.done(ctx, rename, began, err)
+	return err
+}
+
+func (s *timed) Erase(ctx context.Context, who consent.Address) error {
+	began := time.Now()
+	err := s.Store.Erase(ctx, who)
+	s.done(ctx, erase, began, err)
+	return err
+}
+
+func (s *timed) Ping(ctx context.Context) error {
+	began := time.Now()
+	err := s.Store.Ping(ctx)
+	s.done(ctx, ping, began, err)
+	return err
+}
+
+const (
+	probeEvery = 10 * time.Second
+	probeTime  = 3 * time.Second
+)
+
+// Probe asks s, which Store returned or which stands before that, whether it answers, every 10 s until ctx is done: a
+// gateway without mail would not notice else.
+func Probe(ctx context.Context, s consent.Store) {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		asking, cancel := context.WithTimeout(ctx, probeTime)
+		s.Ping(asking) // Store takes down what comes of it
+		cancel()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
