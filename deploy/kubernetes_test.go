@@ -1,0 +1,187 @@
+package deploy_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v4"
+)
+
+const manifest = "kubernetes/sidecar.yaml"
+
+// documents are those of the manifest, by kind.
+func documents(t testing.TB) map[string]map[string]any {
+	t.Helper()
+	all := map[string]map[string]any{}
+	d := yaml.NewDecoder(strings.NewReader(read(t, manifest)))
+	for {
+		var one map[string]any
+		if err := d.Decode(&one); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all[one["kind"].(string)] = one
+	}
+}
+
+// at follows a path of names and numbers; nil where it leads nowhere.
+func at(v any, steps ...any) any {
+	for _, s := range steps {
+		switch in := v.(type) {
+		case map[string]any:
+			v = in[fmt.Sprint(s)]
+		case []any:
+			v = in[s.(int)]
+		default:
+			return nil
+		}
+	}
+	return v
+}
+
+func words(v any) (all []string) {
+	list, _ := v.([]any)
+	for _, w := range list {
+		all = append(all, fmt.Sprint(w))
+	}
+	return all
+}
+
+// The sidecar's configuration is one that the program takes, its files are where it looks for them, and
+// its probes are verbs that there are.
+func TestSidecar(t *testing.T) {
+	docs := documents(t)
+	im := buildImage(t)
+	text := at(docs["ConfigMap"], "data", "consentgate.toml").(string)
+	pod := at(docs["Deployment"], "spec", "template", "spec")
+	gate := at(pod, "initContainers", 0)
+
+	mounts := map[string]string{} // by volume
+	for _, m := range at(gate, "volumeMounts").([]any) {
+		mounts[at(m, "name").(string)] = at(m, "mountPath").(string)
+	}
+	for _, v := range at(pod, "volumes").([]any) {
+		if mounts[at(v, "name").(string)] == "" {
+			t.Errorf("the volume %v is not mounted", at(v, "name"))
+		}
+	}
+	keys := t.TempDir()
+	key, err := exec.Command("openssl", "genrsa", "2048").Output()
+	if err != nil {
+		t.Skipf("openssl: %v", err)
+	}
+	write(t, keys+"/dkim.pem", string(key), 0o600)
+	cfg := load(t, strings.ReplaceAll(text, mounts["keys"]+"/dkim.pem", keys+"/dkim.pem"))
+	if path.Dir(cfg.KeyFile) != mounts["keys"] || !strings.HasPrefix(cfg.Delivery.SpoolDir, mounts["state"]+"/") || path.Dir(path.Dir(cfg.Delivery.SpoolDir)) != mounts["state"] {
+		t.Errorf("the key is %s and the control socket's folder that of %s, the volumes are %v", cfg.KeyFile, cfg.Delivery.SpoolDir, mounts)
+	}
+	if cfg.Delivery.Mode != "stateless" {
+		t.Errorf("mode %s", cfg.Delivery.Mode)
+	}
+	if mounts["tmp"] != "/tmp" || im.user != fmt.Sprintf("%v:%v", at(gate, "securityContext", "runAsUser"), at(gate, "securityContext", "runAsGroup")) {
+		t.Errorf("/tmp is not mounted, or the user is not the image's %s", im.user)
+	}
+	args := words(at(gate, "args"))
+	takes(t, args...)
+	if config := args[len(args)-1]; path.Dir(config) != mounts["config"] || path.Base(config) != "consentgate.toml" {
+		t.Errorf("the configuration is %s", config)
+	}
+	for _, probe := range []string{"startupProbe", "livenessProbe"} {
+		command := words(at(gate, probe, "exec", "command"))
+		if len(command) < 2 || command[0] != im.entrypoint[0] || !slices.Contains(command, "--live") {
+			t.Fatalf("%s runs %v", probe, command)
+		}
+		takes(t, command[1:]...)
+	}
+	// The sender's server is the gateway's listener, and the page's port is a name that there is.
+	var env []string
+	for _, e := range at(pod, "containers", 0, "env").([]any) {
+		env = append(env, fmt.Sprint(at(e, "value")))
+	}
+	if strings.Join(env, ":") != cfg.SMTP.Listen[0] {
+		t.Errorf("the sender is told %v, and the gateway listens on %v", env, cfg.SMTP.Listen)
+	}
+	if port := at(gate, "ports", 0); fmt.Sprintf(":%v", at(port, "containerPort")) != cfg.Unsubscribe.Listen || at(docs["Service"], "spec", "ports", 0, "targetPort") != at(port, "name") {
+		t.Errorf("the page's port is %v", port)
+	}
+}
+
+// kubectl, which knows all fields of these kinds and drops others, keeps every one.
+func TestKubectl(t *testing.T) {
+	kubectl := needs(t, "kubectl")
+	out, err := exec.Command(kubectl, "annotate", "--local", "--dry-run=client", "-f", manifest, "example.org/test=yes", "-o", "json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs, found := documents(t), 0
+	d := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var got map[string]any
+		if err := d.Decode(&got); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		found++
+		kept(t, fmt.Sprint(got["kind"]), docs[fmt.Sprint(got["kind"])], got)
+	}
+	if found != len(docs) {
+		t.Errorf("kubectl read %d of %d", found, len(docs))
+	}
+}
+
+// kept complains of what is in want and not in got.
+func kept(t *testing.T, where string, want, got any) {
+	t.Helper()
+	switch want := want.(type) {
+	case map[string]any:
+		for name, w := range want {
+			g, ok := at(got, name), false
+			if m, isMap := got.(map[string]any); isMap {
+				_, ok = m[name]
+			}
+			if !ok {
+				t.Errorf("kubectl does not know %s.%s", where, name)
+				continue
+			}
+			kept(t, where+"."+name, w, g)
+		}
+	case []any:
+		if list, ok := got.([]any); !ok || len(list) != len(want) {
+			t.Errorf("%s is %v", where, got)
+			return
+		}
+		for i := range want {
+			kept(t, fmt.Sprintf("%s[%d]", where, i), want[i], at(got, i))
+		}
+	default:
+		if fmt.Sprint(want) != fmt.Sprint(got) {
+			t.Errorf("%s is %v, and kubectl reads %v", where, want, got)
+		}
+	}
+}
+
+// No file here stays without a word in the overview.
+func TestOverview(t *testing.T) {
+	text := read(t, "README.md")
+	for _, dir := range []string{"systemd", "docker", "kubernetes"} {
+		files, err := filepath.Glob(dir + "/*")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v", dir, err)
+		}
+		for _, f := range files {
+			if !strings.Contains(text, filepath.Base(f)) && !strings.HasSuffix(f, ".dockerignore") {
+				t.Errorf("README.md does not name %s", f)
+			}
+		}
+	}
+}
