@@ -208,13 +208,7 @@ func TestCompose(t *testing.T) {
 // The image runs as its user with a root folder that is read-only, with the Redis that the compose file starts;
 // its health check tells whether it is ready; a message too large for memory passes.
 func TestImageRuns(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("a root folder of one's own needs root")
-	}
-	unshare := needs(t, "unshare")
-	if err := exec.Command(unshare, "--mount", "true").Run(); err != nil {
-		t.Skipf("unshare --mount: %v", err)
-	}
+	unshare := inNamespace(t)
 	server := needs(t, "redis-server")
 	var file composeFile
 	if err := yaml.Unmarshal([]byte(read(t, "docker/compose.yaml")), &file); err != nil {
@@ -282,6 +276,19 @@ exec chroot --userspec="$user" --groups= "$root" "$@"`
 	if !strings.Contains(gateway.log(), "consentgate has stopped") || strings.Contains(gateway.log(), "no control socket") {
 		t.Errorf("it did not stop in good order, or had no control socket:\n%s", gateway.log())
 	}
+}
+
+// inNamespace returns unshare, which runs a program with mounts of its own; where that may not be, the test is skipped.
+func inNamespace(t testing.TB) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("a root folder of one's own needs root")
+	}
+	unshare := needs(t, "unshare")
+	if err := exec.Command(unshare, "--mount", "true").Run(); err != nil {
+		t.Skipf("unshare --mount: %v", err)
+	}
+	return unshare
 }
 
 // process is a program of this test, which is ended with it.

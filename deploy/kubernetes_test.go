@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/emersion/go-smtp"
 	"go.yaml.in/yaml/v4"
 )
 
@@ -112,6 +114,72 @@ func TestSidecar(t *testing.T) {
 	}
 	if port := at(gate, "ports", 0); fmt.Sprintf(":%v", at(port, "containerPort")) != cfg.Unsubscribe.Listen || at(docs["Service"], "spec", "ports", 0, "targetPort") != at(port, "name") {
 		t.Errorf("the page's port is %v", port)
+	}
+}
+
+// The sidecar runs as its container does: a read-only root, folders of its own in memory, and keys that are root's and
+// that its group may read. Its probe says that it lives while Redis does not answer, and marketing mail is deferred.
+func TestSidecarRuns(t *testing.T) {
+	im := buildImage(t)
+	unshare := inNamespace(t)
+	docs := documents(t)
+	gate := at(docs["Deployment"], "spec", "template", "spec", "initContainers", 0)
+	text := at(docs["ConfigMap"], "data", "consentgate.toml").(string)
+	smtpPort, pagePort, adminPort := freePort(t), freePort(t), freePort(t)
+	for _, p := range [][2]string{{`"127.0.0.1:2525"`, `"127.0.0.1:` + smtpPort + `"`}, {`":8080"`, `"127.0.0.1:` + pagePort + `"`}, {"redis:6379", "127.0.0.1:1"}, {"smtp+starttls://smarthost.example.org:587", "smtp://127.0.0.1:1"}} {
+		if !strings.Contains(text, p[0]) {
+			t.Fatalf("the configuration does not hold %s", p[0])
+		}
+		text = strings.ReplaceAll(text, p[0], p[1])
+	}
+	const keys = "/run/secrets/consentgate"
+	write(t, im.root+"/etc/consentgate/consentgate.toml", text+"[admin]\nlisten = \"127.0.0.1:"+adminPort+"\"\n", 0o644)
+	if err := os.MkdirAll(im.root+keys, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, make := range [][]string{{binary, "keygen", im.root + keys + "/key"}, {needs(t, "openssl"), "genrsa", "-out", im.root + keys + "/dkim.pem", "2048"}} {
+		if said, err := exec.Command(make[0], make[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", make, err, said)
+		}
+	}
+	mode := os.FileMode(at(docs["Deployment"], "spec", "template", "spec", "volumes", 1, "secret", "defaultMode").(int))
+	group := at(docs["Deployment"], "spec", "template", "spec", "securityContext", "fsGroup").(int)
+	for _, f := range []string{"/key", "/dkim.pem"} {
+		if err := errors.Join(os.Chown(im.root+keys+f, 0, group), os.Chmod(im.root+keys+f, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// An emptyDir has this mode.
+	const enter = `set -e
+mount --bind "$1" "$1"
+mount -o remount,ro,bind "$1"
+mount -t tmpfs -o mode=2777,gid=$3 tmpfs "$1/var/lib/consentgate"
+mount -t tmpfs -o mode=2777,gid=$3 tmpfs "$1/tmp"
+root=$1 user=$2 group=$3
+shift 3
+exec chroot --userspec="$user" --groups="$group" "$root" "$@"`
+	command := func(args []string) *exec.Cmd {
+		return exec.Command(unshare, append([]string{"--mount", "sh", "-c", enter, "sh", im.root, im.user, fmt.Sprint(group)}, args...)...)
+	}
+	gateway := begin(t, command(append(im.entrypoint, words(at(gate, "args"))...)))
+	until(t, func() error {
+		if said, err := command(words(at(gate, "livenessProbe", "exec", "command"))).CombinedOutput(); err != nil || string(said) != "ok\n" {
+			return fmt.Errorf("%v %s\n%s", err, said, gateway.log())
+		}
+		return nil
+	})
+	client, err := smtp.Dial("127.0.0.1:" + smtpPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	err = client.SendMail("news@example.org", []string{"anna@example.net"}, strings.NewReader("From: news@example.org\r\nSubject: Sale\r\n\r\nHello\r\n"))
+	if refused, ok := err.(*smtp.SMTPError); !ok || refused.Code != 451 {
+		t.Errorf("without Redis: %v", err)
+	}
+	gateway.stop()
+	if log := gateway.log(); strings.Contains(log, "no control socket") || strings.Contains(log, "NOT SIGNED") {
+		t.Errorf("no control socket, or no key:\n%s", log)
 	}
 }
 
