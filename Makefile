@@ -13,7 +13,7 @@ export GORACE ?= atexit_sleep_ms=20
 # What go's ./... leaves out, since it stands under testdata.
 TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench
 
-.PHONY: build test recipes browser static vuln need needweb fuzz faults bench pagebench guardbench load
+.PHONY: build test recipes boot browser static vuln need needweb fuzz faults bench pagebench guardbench load
 
 build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
@@ -27,6 +27,9 @@ test: need static ## all tests, under ten minutes on two cores
 
 recipes: need ## what the documentation tells users of other programs to set, with those programs; under two minutes
 	$(GO) test -count 1 -timeout 5m -parallel 6 -run 'Recipe' ./testdata/peers -recipes $(CURDIR)/testdata/recipes/RESULTS.md
+
+boot: need ## the units of deploy/systemd under a systemd that boots in namespaces of its own, as root; half a minute
+	BOOT=1 $(GO) test -count 1 -timeout 3m -run TestBoot ./deploy
 
 browser: need ## every copy of a corpus of real mail, and every way to phone home, in Chromium; about five minutes
 	EVERY=1 $(GO) test -v -timeout 20m -parallel 6 ./testdata/browser -results $(CURDIR)/testdata/browser/RESULTS.md

@@ -73,6 +73,10 @@ func TestUnit(t *testing.T) {
 			t.Errorf("%s is %v, want more than %v (%v)", name, d, more, err)
 		}
 	}
+	// A crash ends with status 2 otherwise, as a mistake in the configuration does.
+	if one(t, unit, "RestartPreventExitStatus") != "2" || one(t, unit, "Environment") != "GOTRACEBACK=crash" || one(t, unit, "LimitCORE") != "0" {
+		t.Error("a crash is taken for a mistake in the configuration, or leaves a core with mail in it")
+	}
 	user := one(t, unit, "User")
 	if !strings.Contains(read(t, "systemd/consentgate.sysusers.conf"), "\nu "+user+" ") {
 		t.Errorf("sysusers does not make the user %q", user)
