@@ -16,7 +16,7 @@ echo 'root:x:0:0::/root:/bin/sh' > etc/passwd
 echo 'root:x:0:' > etc/group
 echo 0123456789abcdef0123456789abcdef > etc/machine-id
 mount -t proc proc proc
-mount -t sysfs sysfs sys
+mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs -o mode=755 tmpfs dev
 for d in null zero full random urandom; do touch dev/$d && mount --bind /dev/$d dev/$d; done
@@ -53,6 +53,9 @@ echo SMARTHOST_PASSWORD=secret > etc/consentgate/environment
 systemd-tmpfiles --root="$root" --create consentgate.conf
 mkdir etc/systemd/system/consentgate.service.d
 printf '[Service]\nWatchdogSec=3s\nTimeoutAbortSec=1s\nRestartSec=100ms\n' > etc/systemd/system/consentgate.service.d/fast.conf
+ln -s /dev/null etc/systemd/system/systemd-udevd.service   # the devices are not this machine's
+ln -s /dev/null etc/systemd/system/systemd-udevd-kernel.socket
+ln -s /dev/null etc/systemd/system/systemd-udevd-control.socket
 cp "$(dirname "$0")/probe.sh" root/
 printf '[Unit]\nDefaultDependencies=no\nWants=probe.service\n' > etc/systemd/system/probe.target
 printf '[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=/bin/bash /root/probe.sh\n' > etc/systemd/system/probe.service
