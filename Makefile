@@ -15,7 +15,7 @@ export GORACE ?= atexit_sleep_ms=20
 # What go's ./... leaves out, since it stands under testdata.
 TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench
 
-.PHONY: build test browser static vuln reproduce sbom need needweb needwatch fuzz faults bench pagebench guardbench load
+.PHONY: build test recipes boot browser static vuln reproduce sbom need needweb needwatch fuzz faults bench pagebench guardbench load
 
 build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
@@ -26,6 +26,12 @@ test: need needwatch static ## all tests, under ten minutes on two cores
 	@rm -rf testdata/browser/pictures && mkdir testdata/browser/pictures
 	$(GO) test -timeout 3m -parallel 6 -artifacts -outputdir $(CURDIR)/testdata/browser/pictures ./testdata/browser
 	$(GO) test -timeout 3m ./testdata/faults ./testdata/bench
+
+recipes: need ## what the documentation tells users of other programs to set, with those programs; under two minutes
+	$(GO) test -count 1 -timeout 5m -parallel 6 -run 'Recipe' ./testdata/peers -recipes $(CURDIR)/testdata/recipes/RESULTS.md
+
+boot: need ## the units of deploy/systemd under a systemd that boots in namespaces of its own, as root; half a minute
+	BOOT=1 $(GO) test -count 1 -timeout 3m -run TestBoot ./deploy
 
 browser: need ## every copy of a corpus of real mail, and every way to phone home, in Chromium; about five minutes
 	EVERY=1 $(GO) test -v -timeout 20m -parallel 6 ./testdata/browser -results $(CURDIR)/testdata/browser/RESULTS.md
@@ -59,7 +65,7 @@ sbom: build ## what is in that binary, as CycloneDX JSON with licences and hashe
 	@grep -c '"purl"' bin/consentgate.cdx.json | sed 's/$$/ components/'
 
 need: ## what the tests use beside Go; on Debian as root it is installed
-	@miss=""; for c in redis-server:redis-server ip:iproute2 /usr/sbin/opendkim:opendkim swaks:swaks python3:python3 chromium:chromium curl:curl msmtp:msmtp /usr/sbin/postfix:postfix,libsasl2-modules node:nodejs npm:npm zsh:zsh fish:fish mandoc:mandoc; do \
+	@miss=""; for c in redis-server:redis-server ip:iproute2 /usr/sbin/opendkim:opendkim swaks:swaks python3:python3 chromium:chromium curl:curl msmtp:msmtp /usr/sbin/postfix:postfix,libsasl2-modules node:nodejs npm:npm zsh:zsh fish:fish mandoc:mandoc php:php-cli,libphp-phpmailer django-admin:python3-django systemd-analyze:systemd unshare:util-linux; do \
 		command -v $${c%%:*} >/dev/null 2>&1 || miss="$$miss $$(echo $${c##*:} | tr , ' ')"; done; \
 	if [ -n "$$miss" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -28,8 +29,9 @@ type gate struct {
 	net.Listener
 	*dialect
 	pool     *pool
-	protocol string      // "smtp", "smtps" or "lmtp"
-	implicit *tls.Config // TLS from the first byte; nil = not
+	protocol string                    // "smtp", "smtps" or "lmtp"
+	implicit *tls.Config               // TLS from the first byte; nil = not
+	busy     atomic.Pointer[time.Time] // since when what came in is dealt with; nil = the next is waited for
 }
 
 // server is the one that speaks to those that come in here.
@@ -44,7 +46,10 @@ func (g *gate) server() *smtp.Server {
 // said without TLS.
 func (g *gate) Accept() (net.Conn, error) {
 	for {
+		g.busy.Store(nil)
 		raw, err := g.Listener.Accept()
+		now := time.Now()
+		g.busy.Store(&now)
 		if err != nil {
 			return nil, err
 		}
@@ -62,6 +67,16 @@ func (g *gate) Accept() (net.Conn, error) {
 		raw.Close()
 	}
 }
+
+// stuck reports whether no connection was waited for in the last acceptWithin before now.
+func (g *gate) stuck(now time.Time) bool {
+	since := g.busy.Load()
+	return since != nil && now.Sub(*since) > acceptWithin
+}
+
+// acceptWithin is far above what the accept loop needs between two connections, and above the second that it
+// waits where the system has no room for more.
+const acceptWithin = 10 * time.Second
 
 // connect makes a conn of what came in. Nothing is read yet.
 func (g *gate) connect(raw net.Conn) *conn {

@@ -145,7 +145,7 @@ func New(cfg Config, store consent.Store, links *token.Sealer, next *smarthost.C
 				return nil, err
 			}
 			for _, l := range all {
-				s.listeners = append(s.listeners, &gate{l, of.dialect, s.pool, of.protocol, of.implicit})
+				s.listeners = append(s.listeners, &gate{Listener: l, dialect: of.dialect, pool: s.pool, protocol: of.protocol, implicit: of.implicit})
 			}
 		}
 	}

@@ -27,6 +27,7 @@ type commands struct {
 	Serve          serveCmd          `cmd:"" help:"Run the gateway."`
 	Demo           demoCmd           `cmd:"" help:"Show the gateway at work, with nothing but this program."`
 	CheckConfig    checkConfigCmd    `cmd:"" help:"Say every mistake in the configuration file, and what can be reached."`
+	Health         healthCmd         `cmd:"" help:"Ask the running gateway whether it is ready, or alive."`
 	Inspect        inspectCmd        `cmd:"" help:"List every tracker in a message, or compare the copies of one mailing."`
 	Rewrite        rewriteCmd        `cmd:"" help:"Filter: a message on standard input, one person's copy on standard output."`
 	Consent        consentCmd        `cmd:"" help:"Read and write what people agreed to."`

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/net/netutil"
 
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
@@ -87,8 +88,13 @@ func (s serveCmd) Run(ctx context.Context, std streams) (err error) {
 // reload reads the configuration again and puts in force what may change while the gateway runs.
 // Where it holds a mistake all stays as it is.
 func (g *gateway) reload(path string) {
+	told := manager{g.log}
+	told.tell(daemon.SdNotifyReloading)
+	status := "STATUS=The configuration was read again."
+	defer func() { told.tell(daemon.SdNotifyReady, status) }()
 	fail := func(err error) {
 		g.seen.counted.Reloaded(false)
+		status = "STATUS=The configuration was not taken over: it holds a mistake, which the log names. What was in force stays."
 		g.log.Error("the configuration is not taken over; what was in force stays", "file", path, "err", err)
 	}
 	cfg, err := config.Load(path, os.LookupEnv)
@@ -108,6 +114,7 @@ func (g *gateway) reload(path string) {
 	g.log.Info("the configuration was read again", "file", path)
 	if keys := config.NeedRestart(g.cfg, cfg); len(keys) > 0 {
 		g.log.Warn("some changes need a restart", "keys", keys)
+		status = "STATUS=The configuration was read again; a restart is needed for " + strings.Join(keys, ", ") + "."
 	}
 }
 
@@ -227,7 +234,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	}
 	metricsPage, statusPage := g.seen.serve(g, waiting, next, memory)
 	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Imports: store, Source: consent.FromAPI, Log: g.log, Now: time.Now, Ready: ready, Forget: forget, Tokens: tokens,
-		Metrics: metricsPage, Status: statusPage})
+		Alive: func(ctx context.Context) error { return g.relay.Alive(ctx) }, Metrics: metricsPage, Status: statusPage})
 	if err := g.listen("admin", cfg.Admin.Listen, admin); err != nil {
 		return err
 	}
@@ -385,9 +392,13 @@ func (g *gateway) run(ctx context.Context) error {
 		start(s.run)
 	}
 	wg.Go(func() { g.retain(ctx) })
+	told := manager{g.log}
+	wg.Go(func() { told.watch(ctx, g.relay.Alive) })
 	g.log.Info("consentgate is ready")
+	told.tell(daemon.SdNotifyReady, "STATUS=Takes mail.")
 	<-ctx.Done()
 	g.log.Info("consentgate stops: what is under way ends first")
+	told.tell(daemon.SdNotifyStopping, "STATUS=Takes no more mail; what is under way ends first.")
 	wg.Wait()
 	g.log.Info("consentgate has stopped")
 	return failed

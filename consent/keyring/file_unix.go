@@ -14,15 +14,28 @@ func openFile(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
+// checkAccess wants a file that its owner alone may use, this user or root. Root's may be read by its group
+// too: so do Kubernetes and systemd hand a secret to a program that is not root.
 func checkAccess(path string, info fs.FileInfo) error {
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("key file %s has mode %04o, so others may use it: chmod 600 %s", path, mode, path)
-	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return fmt.Errorf("key file %s: its owner cannot be read on this system", path)
 	}
+	if err := checkMode(path, info.Mode().Perm(), stat.Uid); err != nil {
+		return err
+	}
 	return checkOwner(path, stat.Uid, uint32(os.Geteuid()))
+}
+
+func checkMode(path string, mode fs.FileMode, owner uint32) error {
+	others := fs.FileMode(0o077)
+	if owner == 0 {
+		others = 0o037
+	}
+	if mode&others != 0 {
+		return fmt.Errorf("key file %s has mode %04o, so others may use it: chmod 600 %s", path, mode, path)
+	}
+	return nil
 }
 
 func checkOwner(path string, owner, self uint32) error {

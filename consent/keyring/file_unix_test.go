@@ -23,7 +23,7 @@ func TestLoadRefuses(t *testing.T) {
 		}
 	}
 	good := format(Ephemeral())
-	write("group", good, 0o640)
+	write("group", good, 0o660)
 	write("world", good, 0o644)
 	write("writable", good, 0o602)
 	write("good", good, 0o600)
@@ -71,6 +71,21 @@ func TestLoadRefuses(t *testing.T) {
 				t.Errorf("error %v, want one line with %q", err, c.want)
 			}
 		})
+	}
+}
+
+func TestModes(t *testing.T) {
+	for _, c := range []struct {
+		mode  os.FileMode
+		owner uint32
+		ok    bool
+	}{
+		{0o600, 1000, true}, {0o400, 1000, true}, {0o640, 1000, false}, {0o440, 1000, false}, {0o604, 1000, false},
+		{0o600, 0, true}, {0o640, 0, true}, {0o440, 0, true}, {0o660, 0, false}, {0o650, 0, false}, {0o444, 0, false}, {0o644, 0, false},
+	} {
+		if err := checkMode("key", c.mode, c.owner); (err == nil) != c.ok {
+			t.Errorf("mode %04o of user %d: %v", c.mode, c.owner, err)
+		}
 	}
 }
 

@@ -30,6 +30,10 @@ type AdminConfig struct {
 	// /readyz: it names what is not ready ("spool: the disk is full"), without internals.
 	Ready []func(context.Context) error
 
+	// Alive says whether the process can still do its work, or only a restart helps; nil = it can. What its
+	// error says is logged, and not shown.
+	Alive func(context.Context) error
+
 	// Forget takes somebody who is erased out of what waits outside of the store, where something does.
 	Forget func(consent.Address) error
 
@@ -53,9 +57,12 @@ type admin struct{ AdminConfig }
 // readyTimeout bounds all checks of one /readyz.
 const readyTimeout = 3 * time.Second
 
+// aliveTimeout bounds the check of one /healthz. It is below what a disk takes that is slow for once.
+const aliveTimeout = 10 * time.Second
+
 // NewAdmin returns the handler for operators:
 //
-//	GET /healthz                      200 while the process runs
+//	GET /healthz                      200 while the process can work, 503 where only a restart helps
 //	GET /readyz                       200, or 503 with a line for each thing that is not ready
 //	GET /metrics                      what is counted, for Prometheus
 //	GET /                             the status page
@@ -72,7 +79,7 @@ func NewAdmin(c AdminConfig) http.Handler {
 	}
 	a := &admin{c}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /healthz", a.healthz)
 	mux.HandleFunc("GET /readyz", a.readyz)
 	for path, page := range map[string]http.Handler{"GET /metrics": a.Metrics, "GET /{$}": a.Status} {
 		if page != nil {
@@ -197,6 +204,21 @@ func (a *admin) hostAllowed(r *http.Request) bool {
 		return ip.Unmap().IsLoopback()
 	}
 	return host == "localhost" || slices.Contains(a.AllowedHosts, host)
+}
+
+func (a *admin) healthz(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if a.Alive != nil {
+		ctx, cancel := context.WithTimeout(r.Context(), aliveTimeout)
+		defer cancel()
+		if err := a.Alive(ctx); err != nil {
+			a.Log.Error("not well", "err", err)
+			w.WriteHeader(http.StatusServiceUnavailable)
+			io.WriteString(w, "not well, the log says why\n")
+			return
+		}
+	}
+	io.WriteString(w, "ok\n")
 }
 
 func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {

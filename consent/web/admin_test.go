@@ -248,6 +248,22 @@ func TestHealthAndReadiness(t *testing.T) {
 	check(200, "ready")
 }
 
+// Where only a restart helps /healthz says so, and nothing of why.
+func TestNotAlive(t *testing.T) {
+	err := errors.New("the listener 10.0.0.7:25 takes no connections any more")
+	d := newDesk(t, func(c *AdminConfig) { c.Alive = func(context.Context) error { return err } })
+	if w := d.do("GET", "/healthz", "", ""); w.Code != 503 || w.Body.String() != "not well, the log says why\n" {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
+	if w := d.do("GET", "/readyz", "", ""); w.Code != 200 {
+		t.Errorf("readyz: %d %q", w.Code, w.Body)
+	}
+	err = nil
+	if w := d.do("GET", "/healthz", "", ""); w.Code != 200 || w.Body.String() != "ok\n" {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
+}
+
 func TestHostAgainstRebinding(t *testing.T) {
 	d := newDesk(t, func(c *AdminConfig) { c.AllowedHosts = []string{"admin.example.org"} })
 	loopback := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8081}

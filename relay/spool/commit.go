@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"context"
 	"fmt"
 	"slices"
 )
@@ -9,7 +10,7 @@ import (
 type request struct {
 	records   []record
 	essential bool // may use the reserve
-	room      room // asked for, where there are no records
+	room      room // asked for, where there are no records; none: only an answer is
 	done      chan error
 }
 
@@ -29,15 +30,37 @@ func (s *Spool) submit(r *request) error {
 	if len(r.records) == 0 && r.room == (room{}) {
 		return nil
 	}
+	if err := s.enqueue(r); err != nil {
+		return err
+	}
+	return <-r.done
+}
+
+// enqueue leaves r to the writer.
+func (s *Spool) enqueue(r *request) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closed {
-		s.mu.Unlock()
 		return ErrClosed
 	}
 	s.pending = append(s.pending, r)
 	s.wake.Signal()
-	s.mu.Unlock()
-	return <-r.done
+	return nil
+}
+
+// Alive waits until the writer has dealt with all that was asked of it before, and writes nothing. Its
+// error is that of ctx where the writer does not get there, or ErrClosed.
+func (s *Spool) Alive(ctx context.Context) error {
+	r := &request{done: make(chan error, 1)}
+	if err := s.enqueue(r); err != nil {
+		return err
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // write is the goroutine that writes.
@@ -93,9 +116,11 @@ func (s *Spool) commit(requests []*request) {
 		if len(r.records) > 0 {
 			return false
 		}
-		_, err := s.room(r.room.bytes, false, r.room.people)
-		if err != nil {
-			err = s.failed("room in the spool", err)
+		var err error
+		if r.room != (room{}) {
+			if _, err = s.room(r.room.bytes, false, r.room.people); err != nil {
+				err = s.failed("room in the spool", err)
+			}
 		}
 		r.done <- err
 		return true

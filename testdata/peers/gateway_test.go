@@ -87,7 +87,7 @@ type gateway struct {
 	authority
 	dir         string
 	smtp, smtps string // ports of 127.0.0.1
-	admin       string // address
+	admin, page string // addresses
 	dkimRecord  string // what DNS would say at SELECTOR._domainkey.DOMAIN
 }
 
@@ -98,6 +98,23 @@ var dkimKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.Gener
 // configuration and what takes its place. It trusts the authority as a smarthost's, too. At the end
 // of the test it is stopped, and must then end with status 0.
 func startGateway(t testing.TB, url string, edits ...string) *gateway {
+	t.Helper()
+	text := configuration
+	for i := 0; i < len(edits); i += 2 {
+		if strings.Count(text, edits[i]+"\n") != 1 {
+			t.Fatalf("the configuration has no line %q, or several", edits[i])
+		}
+		text = strings.Replace(text, edits[i]+"\n", edits[i+1]+"\n", 1)
+	}
+	g := serve(t, strings.Replace(text, "URL", url, 1))
+	if g.smtps == "" {
+		t.Fatalf("the log does not say where serve listens for TLS:\n%s", g.log.text())
+	}
+	return g
+}
+
+// serve runs serve with the configuration text, in which DIR, CERT and TLSKEY stand for the gateway's own.
+func serve(t testing.TB, text string) *gateway {
 	t.Helper()
 	g := &gateway{authority: newAuthority(t), dir: folder(t)}
 	if out, err := exec.Command(binary, "keygen", filepath.Join(g.dir, "key")).CombinedOutput(); err != nil {
@@ -116,14 +133,7 @@ func startGateway(t testing.TB, url string, edits ...string) *gateway {
 		t.Fatal(err)
 	}
 	g.dkimRecord = "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(public)
-	text := configuration
-	for i := 0; i < len(edits); i += 2 {
-		if strings.Count(text, edits[i]+"\n") != 1 {
-			t.Fatalf("the configuration has no line %q, or several", edits[i])
-		}
-		text = strings.Replace(text, edits[i]+"\n", edits[i+1]+"\n", 1)
-	}
-	text = strings.NewReplacer("DIR", g.dir, "CERT", g.cert, "TLSKEY", g.key, "URL", url).Replace(text)
+	text = strings.NewReplacer("DIR", g.dir, "CERT", g.cert, "TLSKEY", g.key).Replace(text)
 	config := filepath.Join(g.dir, "consentgate.toml")
 	for path, text := range map[string]string{
 		config:                           text,
@@ -160,9 +170,11 @@ func startGateway(t testing.TB, url string, edits ...string) *gateway {
 			g.smtps = m[2]
 		case "admin":
 			g.admin = "127.0.0.1:" + m[2]
+		case "unsubscribe":
+			g.page = "127.0.0.1:" + m[2]
 		}
 	}
-	if g.smtp == "" || g.smtps == "" || g.admin == "" {
+	if g.smtp == "" || g.admin == "" {
 		t.Fatalf("the log does not say where serve listens:\n%s", g.log.text())
 	}
 	return g
@@ -170,10 +182,16 @@ func startGateway(t testing.TB, url string, edits ...string) *gateway {
 
 var listening = regexp.MustCompile(`msg=listening for=(\w+) address=127\.0\.0\.1:(\d+)`)
 
-// agree records that a person agreed to opens and clicks, over the API.
+// agree records that a person agreed to opens and clicks.
 func (g *gateway) agree(t testing.TB, address string) {
 	t.Helper()
-	req, err := http.NewRequest("PUT", "http://"+g.admin+"/v1/consent/newsletter/"+address, strings.NewReader(`{"open":"granted","click":"granted"}`))
+	g.put(t, address, `{"open":"granted","click":"granted"}`)
+}
+
+// put changes a person's record in the scope newsletter, over the API.
+func (g *gateway) put(t testing.TB, address, change string) {
+	t.Helper()
+	req, err := http.NewRequest("PUT", "http://"+g.admin+"/v1/consent/newsletter/"+address, strings.NewReader(change))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,5 +47,12 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out.Bytes())
 		return 1
 	}
-	return m.Run()
+	status := m.Run()
+	if *recipesResults != "" {
+		if err := writeResults(*recipesResults); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return status
 }

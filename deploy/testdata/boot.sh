@@ -1,0 +1,65 @@
+#!/bin/bash
+# boot.sh ROOT PROGRAM UNITS OUT makes a machine of its own in the empty folder ROOT, with this machine's /usr, and boots
+# this machine's systemd there, as process 1 of namespaces that unshare(1) has made. It installs PROGRAM and the files of
+# the folder UNITS as README.md says, and runs probe.sh, which writes what it sees to OUT/log and ends the machine.
+set -eu
+root=$1 program=$2 units=$3 out=$4
+ip link set lo up
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$root"
+cd "$root"
+mkdir -p usr etc/systemd/system etc/sysusers.d etc/tmpfiles.d proc sys dev run tmp var/tmp var/lib home root opt out old
+chmod 1777 tmp var/tmp
+mount --bind /usr usr
+for l in bin sbin lib lib64; do ln -s usr/$l $l; done
+echo 'root:x:0:0::/root:/bin/sh' > etc/passwd
+echo 'root:x:0:' > etc/group
+echo 0123456789abcdef0123456789abcdef > etc/machine-id
+mount -t proc proc proc
+mount -t sysfs -o ro sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t tmpfs -o mode=755 tmpfs dev
+for d in null zero full random urandom; do touch dev/$d && mount --bind /dev/$d dev/$d; done
+mkdir dev/shm dev/pts
+mount -t devpts devpts dev/pts
+ln -s pts/ptmx dev/ptmx
+mount -t tmpfs -o mode=755 tmpfs run
+mount --bind "$out" out
+
+# As README.md says; the program is not in this machine's /usr, and what the units wait for at a boot is not there.
+cp "$program" opt/consentgate
+cp "$units"/*.service "$units"/*.socket etc/systemd/system/
+sed -i 's|/usr/local/bin/consentgate|/opt/consentgate|; /^After=/d; /^Wants=/d' etc/systemd/system/consentgate.service
+cp "$units"/consentgate.sysusers.conf etc/sysusers.d/consentgate.conf
+cp "$units"/consentgate.tmpfiles.conf etc/tmpfiles.d/consentgate.conf
+systemd-sysusers --root="$root" consentgate.conf
+systemd-tmpfiles --root="$root" --create consentgate.conf
+chroot --userspec=consentgate . /opt/consentgate keygen /var/lib/consentgate/key
+cat > etc/consentgate/consentgate.toml <<'END'
+hostname = "gate.example.org"
+key_file = "/var/lib/consentgate/key"
+[smtp]
+listen = ["127.0.0.1:2525", "systemd:smtp", "unix:/run/consentgate/smtp"]
+[smarthost]
+urls = ["smtp://127.0.0.1:1"]
+username = "gate"
+password = "${SMARTHOST_PASSWORD}"
+[rewrite]
+opaque_links = "keep"
+[unsubscribe]
+base_url = "https://mail.example.org"
+END
+echo SMARTHOST_PASSWORD=secret > etc/consentgate/environment
+systemd-tmpfiles --root="$root" --create consentgate.conf
+mkdir etc/systemd/system/consentgate.service.d
+printf '[Service]\nWatchdogSec=3s\nTimeoutAbortSec=1s\nRestartSec=100ms\n' > etc/systemd/system/consentgate.service.d/fast.conf
+ln -s /dev/null etc/systemd/system/systemd-udevd.service   # the devices are not this machine's
+ln -s /dev/null etc/systemd/system/systemd-udevd-kernel.socket
+ln -s /dev/null etc/systemd/system/systemd-udevd-control.socket
+cp "$(dirname "$0")/probe.sh" root/
+printf '[Unit]\nDefaultDependencies=no\nWants=probe.service\n' > etc/systemd/system/probe.target
+printf '[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=/bin/bash /root/probe.sh\n' > etc/systemd/system/probe.service
+
+pivot_root . old
+umount -l /old
+exec env -i container=other PATH=/usr/sbin:/usr/bin /usr/lib/systemd/systemd --system --unit=probe.target --log-target=null --show-status=0

@@ -1,0 +1,37 @@
+#!/bin/bash
+# probe.sh writes to /out/log how the units behave on the machine that boot.sh made; boot_test.go knows what it should say.
+exec > /out/log 2>&1
+show() { systemctl show consentgate -p "$1" --value; }
+greeting() { (exec 3<> "/dev/tcp/127.0.0.1/$1" && head -n 1 <&3); }
+until_is() { # PROPERTY VALUE: waits for it, up to 20 s
+	for _ in $(seq 200); do [ "$(show "$1")" = "$2" ] && break; sleep 0.1; done
+	echo "$1=$(show "$1")"
+}
+systemctl start consentgate-smtp.socket
+echo "by the socket: $(greeting 587)"       # which starts the service
+echo "by the service: $(greeting 2525)"
+echo "$(show ActiveState), $(show StatusText)"
+grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' "/proc/$(show MainPID)/status" | tr -s '\t ' ' '
+stat -c '%n %a %U' /var/lib/consentgate /var/lib/consentgate/key /var/lib/consentgate/spool /run/consentgate /run/consentgate/smtp
+(set -a; . /etc/consentgate/environment; setpriv --reuid consentgate --regid consentgate --clear-groups /opt/consentgate consent get anna@example.org --config /etc/consentgate/consentgate.toml) | head -n 1
+systemctl reload consentgate && until_is StatusText 'The configuration was read again.'
+echo 'nonsense = 1' >> /etc/consentgate/consentgate.toml
+systemctl reload consentgate && until_is StatusText 'The configuration was not taken over: it holds a mistake, which the log names. What was in force stays.'
+sed -i '/nonsense/d' /etc/consentgate/consentgate.toml
+systemctl restart consentgate && echo "after a restart: $(greeting 587)"
+before=$(show MainPID)
+kill -STOP "$before"                        # it hangs
+until_is NRestarts 1
+until_is ActiveState active
+echo "after the watchdog: $(greeting 587), another process: $([ "$before" != "$(show MainPID)" ] && echo yes)"
+kill -ABRT "$(show MainPID)"                # it crashes
+until_is NRestarts 2
+until_is ActiveState active
+echo "after a crash: $(greeting 587)"
+systemctl stop consentgate-smtp.socket consentgate
+echo "stopped: $(show Result), status $(show ExecMainStatus)"
+echo 'nonsense = 1' >> /etc/consentgate/consentgate.toml
+systemctl start consentgate 2> /dev/null || echo "with a mistake: $(show ExecMainStatus)"
+until_is ActiveState failed
+echo end
+systemctl exit

@@ -1,0 +1,511 @@
+package peers
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-smtp"
+)
+
+// The recipes in ../recipes are what the documentation tells users to do: a folder for each sender, with the lines
+// to set, and a program of the sender's that sends the newsletter. The tests here run those files as they stand; the
+// ports alone are replaced, and where the gateway keeps its files.
+
+const recipesDir = "../recipes"
+
+var recipesResults = flag.String("recipes", "", "write what was run to this `file`")
+
+// ran is what the results say of a recipe, by its name.
+var ran = struct {
+	sync.Mutex
+	lines map[string]string
+}{lines: map[string]string{}}
+
+// note says which program a recipe was run with. It is called where all went well.
+func note(t testing.TB, recipe, with string) {
+	t.Helper()
+	ran.Lock()
+	defer ran.Unlock()
+	if !t.Failed() {
+		ran.lines[recipe] = with
+	}
+}
+
+// writeResults writes the table, once all tests have run. A recipe that was skipped, or failed, is named as not run.
+func writeResults(file string) error {
+	folders, err := filepath.Glob(recipesDir + "/*/README.md")
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	b.WriteString("# Recipes that were run\n\nWritten by `make recipes`. Each sends the newsletter to three people: one who never consented, one who agreed to both, and\n" +
+		"one who has unsubscribed. Of every copy it is checked that trackers are there or are not as its consent calls for, that links lead to\n" +
+		"their destination, that the unsubscribe link and pair are there once, and that the signature holds (go-msgauth, and OpenDKIM where it is\n" +
+		"installed); and that each copy came once, and none for who has unsubscribed, of which the sender hears.\n\n| recipe | run with |\n|---|---|\n")
+	for _, f := range folders {
+		name := filepath.Base(filepath.Dir(f))
+		with := ran.lines[name]
+		if with == "" {
+			with = "not run"
+		}
+		fmt.Fprintf(&b, "| [%s](%s/README.md) | %s |\n", name, name, with)
+	}
+	return os.WriteFile(file, []byte(b.String()), 0o644)
+}
+
+func readRecipe(t testing.TB, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(recipesDir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// recipeGateway runs the gateway that the recipes are written for, in front of a smarthost, with edits, each a line
+// of its configuration and what takes its place. One person has agreed to all, one has unsubscribed.
+func recipeGateway(t testing.TB, smarthost string, edits ...string) *gateway {
+	t.Helper()
+	text := readRecipe(t, "consentgate.toml")
+	for i := 0; i < len(edits); i += 2 {
+		text = replaced(t, text, edits[i], edits[i+1])
+	}
+	for _, p := range [][2]string{{"127.0.0.1:2525", "127.0.0.1:0"}, {"127.0.0.1:8080", "127.0.0.1:0"}, {"127.0.0.1:8081", "127.0.0.1:0"}, {"smtp://127.0.0.1:25\"", smarthost + "\""}} {
+		text = replaced(t, text, p[0], p[1])
+	}
+	g := serve(t, strings.ReplaceAll(text, "/var/lib/consentgate", "DIR"))
+	g.agree(t, "both@example.org")
+	g.put(t, "gone@example.org", `{"mail":"unsubscribed"}`)
+	return g
+}
+
+// replaced puts another text in the place of one that must be there.
+func replaced(t testing.TB, text, old, new string) string {
+	t.Helper()
+	if !strings.Contains(text, old) {
+		t.Fatalf("%q is not in\n%s", old, text)
+	}
+	return strings.ReplaceAll(text, old, new)
+}
+
+// prepare copies a recipe's files, and the newsletter, into a folder of their own, with the gateway's port in the
+// place of 2525.
+func prepare(t testing.TB, recipe string, g *gateway) (dir string) {
+	t.Helper()
+	dir = folder(t)
+	files, err := filepath.Glob(filepath.Join(recipesDir, recipe, "*"))
+	if err != nil || len(files) < 2 {
+		t.Fatalf("%s holds %d files, %v", recipe, len(files), err)
+	}
+	for _, f := range append(files, recipesDir+"/newsletter.html", recipesDir+"/newsletter.txt") {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, filepath.Base(f)), strings.ReplaceAll(string(text), "2525", g.smtp))
+	}
+	return dir
+}
+
+const recipeSender = "news@shop.example.net"
+
+// judgeRecipe says what is wrong with a copy of the newsletter.
+func (g *gateway) judgeRecipe(t testing.TB, m mail, agreed bool) {
+	t.Helper()
+	complain := func(format string, args ...any) {
+		t.Helper()
+		t.Errorf("the copy for <%s>: %s\n%s", m.to, fmt.Sprintf(format, args...), m.text)
+	}
+	g.verify(t, m)
+	g.openDKIM(t, m)
+	tracked(t, m, agreed)
+	header, body, _ := strings.Cut(string(m.text), "\r\n\r\n")
+	for _, field := range []string{"\r\nList-Unsubscribe: <" + linkPrefix, "\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click"} {
+		if strings.Count("\r\n"+header, field) != 1 {
+			complain("%q is not there once", field)
+		}
+	}
+	if strings.Contains(header, "X-Consent-") {
+		complain("a control field left")
+	}
+	if !strings.Contains(unquoted.Replace(body), linkPrefix) {
+		complain("no unsubscribe link in the text")
+	}
+}
+
+// openDKIM lets OpenDKIM verify the signature, where it is installed.
+func (g *gateway) openDKIM(t testing.TB, m mail) {
+	t.Helper()
+	opendkim, err := exec.LookPath("opendkim")
+	if err != nil {
+		if opendkim, err = exec.LookPath("/usr/sbin/opendkim"); err != nil {
+			return
+		}
+	}
+	dir := t.TempDir()
+	write(t, dir+"/keys", dkimSelector+"._domainkey."+dkimDomain+" "+g.dkimRecord+"\n")
+	write(t, dir+"/conf", "Mode v\nTestPublicKeys "+dir+"/keys\n")
+	write(t, dir+"/copy.eml", string(m.text))
+	if said, err := finish(exec.Command(opendkim, "-x", dir+"/conf", "-t", dir+"/copy.eml")); err != nil || !strings.Contains(said, "succeeded") {
+		t.Errorf("OpenDKIM does not verify the copy for <%s>: %v %s", m.to, err, said)
+	}
+}
+
+// judgeAll waits for the copies of the two who get one, and counts what came.
+func (g *gateway) judgeAll(t testing.TB, end *sink) {
+	t.Helper()
+	g.judgeRecipe(t, end.await(t, recipeSender, "none@example.org"), false)
+	g.judgeRecipe(t, end.await(t, recipeSender, "both@example.org"), true)
+	for who, want := range map[string]int{"none@example.org": 1, "both@example.org": 1, "gone@example.org": 0} {
+		if n := len(end.of(recipeSender, who)); n != want {
+			t.Errorf("%d copies for %s, want %d", n, who, want)
+		}
+	}
+}
+
+// recipe is a sender that is a program: it is run once for each subscriber, and hears a refusal itself.
+type recipe struct {
+	name    string
+	command func(t *testing.T, dir string) (args []string, with string)
+}
+
+var recipes = []recipe{
+	{"smtplib", func(t *testing.T, _ string) ([]string, string) {
+		python := needs(t, "python3")
+		return []string{python, "send.py"}, version(t, python, "--version")
+	}},
+	{"django", func(t *testing.T, _ string) ([]string, string) {
+		python := pythonWith(t, "django")
+		return []string{python, "send.py"}, "Django " + version(t, python, "-c", "import django; print(django.get_version())") + ", " + version(t, python, "--version")
+	}},
+	{"nodemailer", func(t *testing.T, dir string) ([]string, string) {
+		if testing.Short() {
+			t.Skip("it fetches Nodemailer")
+		}
+		node, npm := needs(t, "node"), needs(t, "npm")
+		install := exec.Command(npm, "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", dir, "nodemailer@"+nodemailer)
+		if said, err := finish(install); err != nil {
+			t.Skipf("npm cannot fetch nodemailer@%s here: %v %s", nodemailer, err, tail(said, 3))
+		}
+		return []string{node, "send.js"}, "Nodemailer " + nodemailer + ", Node " + version(t, node, "--version")
+	}},
+	{"phpmailer", phpMailer("send.php")},
+	{"wordpress", phpMailer("send.php")},
+	{"msmtp", func(t *testing.T, dir string) ([]string, string) {
+		msmtp := needs(t, "msmtp")
+		// It refuses a file with a password that others may read; ours has none, but users are told 0600.
+		if err := os.Chmod(dir+"/msmtprc", 0o600); err != nil {
+			t.Fatal(err)
+		}
+		first, _, _ := strings.Cut(version(t, msmtp, "--version"), "\n")
+		return []string{needs(t, "sh"), "send.sh"}, first
+	}},
+}
+
+// phpMailer runs a script with the PHPMailer that Debian installs.
+func phpMailer(script string) func(*testing.T, string) ([]string, string) {
+	return func(t *testing.T, _ string) ([]string, string) {
+		php := needs(t, "php")
+		if _, err := os.Stat(debianPHPMailer); err != nil {
+			t.Skipf("PHPMailer is not there: %v", err)
+		}
+		with := version(t, php, "-r", `require '`+debianPHPMailer+`'; echo 'PHPMailer ', PHPMailer\PHPMailer\PHPMailer::VERSION, ', PHP ', PHP_VERSION;`)
+		return []string{php, script}, with
+	}
+}
+
+const debianPHPMailer = "/usr/share/php/libphp-phpmailer/autoload.php"
+
+// version is what a program says of itself.
+func version(t testing.TB, program string, args ...string) string {
+	t.Helper()
+	said, err := finish(exec.Command(program, args...))
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", program, args, err, said)
+	}
+	return strings.TrimSpace(said)
+}
+
+// pythonWith is a Python that has a module: the first one in PATH, or the system's.
+func pythonWith(t testing.TB, module string) string {
+	t.Helper()
+	for _, python := range []string{"python3", "/usr/bin/python3"} {
+		if exec.Command(python, "-c", "import "+module).Run() == nil {
+			return python
+		}
+	}
+	t.Skipf("no Python has %s", module)
+	return ""
+}
+
+// execute runs a recipe's program in its folder.
+func execute(t testing.TB, dir string, args ...string) (said string, err error) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PHPMAILER="+debianPHPMailer)
+	return finish(cmd)
+}
+
+func TestRecipePrograms(t *testing.T) {
+	t.Parallel()
+	for _, r := range recipes {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			end := startSink(t)
+			g := recipeGateway(t, end.url())
+			dir := prepare(t, r.name, g)
+			program, with := r.command(t, dir)
+			newsletter := func(to string) (string, error) {
+				args := append(slices.Clone(program), to)
+				if r.name == "wordpress" {
+					args = append(args, "List-Unsubscribe: <https://shop.example.net/unsubscribe>")
+				}
+				return execute(t, dir, args...)
+			}
+			for _, to := range []string{"none@example.org", "both@example.org"} {
+				if said, err := newsletter(to); err != nil {
+					t.Fatalf("%s: %v\n%s", to, err, said)
+				}
+			}
+			if said, err := newsletter("gone@example.org"); err == nil || !strings.Contains(said, "550") && !strings.Contains(said, "5.7.1") {
+				t.Errorf("who has unsubscribed: %v\n%s", err, said)
+			}
+			g.judgeAll(t, end)
+			if r.name == "wordpress" { // a mail of WordPress's own reaches who has unsubscribed, untracked
+				if said, err := execute(t, dir, append(slices.Clone(program), "gone@example.org")...); err != nil {
+					t.Fatalf("transactional: %v\n%s", err, said)
+				}
+				m := end.await(t, recipeSender, "gone@example.org")
+				g.verify(t, m)
+				tracked(t, m, false)
+				if bytes.Contains(m.text, []byte("List-Unsubscribe-Post")) {
+					t.Errorf("one click in a transactional mail:\n%s", m.text)
+				}
+				with += "; WordPress itself was not run"
+			}
+			if r.name == "msmtp" {
+				with += mailFunction(t, g, end, dir)
+			}
+			note(t, r.name, with)
+		})
+	}
+}
+
+// mailFunction sends by PHP's mail(), which calls msmtp as sendmail, and returns what to note of it.
+func mailFunction(t *testing.T, g *gateway, end *sink, dir string) (with string) {
+	php, err := exec.LookPath("php")
+	if err != nil {
+		t.Log("PHP is not here, so its mail() was not tried")
+		return ""
+	}
+	args := []string{php, "-d", "sendmail_path=" + needs(t, "msmtp") + " -C " + dir + "/msmtprc -t", "mail.php"}
+	const to = "mail-function@example.org"
+	if said, err := execute(t, dir, append(args, to)...); err != nil {
+		t.Fatalf("mail(): %v\n%s", err, said)
+	}
+	g.judgeRecipe(t, end.await(t, recipeSender, to), false)
+	if said, err := execute(t, dir, append(args, "gone@example.org")...); err == nil {
+		t.Errorf("mail() to who has unsubscribed succeeds: %s", said)
+	}
+	return ", and mail() of PHP " + version(t, php, "-r", "echo PHP_VERSION;")
+}
+
+// Postfix in front: as content filter, and with the gateway as its relayhost, in the modes that the recipe is for.
+func TestRecipePostfixInFront(t *testing.T) {
+	t.Parallel()
+	needsRoot(t, "Postfix")
+	with := "Postfix " + version(t, needs(t, "postconf"), "-dh", "mail_version")
+	send := func(t *testing.T, p *postfix, end *sink, g *gateway) {
+		// As one message to all three, as a mailing list would.
+		text := "From: The shop <" + recipeSender + ">\nTo: readers@example.org\nSubject: Books\nMIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n" + readRecipe(t, "newsletter.html")
+		p.sendmail(t, text, recipeSender, "none@example.org", "both@example.org", "gone@example.org")
+		g.judgeAll(t, end)
+		if report := end.await(t, "", recipeSender); !strings.Contains(string(report.text), "gone@example.org") || !strings.Contains(string(report.text), "5.7.1") {
+			t.Errorf("the report:\n%s", report.text)
+		}
+		p.empty(t)
+	}
+	t.Run("content filter", func(t *testing.T) {
+		end := startSink(t)
+		back := freePort(t)
+		g := recipeGateway(t, "smtp://127.0.0.1:"+back)
+		dir := prepare(t, "postfix-filter", g)
+		main, master := file(t, dir+"/main.cf"), replaced(t, file(t, dir+"/master.cf"), "10026", back)
+		if readme := file(t, dir+"/README.md"); !strings.Contains(readme, `urls = ["smtp://127.0.0.1:10026"]`) {
+			t.Error("the recipe does not say where the gateway sends to")
+		}
+		p := startPostfix(t, back, main+"relayhost = [127.0.0.1]:"+end.port+"\n", master)
+		send(t, p, end, g)
+		note(t, "postfix-filter", with)
+	})
+	t.Run("relayhost", func(t *testing.T) {
+		for mode, settings := range map[string]string{"cutthrough": "main.cf", "spool": "main.cf", "stateless": "stateless.cf"} {
+			end := startSink(t)
+			g := recipeGateway(t, end.url(), `mode = "cutthrough"`, `mode = "`+mode+`"`)
+			dir := prepare(t, "postfix-relayhost", g)
+			p := startPostfix(t, "", file(t, dir+"/"+settings), "")
+			send(t, p, end, g)
+		}
+		note(t, "postfix-relayhost", with+", modes cutthrough, spool, stateless")
+	})
+	// What the recipe says of stateless without the limit: nothing is lost.
+	t.Run("stateless without the limit", func(t *testing.T) {
+		end := startSink(t)
+		g := recipeGateway(t, end.url(), `mode = "cutthrough"`, `mode = "stateless"`)
+		p := startPostfix(t, "", file(t, prepare(t, "postfix-relayhost", g)+"/main.cf"), "")
+		send(t, p, end, g)
+	})
+}
+
+// Postfix behind, as the smarthost.
+func TestRecipePostfixBehind(t *testing.T) {
+	t.Parallel()
+	needsRoot(t, "Postfix")
+	end := startSink(t)
+	port := freePort(t)
+	g := recipeGateway(t, "smtp://127.0.0.1:"+port)
+	dir := prepare(t, "postfix-behind", g)
+	p := startPostfix(t, port, file(t, dir+"/main.cf")+"relayhost = [127.0.0.1]:"+end.port+"\n", port+" inet n - n - 10 smtpd\n")
+	sender := prepare(t, "smtplib", g)
+	for _, to := range []string{"none@example.org", "both@example.org"} {
+		if said, err := execute(t, sender, needs(t, "python3"), "send.py", to); err != nil {
+			t.Fatalf("%s: %v\n%s", to, err, said)
+		}
+	}
+	if said, err := execute(t, sender, needs(t, "python3"), "send.py", "gone@example.org"); err == nil {
+		t.Errorf("who has unsubscribed is sent to:\n%s", said)
+	}
+	g.judgeAll(t, end)
+	g.stop(t) // before Postfix, which waits for the connections that are kept to it
+	p.empty(t)
+	note(t, "postfix-behind", "Postfix "+version(t, needs(t, "postconf"), "-dh", "mail_version"))
+}
+
+// What listmonk and Mautic put into their mail, each subscriber's own, treated as the subscriber agreed. The programs
+// themselves are not here.
+func TestRecipeCampaigns(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, pixel, link string }{
+		{"listmonk", "/px.png", "https://lists.example.org/link/"},
+		{"mautic", ".gif", "https://mkt.example.org/r/"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			end := startSink(t)
+			g := recipeGateway(t, end.url(), "[unsubscribe]", "[unsubscribe]\nchain = false") // no call to a host that is not there
+			text := readRecipe(t, c.name+"/campaign.eml")
+			send := func(to string) error {
+				id := fmt.Sprintf("7226249d-e87a-43d9-833d-%012x", to)
+				mail := strings.NewReplacer("READER", to, "SUBSCRIBER", id[:36], "UNSUB", id[24:36], "\n", "\r\n").Replace(text)
+				client := dial(t, g.smtp)
+				defer client.Close()
+				return client.SendMail(recipeSender, []string{to}, strings.NewReader(mail))
+			}
+			for _, to := range []string{"none@example.org", "both@example.org"} {
+				if err := send(to); err != nil {
+					t.Fatal(err)
+				}
+				m := end.await(t, recipeSender, to)
+				g.verify(t, m)
+				g.openDKIM(t, m)
+				body, agreed := unquoted.Replace(string(m.text)), to == "both@example.org"
+				for _, tracker := range []string{c.pixel, c.link} {
+					if strings.Contains(body, tracker) != agreed {
+						t.Errorf("%s: %s is in it: %v", to, tracker, !agreed)
+					}
+				}
+				if strings.Contains(body, "data-consent-href") || !agreed && !strings.Contains(body, `href="`+destination+`"`) {
+					t.Errorf("%s: the destination is not as it should be", to)
+				}
+				fields := regexp.MustCompile(`(?m)^List-Unsubscribe: <(.*)>\r$`).FindAllStringSubmatch(string(m.text), -1)
+				if len(fields) != 1 || !strings.HasPrefix(fields[0][1], linkPrefix) || strings.Count(string(m.text), "\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n") != 1 {
+					t.Errorf("%s: the pair is not ours, once: %v", to, fields)
+				}
+				if t.Failed() {
+					t.Fatalf("%s", m.text)
+				}
+				if agreed {
+					continue
+				}
+				// The one click of a mailbox, and the next campaign is refused.
+				resp, err := http.PostForm(strings.Replace(fields[0][1], "https://mail.example.org", "http://"+g.page, 1), url.Values{"List-Unsubscribe": {"One-Click"}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusOK {
+					t.Errorf("one click: %s", resp.Status)
+				}
+				if err, refused := send(to).(*smtp.SMTPError); !refused || err.Code != 550 {
+					t.Errorf("the next campaign: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// Each line that a recipe's text shows stands in one of its files, as it is; and the newsletter holds what is judged.
+func TestRecipeTexts(t *testing.T) {
+	folders, err := filepath.Glob(recipesDir + "/*/README.md")
+	if err != nil || len(folders) < 10 {
+		t.Fatalf("%d recipes, %v", len(folders), err)
+	}
+	for _, readme := range folders {
+		dir := filepath.Dir(readme)
+		files, err := filepath.Glob(dir + "/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all string
+		for _, f := range files {
+			if f != readme {
+				all += "\n" + file(t, f)
+			}
+		}
+		text := file(t, readme)
+		for line := range strings.Lines(text) {
+			shown, ok := strings.CutPrefix(strings.TrimRight(line, "\n"), "    ")
+			if !ok || strings.HasPrefix(shown, "urls = [") || strings.Contains(text, "**Not run") {
+				continue
+			}
+			if !regexp.MustCompile(`(?m)^\s*` + regexp.QuoteMeta(strings.TrimSpace(shown)) + `$`).MatchString(all) {
+				t.Errorf("%s shows %q, which no file beside it holds", readme, shown)
+			}
+		}
+	}
+	for _, f := range []string{"newsletter.html", "newsletter.txt"} {
+		if text := readRecipe(t, f); !strings.Contains(text, counted) || f == "newsletter.html" && !strings.Contains(text, pixel) {
+			t.Errorf("%s does not hold what is looked for", f)
+		}
+	}
+	// The front page's table names each.
+	front := file(t, "../../README.md")
+	for _, readme := range folders {
+		if name := filepath.Base(filepath.Dir(readme)); !strings.Contains(front, "testdata/recipes/"+name+")") {
+			t.Errorf("README.md does not name the recipe %s", name)
+		}
+	}
+}
+
+func file(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
