@@ -25,9 +25,22 @@ type Options struct {
 	// emptied is noticed across a restart of the gateway too. "" keeps none.
 	Known string
 
+	// Moving is for what takes people out of the store (From) or brings them there (To), which works where it is
+	// being filled, or was moved, too. A new store is then none to take from, and to bring to one that is being filled.
+	Moving Role
+
 	// Log gets what is wrong and stops nobody; nil is slog.Default().
 	Log *slog.Logger
 }
+
+// Role is a part in moving people from store to store.
+type Role int
+
+const (
+	None Role = iota
+	From
+	To
+)
 
 // A mail waits while the store is asked, and what happens when it does not answer is decided by
 // the operator's policy; so a store that is gone must be noticed fast.
