@@ -26,8 +26,12 @@ func (m *Mover) Follow(ctx context.Context, end <-chan struct{}) error {
 		if err == nil || ctx.Err() != nil || errors.Is(err, consent.ErrForeign) {
 			return err
 		}
+		said := ""
 		for err != nil {
-			m.Say(fmt.Sprintf("%v: trying again", err))
+			if text := err.Error(); text != said {
+				m.Say(text + ": trying again")
+				said = text
+			}
 			select {
 			case <-time.After(retryAfter):
 			case <-ctx.Done():

@@ -175,7 +175,8 @@ func (m *Mover) pass(ctx context.Context, name string, look func(*consent.Held))
 		}
 		done += int64(len(page))
 		m.Progress(name, done, max(total, done))
-		return nil
+		_, err := m.catchUp(ctx) // so that nobody has to wait for the end of this
+		return err
 	}
 	for _, s := range []Store{m.old, m.new} {
 		for page, err := range s.Pages(ctx) {

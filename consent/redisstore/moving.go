@@ -47,9 +47,10 @@ func (s *Store) SetMoving(ctx context.Context, state consent.Moving, was string)
 	if err := s.rdb.Set(ctx, marker, text, 0).Err(); err != nil {
 		return wrap(err)
 	}
-	// What cannot be understood ends every watch, and with it the use of what gateways keep in memory.
-	if err := s.rdb.Publish(ctx, s.channel(), "moving").Err(); err != nil {
-		return wrap(err)
+	if state == consent.Moved { // what cannot be understood ends every watch, and with it what gateways keep in memory
+		if err := s.rdb.Publish(ctx, s.channel(), "moved").Err(); err != nil {
+			return wrap(err)
+		}
 	}
 	return s.Ping(ctx)
 }
