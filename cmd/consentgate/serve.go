@@ -114,6 +114,7 @@ type gateway struct {
 	store   consent.Store
 	calls   *outbox.Outbox
 	relay   *relay.Server
+	mover   *mover
 	servers []*listening
 	closers []func() error
 }
@@ -151,6 +152,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if err != nil {
 		return err
 	}
+	g.mover = &mover{from: cfg.Consent.Store, store: store, ring: ring, now: time.Now, stopping: make(chan struct{})}
 	g.calls = newOutbox(cfg, ring, store, waiting, g.log)
 	g.store = cache.New(g.calls.Told(), cache.Options{TTL: cfg.Consent.Cache, Log: g.log})
 	g.closers = append(g.closers, g.store.Close)
@@ -257,6 +259,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	}
 	control := http.NewServeMux()
 	control.Handle("/", web.NewAdmin(web.AdminConfig{Store: g.store, Imports: store, Source: consent.FromCLI, Log: g.log, Now: time.Now, Forget: forget}))
+	control.Handle("POST /v1/migrate", g.mover)
 	control.Handle("/v1/queue", g.relay.QueueAPI())
 	control.Handle("/v1/queue/", g.relay.QueueAPI())
 	for _, s := range g.servers {
@@ -350,12 +353,16 @@ func (g *gateway) announce(ctx context.Context) {
 func (g *gateway) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// The control socket ends last: over it people may be moved to another store, which is to know what is decided
+	// until the very end.
+	last, done := context.WithCancel(context.WithoutCancel(ctx))
+	defer done()
 	var (
-		wg     sync.WaitGroup
-		mu     sync.Mutex
-		failed error
+		wg, control sync.WaitGroup
+		mu          sync.Mutex
+		failed      error
 	)
-	start := func(f func(context.Context) error) {
+	start := func(wg *sync.WaitGroup, ctx context.Context, f func(context.Context) error) {
 		wg.Go(func() {
 			if err := f(ctx); err != nil {
 				mu.Lock()
@@ -365,16 +372,23 @@ func (g *gateway) run(ctx context.Context) error {
 			cancel() // one that ends by itself ends the others
 		})
 	}
-	start(g.relay.Run)
-	start(g.calls.Run)
+	start(&wg, ctx, g.relay.Run)
+	start(&wg, ctx, g.calls.Run)
 	for _, s := range g.servers {
-		start(s.run)
+		if s.what == "control" {
+			start(&control, last, s.run)
+		} else {
+			start(&wg, ctx, s.run)
+		}
 	}
 	wg.Go(func() { g.retain(ctx) })
 	g.log.Info("consentgate is ready")
 	<-ctx.Done()
 	g.log.Info("consentgate stops: what is under way ends first")
 	wg.Wait()
+	g.mover.handOver()
+	done()
+	control.Wait()
 	g.log.Info("consentgate has stopped")
 	return failed
 }

@@ -130,10 +130,9 @@ func (m *Mover) Finish(ctx context.Context) (Result, error) {
 	if err != nil {
 		return r, fmt.Errorf("the old store is marked as moved; run this again: %w", err)
 	}
-	// What was told until now.
 	end := make(chan struct{})
 	close(end)
-	if err := m.follow(ctx, end); err != nil {
+	if err := m.Follow(ctx, end); err != nil { // what was told until now
 		return r, fmt.Errorf("the old store is marked as moved; run this again: %w", err)
 	}
 	return r, m.new.SetSynced(ctx, time.Time{})
@@ -150,8 +149,36 @@ func (m *Mover) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// compare makes one pass and checks the histories of all.
+// maxPasses bounds how often everybody is looked at anew because a store did not answer meanwhile.
+const maxPasses = 20
+
+// again calls f, which looks at everybody, until it succeeds.
+func (m *Mover) again(ctx context.Context, f func() error) (err error) {
+	for range maxPasses {
+		if err = f(); err == nil || ctx.Err() != nil || errors.Is(err, consent.ErrForeign) {
+			return err
+		}
+		m.Say(fmt.Sprintf("%v: trying again", err))
+		if err := m.wait(ctx, retryAfter); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// compare looks at everybody and checks the histories of all.
 func (m *Mover) compare(ctx context.Context) (r Result, err error) {
+	err = m.again(ctx, func() (err error) {
+		r, err = m.compareOnce(ctx)
+		return err
+	})
+	if err == nil && len(m.refused) > 0 {
+		err = fmt.Errorf("%d people differ between the stores and could not be joined", len(m.refused))
+	}
+	return r, err
+}
+
+func (m *Mover) compareOnce(ctx context.Context) (r Result, err error) {
 	looked := map[uint64]bool{} // everybody is seen in both stores, and counts once
 	err = m.pass(ctx, "compared", func(h *consent.Held) {
 		short := binary.BigEndian.Uint64(h.Key[:])
@@ -169,8 +196,5 @@ func (m *Mover) compare(ctx context.Context) (r Result, err error) {
 			}
 		}
 	})
-	if err == nil && len(m.refused) > 0 {
-		err = fmt.Errorf("%d people differ between the stores and could not be joined", len(m.refused))
-	}
 	return r, err
 }

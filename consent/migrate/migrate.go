@@ -133,7 +133,7 @@ func (m *Mover) Begin(ctx context.Context) error {
 		to.Moving = consent.Filling
 	}
 	m.first = to.Moving == consent.Filling
-	if err := m.pass(ctx, "copied", nil); err != nil {
+	if err := m.again(ctx, func() error { return m.pass(ctx, "copied", nil) }); err != nil {
 		m.unwatch()
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/redisstore"
+	"github.com/consentgate/consentgate/consent/storetest"
 )
 
 func who(t testing.TB, format string, args ...any) consent.Address {
@@ -179,7 +180,7 @@ func TestMigrate(t *testing.T) {
 			go func() { followed <- m.Follow(t.Context(), end) }()
 			for i := range made {
 				was := made[i].Load()
-				eventually(t, "opt-outs while both are used", func() error {
+				storetest.Eventually(t, "opt-outs while both are used", func() error {
 					if made[i].Load() < was+20 {
 						return errors.New("few")
 					}
@@ -189,7 +190,7 @@ func TestMigrate(t *testing.T) {
 			// What one side confirmed the other knows soon: 100 ms, as between gateways.
 			at := time.Now()
 			apply(t, next, out(who(t, "p1499")))
-			eventually(t, "the old store", func() error {
+			storetest.Eventually(t, "the old store", func() error {
 				if state(t, gateway, who(t, "p1499")).Mail.State != consent.Unsubscribed {
 					return errors.New("not there yet")
 				}
