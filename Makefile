@@ -3,6 +3,7 @@ GO ?= go
 FUZZTIME ?= 30s
 FAULTTIME ?= 4m30s
 REDISFAULTTIME ?= 4m
+MANYTIME ?= 90s
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 VULNDB ?= https://vuln.go.dev
@@ -42,7 +43,7 @@ vuln: ## known holes in what we build on; asks VULNDB
 		case "$$out" in *"fetching vulnerabilities"*) echo "NOTHING WAS CHECKED: the database cannot be reached; run this where $(VULNDB) can be, or set VULNDB to a copy";; esac; exit 1; fi
 
 need: ## what the tests use beside Go; on Debian as root it is installed
-	@miss=""; for c in redis-server:redis-server ip:iproute2 /usr/sbin/opendkim:opendkim swaks:swaks python3:python3 chromium:chromium curl:curl msmtp:msmtp /usr/sbin/postfix:postfix,libsasl2-modules node:nodejs npm:npm; do \
+	@miss=""; for c in redis-server:redis-server ip:iproute2 /usr/sbin/haproxy:haproxy /usr/sbin/opendkim:opendkim swaks:swaks python3:python3 chromium:chromium curl:curl msmtp:msmtp /usr/sbin/postfix:postfix,libsasl2-modules node:nodejs npm:npm; do \
 		command -v $${c%%:*} >/dev/null 2>&1 || miss="$$miss $$(echo $${c##*:} | tr , ' ')"; done; \
 	if [ -n "$$miss" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
@@ -54,8 +55,8 @@ fuzz: ## every fuzz target for FUZZTIME in turn
 		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -parallel 2 $$p || exit 1; done; done
 
-faults: need ## the gateway killed, its smarthost misbehaving, its disk full, FAULTTIME; then its Redis going wrong, REDISFAULTTIME; 0 leaves a part out
-	$(GO) run ./testdata/faults -time $(FAULTTIME) -redis-time $(REDISFAULTTIME) -results testdata/faults/RESULTS.md
+faults: need ## the gateway killed, its smarthost misbehaving, its disk full, FAULTTIME; then its Redis going wrong, REDISFAULTTIME; then three gateways behind HAProxy, MANYTIME; 0 leaves a part out
+	$(GO) run ./testdata/faults -time $(FAULTTIME) -redis-time $(REDISFAULTTIME) -many-time $(MANYTIME) -results testdata/faults/RESULTS.md
 
 bench: need ## Parse, Render, Lookup, Sign, the consent stores, and messages/s through serve; PEER=1: beside Postfix with opendkim
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime 1s -timeout 5m ./rewrite/... ./consent/... ./relay/... ./cmd/...

@@ -197,7 +197,7 @@ func (g *gate) use(t *testing.T, old, new string) {
 func (g *gate) press(t *testing.T, wg *sync.WaitGroup, stop <-chan struct{}, name string) *atomic.Int64 {
 	confirmed := new(atomic.Int64)
 	client := &http.Client{Timeout: 5 * time.Second}
-	pace := time.NewTicker(4 * time.Millisecond)
+	pace := time.NewTicker(20 * time.Millisecond)
 	wg.Go(func() {
 		defer pace.Stop()
 		for n := int64(0); ; n++ {
@@ -288,19 +288,19 @@ func TestMigrateFromFile(t *testing.T) {
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	confirmed := g.press(t, &wg, stop, "p%d@example.org")
-	grow(t, confirmed, 300)
+	grow(t, confirmed, 60)
 	m := startProgram(t, "consent", "migrate", "--config", g.config, "--to", redis)
 	m.says(t, "The rest goes by itself")
-	grow(t, confirmed, 300)
+	grow(t, confirmed, 60)
 	g.use(t, file, redis)
 	known := confirmed.Load()
 	h.arrived(t, redis, "p%d@example.org", known) // before the command has ended, too
-	grow(t, confirmed, 300)
+	grow(t, confirmed, 60)
 	if err := m.ends(t); err != nil {
 		t.Fatalf("%v\n%s", err, m.text())
 	}
 	t.Logf("%s\n%d opt-outs, %d before the switch", m.text(), confirmed.Load(), known)
-	grow(t, confirmed, 100)
+	grow(t, confirmed, 20)
 	close(stop)
 	wg.Wait()
 	h.arrived(t, redis, "p%d@example.org", confirmed.Load())
@@ -328,7 +328,7 @@ func TestMigrateToCluster(t *testing.T) {
 		gates = append(gates, g)
 		all = append(all, g.press(t, &wg, stop, "p%d"+fmt.Sprintf(".%d@example.org", i)))
 	}
-	grow(t, all[0], 200)
+	grow(t, all[0], 40)
 	args := []string{"consent", "migrate", "--config", gates[0].config, "--from", redis, "--to", cluster}
 	m := startProgram(t, args...)
 	m.says(t, "press Ctrl-C")
@@ -336,12 +336,12 @@ func TestMigrateToCluster(t *testing.T) {
 	// Stopped hard, and gone on with.
 	m.Process.Kill()
 	m.ends(t)
-	grow(t, all[1], 50)
+	grow(t, all[1], 20)
 	gates[0].use(t, redis, cluster)
-	grow(t, all[0], 50)
+	grow(t, all[0], 20)
 	m = startProgram(t, args...)
 	m.says(t, "press Ctrl-C")
-	grow(t, all[0], 50)
+	grow(t, all[0], 20)
 
 	// An opt-out through the gateway that was switched holds soon for one that was not.
 	n := all[0].Load()
@@ -355,15 +355,15 @@ func TestMigrateToCluster(t *testing.T) {
 	storetest.Eventually(t, "the other gateway", known)
 
 	gates[1].use(t, redis, cluster)
-	grow(t, all[1], 50)
+	grow(t, all[1], 20)
 	m.Process.Signal(os.Interrupt)
 	if err := m.ends(t); err != nil {
 		t.Fatalf("%v\n%s", err, m.text())
 	}
 	t.Log(m.text())
 	refused := all[2].Load()
-	grow(t, all[0], 50)
-	grow(t, all[1], 50)
+	grow(t, all[0], 20)
+	grow(t, all[1], 20)
 	close(stop)
 	wg.Wait()
 	for i, confirmed := range all {

@@ -152,18 +152,22 @@ func TestMigrate(t *testing.T) {
 			var wg sync.WaitGroup
 			press := func(i int, s func() Store, name string) {
 				wg.Go(func() {
-					for n := int64(0); ctx.Err() == nil; n++ {
-						a := who(t, name, n)
-						c := out(a)
-						rs, err := s().Apply(context.WithoutCancel(ctx), []consent.Change{c})
+					pace := time.NewTicker(2 * time.Millisecond)
+					defer pace.Stop()
+					for n := int64(0); ctx.Err() == nil; <-pace.C {
+						rs, err := s().Apply(context.WithoutCancel(ctx), []consent.Change{out(who(t, name, n))})
 						if err == nil {
 							err = rs[0].Err
+						}
+						if errors.Is(err, consent.ErrUnreachable) {
+							continue // it is tried again, as a person would
 						}
 						if err != nil {
 							t.Error(err)
 							return
 						}
-						made[i].Store(n + 1)
+						n++
+						made[i].Store(n)
 					}
 				})
 			}

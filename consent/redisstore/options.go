@@ -124,7 +124,7 @@ func CheckURL(url string) error {
 }
 
 // client makes the client for a store's url, without connecting. slow is added to the time that
-// an answer may take.
+// an answer, and the sending of a question, may take.
 func client(url string, slow time.Duration) (redis.UniversalClient, error) {
 	t, err := read(url)
 	if err != nil {
@@ -175,6 +175,7 @@ func client(url string, slow time.Duration) (redis.UniversalClient, error) {
 		set(&o.MinRetryBackoff, 2*time.Millisecond)
 		set(&o.MaxRetryBackoff, 10*time.Millisecond)
 		o.ReadTimeout += slow
+		o.WriteTimeout += slow
 		o.ContextTimeoutEnabled, o.DialerRetries, o.DisableIdentity = true, 1, true
 		o.MaintNotificationsConfig = maint()
 		o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false // replicas lag behind
@@ -199,6 +200,7 @@ func client(url string, slow time.Duration) (redis.UniversalClient, error) {
 		set(&o.MinRetryBackoff, 2*time.Millisecond)
 		set(&o.MaxRetryBackoff, 10*time.Millisecond)
 		o.ReadTimeout += slow
+		o.WriteTimeout += slow
 		if o.MaxRetries == 0 {
 			o.MaxRetries = 1
 		}
@@ -218,6 +220,7 @@ func client(url string, slow time.Duration) (redis.UniversalClient, error) {
 	set(&o.MinRetryBackoff, 2*time.Millisecond)
 	set(&o.MaxRetryBackoff, 10*time.Millisecond)
 	o.ReadTimeout += slow
+	o.WriteTimeout += slow
 	if o.MaxRetries == 0 {
 		o.MaxRetries = 1
 	}

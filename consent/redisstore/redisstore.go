@@ -90,6 +90,8 @@ type Store struct {
 	print   string // fingerprint of the lookup key
 	wait    int
 	role    Role
+	beat    time.Duration // see watch.go
+	late    time.Duration
 	log     *slog.Logger
 	known   known
 	danger  atomic.Pointer[error] // why what is there may not be all, nil where it is
@@ -116,12 +118,17 @@ var _ consent.Store = (*Store)(nil)
 // says so by Ping; it does where Redis answers and holds the records of another key file
 // (consent.ErrForeign) or of another layout.
 func Open(url string, ring *keyring.Ring, opts Options) (*Store, error) {
-	rdb, err := client(url, 0)
+	slow := time.Duration(0)
+	if opts.Moving != None {
+		slow = patience
+	}
+	rdb, err := client(url, slow)
 	if err != nil {
 		return nil, err
 	}
 	logging.Disable() // go-redis writes to standard error what it also returns
 	s := &Store{rdb: rdb, writer: rdb, ledger: consent.NewLedger(ring), print: ring.Fingerprint(), wait: opts.WaitReplicas, role: opts.Moving, log: opts.Log}
+	s.beat, s.late = max(beatTime, slow), max(beatLate, slow)
 	_, s.cluster = rdb.(*redis.ClusterClient)
 	if s.log == nil {
 		s.log = slog.Default()
