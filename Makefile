@@ -12,7 +12,7 @@ export CGO_ENABLED ?= 1
 export GORACE ?= atexit_sleep_ms=20
 
 # What go's ./... leaves out, since it stands under testdata.
-TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench
+TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench ./testdata/docs ./testdata/recipes/backup
 
 .PHONY: build test browser static vuln need needweb fuzz faults bench pagebench guardbench load
 
@@ -25,6 +25,7 @@ test: need static ## all tests, under ten minutes on two cores
 	@rm -rf testdata/browser/pictures && mkdir testdata/browser/pictures
 	$(GO) test -timeout 3m -parallel 6 -artifacts -outputdir $(CURDIR)/testdata/browser/pictures ./testdata/browser
 	$(GO) test -timeout 1m ./testdata/faults
+	$(GO) test -timeout 3m ./testdata/docs ./testdata/recipes/backup
 
 browser: need ## every copy of a corpus of real mail, and every way to phone home, in Chromium; about five minutes
 	EVERY=1 $(GO) test -v -timeout 20m -parallel 6 ./testdata/browser -results $(CURDIR)/testdata/browser/RESULTS.md

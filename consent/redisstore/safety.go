@@ -128,7 +128,7 @@ func (s *Store) recognise(text string) error {
 	}
 	if len(words) == 0 || words[0] != layout {
 		l, _, _ := strings.Cut(text, " ")
-		return fmt.Errorf("the consent store has layout %q, this program knows %q: use the version that wrote it, or begin a new one", l, layout)
+		return fmt.Errorf("the consent store has layout %q, this program knows %q: use the version that wrote it, or a newer one", l, layout)
 	}
 	if len(words) < 3 || words[1] != s.print {
 		return consent.ErrForeign
