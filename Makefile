@@ -3,6 +3,7 @@ GO ?= go
 FUZZTIME ?= 30
 FAULTTIME ?= 4m30s
 REDISFAULTTIME ?= 4m
+MANYTIME ?= 90s
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 VULNDB ?= https://vuln.go.dev
@@ -13,7 +14,7 @@ export CGO_ENABLED ?= 1
 export GORACE ?= atexit_sleep_ms=20
 
 # What go's ./... leaves out, since it stands under testdata.
-TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench
+TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench ./testdata/docs ./testdata/recipes/backup
 
 .PHONY: build test recipes boot browser static vuln reproduce sbom need needweb needwatch fuzz faults bench pagebench guardbench load
 
@@ -25,7 +26,7 @@ test: need needwatch static ## all tests, under ten minutes on two cores
 	GATEWAY_RACE=1 $(GO) test -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers
 	@rm -rf testdata/browser/pictures && mkdir testdata/browser/pictures
 	$(GO) test -timeout 3m -parallel 6 -artifacts -outputdir $(CURDIR)/testdata/browser/pictures ./testdata/browser
-	$(GO) test -timeout 3m ./testdata/faults ./testdata/bench
+	$(GO) test -timeout 3m ./testdata/faults ./testdata/bench ./testdata/docs ./testdata/recipes/backup
 
 recipes: need ## what the documentation tells users of other programs to set, with those programs; under two minutes
 	$(GO) test -count 1 -timeout 5m -parallel 6 -run 'Recipe' ./testdata/peers -recipes $(CURDIR)/testdata/recipes/RESULTS.md
@@ -65,7 +66,7 @@ sbom: build ## what is in that binary, as CycloneDX JSON with licences and hashe
 	@grep -c '"purl"' bin/consentgate.cdx.json | sed 's/$$/ components/'
 
 need: ## what the tests use beside Go; on Debian as root it is installed
-	@miss=""; for c in redis-server:redis-server ip:iproute2 /usr/sbin/opendkim:opendkim swaks:swaks python3:python3 chromium:chromium curl:curl msmtp:msmtp /usr/sbin/postfix:postfix,libsasl2-modules node:nodejs npm:npm zsh:zsh fish:fish mandoc:mandoc php:php-cli,libphp-phpmailer django-admin:python3-django systemd-analyze:systemd unshare:util-linux; do \
+	@miss=""; for c in redis-server:redis-server ip:iproute2 /usr/sbin/haproxy:haproxy /usr/sbin/opendkim:opendkim swaks:swaks python3:python3 chromium:chromium curl:curl msmtp:msmtp /usr/sbin/postfix:postfix,libsasl2-modules node:nodejs npm:npm zsh:zsh fish:fish mandoc:mandoc php:php-cli,libphp-phpmailer django-admin:python3-django systemd-analyze:systemd unshare:util-linux; do \
 		command -v $${c%%:*} >/dev/null 2>&1 || miss="$$miss $$(echo $${c##*:} | tr , ' ')"; done; \
 	if [ -n "$$miss" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
@@ -75,8 +76,8 @@ need: ## what the tests use beside Go; on Debian as root it is installed
 fuzz: ## every fuzz target, FUZZTIME minutes in all
 	@GO="$(GO)" testdata/fuzz.sh $(FUZZTIME)
 
-faults: need ## the gateway killed, its smarthost misbehaving, its disk full, FAULTTIME; then its Redis going wrong, REDISFAULTTIME; 0 leaves a part out
-	$(GO) run ./testdata/faults -time $(FAULTTIME) -redis-time $(REDISFAULTTIME) -results testdata/faults/RESULTS.md
+faults: need ## the gateway killed, its smarthost misbehaving, its disk full, FAULTTIME; then its Redis going wrong, REDISFAULTTIME; then three gateways behind HAProxy, MANYTIME; 0 leaves a part out
+	$(GO) run ./testdata/faults -time $(FAULTTIME) -redis-time $(REDISFAULTTIME) -many-time $(MANYTIME) -results testdata/faults/RESULTS.md
 
 bench: need ## the parts by Go's benchmarks, the consent stores, and mail through serve beside Postfix, opendkim and Haraka; under 15 minutes. PEER=0: without those
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime 500ms -skip 'Hostile/./^(512K|1024K)' -timeout 5m ./rewrite/... ./consent/... ./relay/... ./cmd/...

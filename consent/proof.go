@@ -26,50 +26,37 @@ func unproven(lines []line, h *Held) (flaws []string) {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	type place struct {
-		scope   Scope
-		purpose Purpose
-	}
 	said := map[place][]Entry{}
 	var order []place
 	renamed := false
 	for _, l := range lines {
 		renamed = renamed || l.Kind == RenamedFrom
-		for _, p := range [...]struct {
-			purpose Purpose
-			state   State
-		}{{Mail, l.New.Mail}, {Open, l.New.Open}, {Click, l.New.Click}} {
-			if l.Kind != Changed || p.state == "" {
-				continue
-			}
-			at := place{l.Scope, p.purpose}
+		l.turns(func(at place, is Entry) {
 			if said[at] == nil {
 				order = append(order, at)
 			}
-			said[at] = append(said[at], Entry{p.state, l.Time, l.Source, l.Notice})
-		}
+			said[at] = append(said[at], is)
+		})
 	}
 	flaw := func(at place) {
 		flaws = append(flaws, fmt.Sprintf("what is recorded in scope %s for %s is not what the history says", at.scope, at.purpose))
 	}
 	recorded := map[place]bool{}
 	for _, r := range records {
-		for _, p := range [...]struct {
-			purpose Purpose
-			entry   Entry
-		}{{Mail, r.Mail}, {Open, r.Open}, {Click, r.Click}} {
-			if p.entry.State == "" {
+		for _, purpose := range [...]Purpose{Mail, Open, Click} {
+			entry := *r.entry(purpose)
+			if entry.State == "" {
 				continue
 			}
-			at := place{r.Scope, p.purpose}
+			at := place{r.Scope, purpose}
 			recorded[at] = true
 			events := said[at]
-			if outlived := p.entry.State == Unsubscribed && p.entry.Notice == ""; outlived && (renamed || events == nil) {
+			if outlived := entry.State == Unsubscribed && entry.Notice == ""; outlived && (renamed || events == nil) {
 				continue
 			}
-			proven := len(events) > 0 && events[len(events)-1] == p.entry
+			proven := len(events) > 0 && events[len(events)-1] == entry
 			for i := 0; renamed && i < len(events) && !proven; i++ {
-				proven = events[i] == p.entry
+				proven = events[i] == entry
 			}
 			if !proven {
 				flaw(at)

@@ -110,7 +110,9 @@ func (c *conn) open() error {
 	}
 	if c.balancer.IsValid() {
 		var err error
-		if c.peer, err = readProxy(c.raw); err != nil {
+		if c.peer, err = readProxy(c.raw); errors.Is(err, errMute) {
+			return err
+		} else if err != nil {
 			c.pool.log.Warn("a balancer's connection without a PROXY header was refused", "id", c.id, "peer", c.balancer, "err", err)
 			return err
 		}

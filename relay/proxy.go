@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // The PROXY protocol, versions 1 and 2, of
@@ -20,6 +21,7 @@ var (
 	proxyV1 = []byte("PROXY ")
 
 	errProxy = errors.New("no PROXY header")
+	errMute  = fmt.Errorf("%w: it was closed without a word", errProxy) // as a balancer's check does that only connects
 )
 
 const (
@@ -31,7 +33,9 @@ const (
 // header names nobody: UNKNOWN, LOCAL (a balancer's health check), a socket that is not of TCP.
 func readProxy(r io.Reader) (netip.Addr, error) {
 	begin := make([]byte, len(proxyV2))
-	if _, err := io.ReadFull(r, begin[:len(proxyV1)]); err != nil {
+	if n, err := io.ReadFull(r, begin[:len(proxyV1)]); n == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
+		return netip.Addr{}, errMute
+	} else if err != nil {
 		return netip.Addr{}, fmt.Errorf("%w: %w", errProxy, err)
 	}
 	if bytes.Equal(begin[:len(proxyV1)], proxyV1) {

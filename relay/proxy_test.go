@@ -82,6 +82,18 @@ func TestReadProxy(t *testing.T) {
 	}
 }
 
+// A check that only connects is told from a balancer that says something else, since it comes every second.
+func TestReadProxyOfNothing(t *testing.T) {
+	if _, err := readProxy(strings.NewReader("")); !errors.Is(err, errMute) || !errors.Is(err, errProxy) {
+		t.Errorf("nothing at all: %v", err)
+	}
+	for _, some := range []string{"P", "PROXY ", "PROXY TCP4"} {
+		if _, err := readProxy(strings.NewReader(some)); errors.Is(err, errMute) || !errors.Is(err, errProxy) {
+			t.Errorf("%q: %v", some, err)
+		}
+	}
+}
+
 // Whatever comes, no more is read than the header, and an address never comes with an error.
 func FuzzReadProxy(f *testing.F) {
 	f.Add([]byte("PROXY TCP4 192.0.2.7 198.51.100.1 50000 25\r\n"))

@@ -19,6 +19,7 @@ type consentCmd struct {
 	Erase       consentEraseCmd       `cmd:"" help:"Remove all that is held of a person."`
 	Export      consentExportCmd      `cmd:"" help:"Print all that is held of a person, or everybody's records."`
 	Import      consentImportCmd      `cmd:"" help:"Read records from a file."`
+	Migrate     consentMigrateCmd     `cmd:"" help:"Move everybody to another store while gateways go on."`
 	AcceptStore consentAcceptStoreCmd `cmd:"" help:"Work with a store that has lost its records, as it is."`
 }
 

@@ -23,6 +23,7 @@ type consentExportCmd struct {
 	Address       string `arg:"" optional:"" help:"One person: all that is held, the history too, as JSON. Without it: everybody's records."`
 	Format        string `placeholder:"ndjson|csv" help:"Without it: what the name of the file says, else ndjson."`
 	WithAddresses bool   `help:"Addresses in the clear; without it a keyed hash stands in their place."`
+	Withdrawn     bool   `help:"Only what people refused: unsubscribed, denied. To be kept apart from backups of the store, which may be older."`
 	From          string `placeholder:"CURSOR" help:"Go on where an export to standard output ended."`
 	Output        string `short:"o" placeholder:"FILE" help:"The file to write. The same command again goes on where it ended."`
 }
@@ -34,7 +35,9 @@ Examples:
 
     consentgate consent export anna@example.org
 
-    consentgate consent export --with-addresses -o backup.csv`
+    consentgate consent export --with-addresses -o backup.csv
+
+    consentgate consent export --with-addresses --withdrawn -o withdrawn.ndjson`
 }
 
 // mediaTypes are what the API calls the formats.
@@ -55,7 +58,7 @@ func formatFlag(format, file string) (transfer.Format, error) {
 
 func (c consentExportCmd) Run(ctx context.Context, std streams) error {
 	if c.Address != "" {
-		if c.Format != "" || c.WithAddresses || c.From != "" || c.Output != "" {
+		if c.Format != "" || c.WithAddresses || c.Withdrawn || c.From != "" || c.Output != "" {
 			return usageError{errors.New("the flags are for everybody's records: leave them out, or ADDRESS")}
 		}
 		body, err := addressFlags{c.configFlag, c.Address}.ask(ctx, "GET", "/v1/export/")
@@ -81,7 +84,7 @@ func (c consentExportCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer a.close()
-	e := &exporting{api: a, format: format, addresses: c.WithAddresses, progress: newProgress(std.err, time.Now, 0, 0)}
+	e := &exporting{api: a, format: format, addresses: c.WithAddresses, withdrawn: c.Withdrawn, progress: newProgress(std.err, time.Now, 0, 0)}
 	if c.Output != "" {
 		return e.toFile(ctx, std, c.Output)
 	}
@@ -105,6 +108,7 @@ type exporting struct {
 	*api
 	format    transfer.Format
 	addresses bool
+	withdrawn bool
 	progress  *progress
 	lines     int
 }
@@ -120,6 +124,9 @@ func (e *exporting) page(ctx context.Context, cursor string) (page []byte, next 
 	}
 	if e.addresses {
 		q.Set("with_addresses", "true")
+	}
+	if e.withdrawn {
+		q.Set("withdrawn", "true")
 	}
 	page, header, err := e.send(ctx, longTime, "GET", "/v1/consent?"+q.Encode(), http.Header{"Accept": {mediaTypes[e.format]}}, nil)
 	if err != nil {
@@ -144,6 +151,7 @@ type exportState struct {
 	Bytes     int64           `json:"bytes"` // of the file, up to the cursor
 	Format    transfer.Format `json:"format"`
 	Addresses bool            `json:"with_addresses"`
+	Withdrawn bool            `json:"withdrawn,omitempty"`
 }
 
 // toFile writes beside the file until all is there, and goes on with what an earlier run wrote.
@@ -152,10 +160,10 @@ func (e *exporting) toFile(ctx context.Context, std streams, name string) error 
 		return fmt.Errorf("%s is there already: move it away", name)
 	}
 	part, statePath := name+".part", name+".resume"
-	state := exportState{Format: e.format, Addresses: e.addresses}
+	state := exportState{Format: e.format, Addresses: e.addresses, Withdrawn: e.withdrawn}
 	if old, err := readState[exportState](statePath); err == nil {
-		if old.Format != e.format || old.Addresses != e.addresses {
-			return fmt.Errorf("%s is of an export with another --format or --with-addresses: use the same, or remove it", statePath)
+		if old.Format != e.format || old.Addresses != e.addresses || old.Withdrawn != e.withdrawn {
+			return fmt.Errorf("%s is of an export with another --format, --with-addresses or --withdrawn: use the same, or remove it", statePath)
 		}
 		state = old
 		fmt.Fprintf(std.err, "going on behind %d bytes\n", state.Bytes)

@@ -16,7 +16,8 @@ type progress struct {
 	out      io.Writer
 	terminal bool
 	now      func() time.Time
-	total    int64 // of what at counts, 0 where nobody knows
+	total    int64  // of what at counts, 0 where nobody knows
+	unit     string // what there are lines of
 
 	start, said time.Time
 	from        int64 // where this run began
@@ -28,7 +29,7 @@ func newProgress(out io.Writer, now func() time.Time, total, from int64) *progre
 	at := now()
 	return &progress{
 		out: out, terminal: ok && term.IsTerminal(int(file.Fd())), now: now,
-		total: total, start: at, said: at, from: from,
+		total: total, unit: "lines", start: at, said: at, from: from,
 	}
 }
 
@@ -46,7 +47,7 @@ func (p *progress) at(done int64, lines int) {
 		return
 	}
 	p.said = now
-	text := fmt.Sprintf("%d lines, %.0f/s", lines, float64(lines)/now.Sub(p.start).Seconds())
+	text := fmt.Sprintf("%d %s, %.0f/s", lines, p.unit, float64(lines)/now.Sub(p.start).Seconds())
 	if p.total > 0 && done > p.from {
 		share := min(float64(done)/float64(p.total), 1)
 		left := time.Duration(float64(now.Sub(p.start)) * float64(p.total-done) / float64(done-p.from)).Round(time.Second)

@@ -126,6 +126,7 @@ type gateway struct {
 	store   consent.Store
 	calls   *outbox.Outbox
 	relay   *relay.Server
+	mover   *mover
 	servers []*listening
 	closers []func() error
 }
@@ -164,6 +165,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		return err
 	}
 	store = g.seen.counted.Store(store)
+	g.mover = &mover{from: cfg.Consent.Store, store: store, ring: ring, now: time.Now, stopping: make(chan struct{})}
 	g.calls = newOutbox(cfg, ring, store, waiting, g.log, g.seen.counted.Called)
 	memory := cache.New(g.calls.Told(), cache.Options{TTL: cfg.Consent.Cache, Log: g.log})
 	g.store = memory
@@ -277,6 +279,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	}
 	control := http.NewServeMux()
 	control.Handle("/", web.NewAdmin(web.AdminConfig{Store: g.store, Imports: store, Source: consent.FromCLI, Log: g.log, Now: time.Now, Forget: forget}))
+	control.Handle("POST /v1/migrate", g.mover)
 	control.Handle("/v1/queue", g.relay.QueueAPI())
 	control.Handle("/v1/queue/", g.relay.QueueAPI())
 	for _, s := range g.servers {
@@ -370,12 +373,16 @@ func (g *gateway) announce(ctx context.Context) {
 func (g *gateway) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// The control socket ends last: over it people may be moved to another store, which is to know what is decided
+	// until the very end.
+	last, done := context.WithCancel(context.WithoutCancel(ctx))
+	defer done()
 	var (
-		wg     sync.WaitGroup
-		mu     sync.Mutex
-		failed error
+		wg, control sync.WaitGroup
+		mu          sync.Mutex
+		failed      error
 	)
-	start := func(f func(context.Context) error) {
+	start := func(wg *sync.WaitGroup, ctx context.Context, f func(context.Context) error) {
 		wg.Go(func() {
 			if err := f(ctx); err != nil {
 				mu.Lock()
@@ -385,11 +392,15 @@ func (g *gateway) run(ctx context.Context) error {
 			cancel() // one that ends by itself ends the others
 		})
 	}
-	start(g.relay.Run)
-	start(g.calls.Run)
-	start(g.watch)
+	start(&wg, ctx, g.relay.Run)
+	start(&wg, ctx, g.calls.Run)
+	start(&wg, ctx, g.watch)
 	for _, s := range g.servers {
-		start(s.run)
+		if s.what == "control" {
+			start(&control, last, s.run)
+		} else {
+			start(&wg, ctx, s.run)
+		}
 	}
 	wg.Go(func() { g.retain(ctx) })
 	told := manager{g.log}
@@ -400,6 +411,9 @@ func (g *gateway) run(ctx context.Context) error {
 	g.log.Info("consentgate stops: what is under way ends first")
 	told.tell(daemon.SdNotifyStopping, "STATUS=Takes no more mail; what is under way ends first.")
 	wg.Wait()
+	g.mover.handOver()
+	done()
+	control.Wait()
 	g.log.Info("consentgate has stopped")
 	return failed
 }

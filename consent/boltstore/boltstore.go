@@ -4,7 +4,9 @@
 //
 // Layout of the file, version 2:
 //
-//	bucket "meta"     "layout" → "2", "lookup" → fingerprint of the lookup key, "epoch" → a random name for this data
+//	bucket "meta"     "layout" → "2", "lookup" → fingerprint of the lookup key, "epoch" → a random name for this data;
+//	                  while people move from store to store "layout" → "2-filling" or "2-moved", "was" → the epoch of
+//	                  the data that it stands in for, "synced" → when both were the same last, in seconds (moving.go)
 //	bucket "records"  KEY | scope → record
 //	                  KEY | "@"   → the sealed address, 16 bytes longer than in clear
 //	                  KEY | "#"   → number and proof of the last event
@@ -33,6 +35,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,6 +66,7 @@ type Store struct {
 	fingerprint string
 	known       consent.Known
 	watchers    watchers
+	moving      bool // opened by OpenMoving
 
 	mu   sync.RWMutex // held to read while db is used, to write while it is scrubbed or exchanged
 	db   *bolt.DB
@@ -108,6 +112,8 @@ func (s *Store) recognise(log *slog.Logger) error {
 		if err := s.known.Save(epoch, false); err != nil {
 			log.Error("the consent store's loss would not be noticed after a restart", "err", err)
 		}
+	case known != epoch && s.meta("was") == known:
+		return s.known.Save(epoch, false)
 	case known != epoch:
 		s.lost = fmt.Errorf("%w: %s was begun anew, or is another, since this gateway saw it last; bring the data back and start again, or run: consentgate consent accept-store", consent.ErrLost, s.path)
 	}
@@ -151,7 +157,7 @@ func (s *Store) open() error {
 		return fmt.Errorf("consent store %s: %w", s.path, err)
 	}
 	db.MaxBatchDelay = batchDelay
-	if err := begin(db, s.fingerprint); err != nil {
+	if err := begin(db, s.fingerprint, s.moving); err != nil {
 		db.Close()
 		return fmt.Errorf("consent store %s: %w", s.path, err)
 	}
@@ -165,7 +171,7 @@ func (s *Store) open() error {
 }
 
 // begin checks whose store this is, and marks it as ours where it is new.
-func begin(db *bolt.DB, fingerprint string) error {
+func begin(db *bolt.DB, fingerprint string, moving bool) error {
 	isNew := false
 	err := guard(func() error {
 		return db.View(func(tx *bolt.Tx) error {
@@ -182,7 +188,15 @@ func begin(db *bolt.DB, fingerprint string) error {
 				}
 				return nil
 			}
-			if l := string(meta.Get([]byte("layout"))); l != layout {
+			l, state, _ := strings.Cut(string(meta.Get([]byte("layout"))), "-")
+			switch {
+			case state != "" && moving:
+			case state == string(consent.Filling):
+				return consent.ErrFilling
+			case state == string(consent.Moved):
+				return consent.ErrMoved
+			}
+			if l != layout {
 				return fmt.Errorf("it has layout %q, this program knows %q: use the version that wrote it, or a newer one", l, layout)
 			}
 			if string(meta.Get([]byte("lookup"))) != fingerprint {

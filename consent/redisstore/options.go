@@ -25,9 +25,22 @@ type Options struct {
 	// emptied is noticed across a restart of the gateway too. "" keeps none.
 	Known string
 
+	// Moving is for what takes people out of the store (From) or brings them there (To), which works where it is
+	// being filled, or was moved, too. A new store is then none to take from, and to bring to one that is being filled.
+	Moving Role
+
 	// Log gets what is wrong and stops nobody; nil is slog.Default().
 	Log *slog.Logger
 }
+
+// Role is a part in moving people from store to store.
+type Role int
+
+const (
+	None Role = iota
+	From
+	To
+)
 
 // A mail waits while the store is asked, and what happens when it does not answer is decided by
 // the operator's policy; so a store that is gone must be noticed fast.
@@ -111,7 +124,7 @@ func CheckURL(url string) error {
 }
 
 // client makes the client for a store's url, without connecting. slow is added to the time that
-// an answer may take.
+// an answer, and the sending of a question, may take.
 func client(url string, slow time.Duration) (redis.UniversalClient, error) {
 	t, err := read(url)
 	if err != nil {
@@ -162,6 +175,7 @@ func client(url string, slow time.Duration) (redis.UniversalClient, error) {
 		set(&o.MinRetryBackoff, 2*time.Millisecond)
 		set(&o.MaxRetryBackoff, 10*time.Millisecond)
 		o.ReadTimeout += slow
+		o.WriteTimeout += slow
 		o.ContextTimeoutEnabled, o.DialerRetries, o.DisableIdentity = true, 1, true
 		o.MaintNotificationsConfig = maint()
 		o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false // replicas lag behind
@@ -186,6 +200,7 @@ func client(url string, slow time.Duration) (redis.UniversalClient, error) {
 		set(&o.MinRetryBackoff, 2*time.Millisecond)
 		set(&o.MaxRetryBackoff, 10*time.Millisecond)
 		o.ReadTimeout += slow
+		o.WriteTimeout += slow
 		if o.MaxRetries == 0 {
 			o.MaxRetries = 1
 		}
@@ -205,6 +220,7 @@ func client(url string, slow time.Duration) (redis.UniversalClient, error) {
 	set(&o.MinRetryBackoff, 2*time.Millisecond)
 	set(&o.MaxRetryBackoff, 10*time.Millisecond)
 	o.ReadTimeout += slow
+	o.WriteTimeout += slow
 	if o.MaxRetries == 0 {
 		o.MaxRetries = 1
 	}

@@ -9,6 +9,9 @@
 //	                         scope, as the text that consent.RecordText describes;
 //	                         "@" the sealed address; "#" the number and the proof of the last event
 //	consent:{KEY}:history    list: the events, oldest first, as the text that consent's eventtext.go describes
+//	                         of data whose loss was accepted, or that it stands in for. While people move from store to store "2-filling" or
+//	                         "2-moved" stands there, which gateways refuse (moving.go)
+//	consentgate:synced       while people move: when both stores were the same last, in seconds
 //	consentgate:{0} …        in a Cluster only, 32 strings "2 FINGERPRINT", so that the loss of a part shows
 //	consentgate:FINGERPRINT  channel: the KEY of each person whose record changes, and beats (watch.go)
 //
@@ -86,6 +89,9 @@ type Store struct {
 	ledger  *consent.Ledger
 	print   string // fingerprint of the lookup key
 	wait    int
+	role    Role
+	beat    time.Duration // see watch.go
+	late    time.Duration
 	log     *slog.Logger
 	known   known
 	danger  atomic.Pointer[error] // why what is there may not be all, nil where it is
@@ -112,12 +118,17 @@ var _ consent.Store = (*Store)(nil)
 // says so by Ping; it does where Redis answers and holds the records of another key file
 // (consent.ErrForeign) or of another layout.
 func Open(url string, ring *keyring.Ring, opts Options) (*Store, error) {
-	rdb, err := client(url, 0)
+	slow := time.Duration(0)
+	if opts.Moving != None {
+		slow = patience
+	}
+	rdb, err := client(url, slow)
 	if err != nil {
 		return nil, err
 	}
 	logging.Disable() // go-redis writes to standard error what it also returns
-	s := &Store{rdb: rdb, writer: rdb, ledger: consent.NewLedger(ring), print: ring.Fingerprint(), wait: opts.WaitReplicas, log: opts.Log}
+	s := &Store{rdb: rdb, writer: rdb, ledger: consent.NewLedger(ring), print: ring.Fingerprint(), wait: opts.WaitReplicas, role: opts.Moving, log: opts.Log}
+	s.beat, s.late = max(beatTime, slow), max(beatLate, slow)
 	_, s.cluster = rdb.(*redis.ClusterClient)
 	if s.log == nil {
 		s.log = slog.Default()

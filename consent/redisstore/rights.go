@@ -45,7 +45,11 @@ func (s *Store) read(ctx context.Context, who consent.Address) (*consent.Held, e
 	if err := s.check(ctx); err != nil {
 		return nil, err
 	}
-	k := s.Key(who)
+	return s.readKey(ctx, s.Key(who))
+}
+
+// readKey is read without a look at the marker.
+func (s *Store) readKey(ctx context.Context, k consent.Key) (*consent.Held, error) {
 	pipe := s.rdb.TxPipeline()
 	fields, events := pipe.HGetAll(ctx, hashKey(k)), pipe.LRange(ctx, listKey(k), 0, -1)
 	if _, err := pipe.Exec(ctx); err != nil {

@@ -55,7 +55,9 @@ func (s *Store) judge(ctx context.Context, reply *redis.StringCmd) error {
 	if errors.Is(err, redis.Nil) {
 		got, err = s.begin(ctx)
 	}
-	if err != nil {
+	if errors.Is(err, errNothing) {
+		return err
+	} else if err != nil {
 		return wrap(err)
 	}
 	if good := s.known.mark.Load(); good == nil || *good != got {
@@ -78,12 +80,22 @@ func (s *Store) begin(ctx context.Context) (string, error) {
 	if epoch != "" {
 		return "", fmt.Errorf("%w: %w: its marker (key %q) is gone, so it was emptied or exchanged; bring the data back, or run: consentgate consent accept-store", consent.ErrUnreachable, consent.ErrLost, marker)
 	}
+	if s.role == From {
+		return "", errNothing
+	}
 	return s.mark(ctx, "")
 }
 
+// errNothing is returned where people are to be taken out of a Redis that no gateway ever used.
+var errNothing = errors.New("it holds no consent store, so there is nothing to move: is the address right?")
+
 // mark sets a marker of a new epoch where there is none, and returns the one that is there.
 func (s *Store) mark(ctx context.Context, lost string) (string, error) {
-	text := strings.TrimSpace(fmt.Sprintf("%s %s %s %s", layout, s.print, rand.Text(), lost))
+	first := layout
+	if s.role == To {
+		first += "-" + string(consent.Filling)
+	}
+	text := strings.TrimSpace(fmt.Sprintf("%s %s %s %s", first, s.print, rand.Text(), lost))
 	if s.cluster { // first, since they are missed once the marker is there
 		pipe := s.rdb.Pipeline()
 		for i := range spread {
@@ -102,9 +114,21 @@ func (s *Store) mark(ctx context.Context, lost string) (string, error) {
 // recognise says whether a marker is of this gateway's key and of the data that it knew.
 func (s *Store) recognise(text string) error {
 	words := strings.Fields(text)
+	if len(words) > 0 {
+		l, state, _ := strings.Cut(words[0], "-")
+		switch {
+		case state == "":
+		case s.role != None:
+			words[0] = l
+		case state == string(consent.Filling):
+			return fmt.Errorf("%w: %w", consent.ErrUnreachable, consent.ErrFilling)
+		case state == string(consent.Moved):
+			return fmt.Errorf("%w: %w", consent.ErrUnreachable, consent.ErrMoved)
+		}
+	}
 	if len(words) == 0 || words[0] != layout {
 		l, _, _ := strings.Cut(text, " ")
-		return fmt.Errorf("the consent store has layout %q, this program knows %q: use the version that wrote it, or begin a new one", l, layout)
+		return fmt.Errorf("the consent store has layout %q, this program knows %q: use the version that wrote it, or a newer one", l, layout)
 	}
 	if len(words) < 3 || words[1] != s.print {
 		return consent.ErrForeign

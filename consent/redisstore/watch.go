@@ -23,6 +23,7 @@ const (
 	beatEvery = 40 * time.Millisecond
 	beatTime  = 200 * time.Millisecond
 	beatLate  = 500 * time.Millisecond
+	patience  = 10 * time.Second // instead of both, and on top of what an answer may take, for who moves people: it may be late
 
 	confirmTime = 1500 * time.Millisecond // to subscribe
 
@@ -88,7 +89,7 @@ func (w *watch) listen() {
 	for {
 		// A beat is due several times meanwhile. The first error of any kind is the end: go-redis would
 		// subscribe again, and what was told in between would be lost.
-		message, err := w.sub.ReceiveTimeout(w.ctx, beatLate)
+		message, err := w.sub.ReceiveTimeout(w.ctx, w.store.late)
 		if err != nil || w.ctx.Err() != nil {
 			return
 		}
@@ -139,7 +140,7 @@ func (w *watch) beat() {
 }
 
 func (w *watch) say() error {
-	ctx, cancel := context.WithTimeout(w.ctx, beatTime)
+	ctx, cancel := context.WithTimeout(w.ctx, w.store.beat)
 	defer cancel()
 	say := func(ctx context.Context, client redis.Cmdable, master string) error {
 		now := time.Now()
@@ -184,7 +185,7 @@ func (w *watch) late(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, b := range w.masters {
-		if now.Sub(b.heard) > beatLate {
+		if now.Sub(b.heard) > w.store.late {
 			return true
 		}
 	}

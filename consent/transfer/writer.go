@@ -127,6 +127,27 @@ func rowsOf(r consent.Record) []Row {
 	return rows
 }
 
+// Withdrawn leaves of a person only what was refused: mail that is unsubscribed, opens and clicks that are denied.
+// Imported into an older copy of the store these lines bring back what must not be forgotten, and loosen nothing.
+func Withdrawn(p consent.Person) consent.Person {
+	var kept []consent.Record
+	for _, r := range p.Records {
+		if r.Mail.State != consent.Unsubscribed {
+			r.Mail = consent.Entry{}
+		}
+		for _, e := range [...]*consent.Entry{&r.Open, &r.Click} {
+			if e.State != consent.Denied {
+				*e = consent.Entry{}
+			}
+		}
+		if r.Mail.State != "" || r.Open.State != "" || r.Click.State != "" {
+			kept = append(kept, r)
+		}
+	}
+	p.Records = kept
+	return p
+}
+
 // Flush writes what is not written yet.
 func (w *Writer) Flush() error {
 	if w.csv != nil {

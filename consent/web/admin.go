@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
@@ -52,7 +53,10 @@ type AdminConfig struct {
 }
 
 // admin is the handler of the admin listener and of the control socket.
-type admin struct{ AdminConfig }
+type admin struct {
+	AdminConfig
+	missing atomic.Value // of string: what /readyz found last
+}
 
 // readyTimeout bounds all checks of one /readyz.
 const readyTimeout = 3 * time.Second
@@ -77,7 +81,8 @@ func NewAdmin(c AdminConfig) http.Handler {
 	if c.Imports == nil {
 		c.Imports = c.Store
 	}
-	a := &admin{c}
+	a := &admin{AdminConfig: c}
+	a.missing.Store("")
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", a.healthz)
 	mux.HandleFunc("GET /readyz", a.readyz)
@@ -187,6 +192,9 @@ func origin(r *http.Request) string {
 // hostAllowed keeps out DNS rebinding: only there is a Host a stranger's choice where a browser
 // on this machine can be made to connect, which is loopback and not a unix socket.
 func (a *admin) hostAllowed(r *http.Request) bool {
+	if r.Host == "" && (r.URL.Path == "/readyz" || r.URL.Path == "/healthz") {
+		return true // HTTP/1.0, as balancers' checks speak it; browsers always name one
+	}
 	switch local := r.Context().Value(http.LocalAddrContextKey).(type) {
 	case *net.UnixAddr:
 		return true
@@ -225,14 +233,23 @@ func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	var missing []string
+	var whole error
 	if err := a.Store.Ping(ctx); err != nil {
-		a.Log.Warn("not ready", "what", "store", "err", err)
+		whole = err
 		missing = append(missing, "store: "+publicCause(err))
 	}
 	for _, check := range a.Ready {
 		if err := check(ctx); err != nil {
-			a.Log.Warn("not ready", "err", err)
+			whole = errors.Join(whole, err)
 			missing = append(missing, err.Error())
+		}
+	}
+	// Balancers ask every second: the log gets what changes.
+	if was := a.missing.Swap(strings.Join(missing, "; ")); was != strings.Join(missing, "; ") {
+		if whole != nil {
+			a.Log.Warn("not ready", "err", whole)
+		} else {
+			a.Log.Info("ready again")
 		}
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -264,6 +264,35 @@ func TestNotAlive(t *testing.T) {
 	}
 }
 
+// Balancers ask every second, in HTTP/1.0 without a Host; the log gets what changes.
+func TestReadinessAskedByBalancers(t *testing.T) {
+	var log bytes.Buffer
+	d := newDesk(t, func(c *AdminConfig) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	ask := func(want int) {
+		t.Helper()
+		for range 5 {
+			r := httptest.NewRequest("GET", "/readyz", nil)
+			r.Host = ""
+			r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8081}))
+			w := httptest.NewRecorder()
+			if d.h.ServeHTTP(w, r); w.Code != want {
+				t.Errorf("status %d, not %d", w.Code, want)
+			}
+		}
+	}
+	ask(200)
+	if log.Len() > 0 {
+		t.Errorf("while all is well: %s", log.String())
+	}
+	d.store.err = consent.ErrForeign
+	ask(503)
+	d.store.err = nil
+	ask(200)
+	if got := log.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "not ready") || !strings.Contains(got, "ready again") {
+		t.Errorf("the log:\n%s", got)
+	}
+}
+
 func TestHostAgainstRebinding(t *testing.T) {
 	d := newDesk(t, func(c *AdminConfig) { c.AllowedHosts = []string{"admin.example.org"} })
 	loopback := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8081}
@@ -281,7 +310,7 @@ func TestHostAgainstRebinding(t *testing.T) {
 		{&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}, "gate.example.org", 200},
 		{&net.UnixAddr{Name: "/run/x"}, "anything", 200},
 	} {
-		r := httptest.NewRequest("GET", "/healthz", nil)
+		r := httptest.NewRequest("GET", "/v1/openapi.json", nil)
 		r.Host = c.host
 		if c.local != nil {
 			r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, c.local))

@@ -59,13 +59,21 @@ func flag(values url.Values, name string) (bool, error) {
 // Where a store reads people in groups that share a cursor, a page ends with a group, so that the next
 // one has nobody once more.
 func (a *admin) exportAll(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, "cursor", "limit", "with_addresses")
+	q, err := query(r, "cursor", "limit", "with_addresses", "withdrawn")
 	if err != nil {
 		return err
 	}
 	addresses, err := flag(q, "with_addresses")
 	if err != nil {
 		return err
+	}
+	withdrawn, err := flag(q, "withdrawn")
+	if err != nil {
+		return err
+	}
+	keep := func(p consent.Person) consent.Person { return p }
+	if withdrawn {
+		keep = transfer.Withdrawn
 	}
 	if addresses && a.Tokens != nil {
 		if _, err := a.Tokens.check(w, r, writes); err != nil {
@@ -91,7 +99,7 @@ func (a *admin) exportAll(w http.ResponseWriter, r *http.Request) error {
 	}
 	from := consent.Cursor(q.Get("cursor"))
 	if limit == 0 {
-		return a.exportStream(w, r, from, format, addresses)
+		return a.exportStream(w, r, from, format, addresses, keep)
 	}
 	var page bytes.Buffer
 	lines := transfer.NewWriter(&page, format, addresses, from != "")
@@ -105,7 +113,7 @@ func (a *admin) exportAll(w http.ResponseWriter, r *http.Request) error {
 			w.Header().Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, r.URL.EscapedPath(), q.Encode()))
 			break
 		}
-		if err := lines.Write(person); err != nil {
+		if err := lines.Write(keep(person)); err != nil {
 			return err
 		}
 		n++
@@ -119,7 +127,7 @@ func (a *admin) exportAll(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-func (a *admin) exportStream(w http.ResponseWriter, r *http.Request, from consent.Cursor, format transfer.Format, addresses bool) error {
+func (a *admin) exportStream(w http.ResponseWriter, r *http.Request, from consent.Cursor, format transfer.Format, addresses bool, keep func(consent.Person) consent.Person) error {
 	out := &patient{w: w}
 	lines := transfer.NewWriter(out, format, addresses, from != "")
 	err := func() error {
@@ -128,7 +136,7 @@ func (a *admin) exportStream(w http.ResponseWriter, r *http.Request, from consen
 			if err != nil {
 				return a.scanError(err, from, n)
 			}
-			if err := lines.Write(person); err != nil {
+			if err := lines.Write(keep(person)); err != nil {
 				return err
 			}
 			n++

@@ -59,7 +59,7 @@ func acceptEmptied(ctx context.Context, d *deployment, all []*station) (string, 
 
 // single sends one marketing message to one person on a connection of its own.
 func (s *station) single(mark, to string) (code int, err error) {
-	c, err := dial(s.smtp)
+	c, err := dial(s.smtp, "")
 	if err != nil {
 		return 0, err
 	}

@@ -36,6 +36,7 @@ type mind struct {
 	agreed  time.Time //
 	taken   time.Time // when taking it back was confirmed; zero = not yet
 	by      int       // the gateway that did so
+	clicks  bool      // takes it back by one click alone
 }
 
 // elsewhere is after what time a change through one gateway holds in all others.
@@ -141,7 +142,7 @@ func (c *crowd) waiting(random *rand.Rand) *mind {
 	defer c.mu.Unlock()
 	var all []*mind
 	for _, m := range c.minds[max(0, len(c.minds)-40):] {
-		if m.taken.IsZero() && time.Since(m.agreed) > 300*time.Millisecond {
+		if m.taken.IsZero() && !m.clicks && time.Since(m.agreed) > 300*time.Millisecond {
 			all = append(all, m)
 		}
 	}

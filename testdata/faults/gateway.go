@@ -26,7 +26,8 @@ func build(ctx context.Context, dir string) (string, error) {
 // gateway is the program under test, on ports that stay the same over its restarts.
 type gateway struct {
 	binary, dir, config string
-	smtp, api           string // the api's is a URL
+	smtp, api, page     string // the api's is a URL
+	proxied             bool   // who connects has to send a PROXY header
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd
@@ -72,7 +73,7 @@ func newGateway(dir, binary string, set settings) (*gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.smtp, g.api = ports[0], "http://"+ports[2]
+	g.smtp, g.page, g.api = ports[0], ports[1], "http://"+ports[2]
 	text := fmt.Sprintf(configuration, set.key, g.smtp, set.smarthost, set.mode, set.spool, set.store, set.waitReplicas, ports[1], ports[2])
 	return g, os.WriteFile(g.config, []byte(text), 0o600)
 }
@@ -112,7 +113,12 @@ func (g *gateway) start(ctx context.Context) error {
 		if c, err := net.Dial("tcp", g.smtp); err == nil {
 			b := make([]byte, 3)
 			c.SetDeadline(time.Now().Add(5 * time.Second))
-			_, err = c.Read(b)
+			if g.proxied {
+				_, err = c.Write([]byte("PROXY UNKNOWN\r\n"))
+			}
+			if err == nil {
+				_, err = c.Read(b)
+			}
 			c.Close()
 			if err == nil && string(b) == "220" {
 				return nil

@@ -16,6 +16,8 @@ import (
 // load sends messages with a mark each, over several connections, and remembers what was answered.
 type load struct {
 	addr, name string
+	perConn    int    // messages on one connection, 0 = all
+	from       string // the address of this machine to send from, "" = whatever
 	write      func(mark string, random *rand.Rand) letter
 
 	mu      sync.Mutex
@@ -58,12 +60,12 @@ func (l *load) run(ctx context.Context, connections int, pause time.Duration, se
 		wg.Go(func() {
 			random := rand.New(rand.NewPCG(seed, uint64(n)))
 			for i := 0; ctx.Err() == nil; {
-				c, err := dial(l.addr)
+				c, err := dial(l.addr, l.from)
 				if err != nil { // it is being restarted
 					sleep(ctx, 20*time.Millisecond)
 					continue
 				}
-				for ctx.Err() == nil {
+				for begun := i; ctx.Err() == nil && (l.perConn == 0 || i < begun+l.perConn); {
 					i++
 					if err := l.send(c, fmt.Sprintf("%s-%d-%d", l.name, n, i), random); err != nil {
 						break
@@ -138,8 +140,12 @@ type client struct {
 	r *bufio.Reader
 }
 
-func dial(addr string) (*client, error) {
-	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+func dial(addr, from string) (*client, error) {
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	if from != "" {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
+	conn, err := dialer.Dial("tcp", addr)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,9 @@
 // A second part does the same with Redis: killed, paused, slow, wrong, emptied, failing over, with people who
 // change their mind meanwhile. What a person had confirmed must hold, whatever happens to Redis.
 //
-// make faults runs both. It prints tables and ends with status 1 where a message was lost or went where it must not. It builds
+// A third puts three gateways behind HAProxy, on a Redis Cluster, and kills them in turn.
+//
+// make faults runs all. It prints tables and ends with status 1 where a message was lost or went where it must not. It builds
 // and starts the gateway and Redis itself, stops them by their process ids, and speaks to loopback addresses only.
 package main
 
@@ -27,6 +29,7 @@ import (
 func main() {
 	duration := flag.Duration("time", 4*time.Minute, "how long load and faults last, over all rows; draining comes on top; 0 leaves this part out")
 	redisDuration := flag.Duration("redis-time", 4*time.Minute, "the same for the part with Redis")
+	manyDuration := flag.Duration("many-time", 90*time.Second, "the same for the part with many gateways")
 	only := flag.String("redis-fault", "", "only those of Redis whose name holds this")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of what is random")
 	results := flag.String("results", "", "file to write the tables to; that of a part left out stays")
@@ -34,7 +37,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *duration, *redisDuration, *only, *seed, *keep, *results); err != nil {
+	if err := run(ctx, *duration, *redisDuration, *manyDuration, *only, *seed, *keep, *results); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
 		os.Exit(1)
 	}
@@ -59,7 +62,7 @@ var scenarios = []scenario{
 	{"spool, disk full now and then, killed", "spool", 4 * time.Second, true, 0.15},
 }
 
-func run(ctx context.Context, duration, redisDuration time.Duration, only string, seed uint64, keep bool, results string) error {
+func run(ctx context.Context, duration, redisDuration, manyDuration time.Duration, only string, seed uint64, keep bool, results string) error {
 	dir, err := os.MkdirTemp("", "consentgate-faults-")
 	if err != nil {
 		return err
@@ -69,7 +72,7 @@ func run(ctx context.Context, duration, redisDuration time.Duration, only string
 	if err != nil {
 		return err
 	}
-	first, second, err := sections(results)
+	text, err := sections(results)
 	if err != nil {
 		return err
 	}
@@ -82,8 +85,8 @@ func run(ctx context.Context, duration, redisDuration time.Duration, only string
 		for _, t := range rows {
 			bad = bad || t.lost > 0 || t.needless > inFlight*t.kills || t.tracked > 0 || t.mailed > 0
 		}
-		first = report(rows)
-		fmt.Print("\n", first, "\n")
+		text[0] = report(rows)
+		fmt.Print("\n", text[0], "\n")
 	}
 	if redisDuration > 0 {
 		rows, err := runRedis(ctx, dir, binary, redisDuration, only, seed)
@@ -96,12 +99,25 @@ func run(ctx context.Context, duration, redisDuration time.Duration, only string
 			for _, t := range rows {
 				bad = bad || t.bad()
 			}
-			second = redisReport(rows)
-			fmt.Print("\n", second)
+			text[1] = redisReport(rows)
+			fmt.Print("\n", text[1])
+		}
+	}
+	if manyDuration > 0 {
+		t, err := runMany(ctx, dir, binary, manyDuration, seed)
+		var skip skipped
+		if errors.As(err, &skip) {
+			fmt.Printf("SKIPPED: many gateways: %v\n", err)
+		} else if err != nil {
+			return fmt.Errorf("many gateways: %w; the folder stays: %s", err, dir)
+		} else {
+			bad = bad || t.bad()
+			text[2] = manyReport(t)
+			fmt.Print("\n", text[2])
 		}
 	}
 	if results != "" {
-		if err := os.WriteFile(results, []byte(strings.TrimSpace(first)+"\n\n"+strings.TrimSpace(second)+"\n"), 0o644); err != nil {
+		if err := writeSections(results, text); err != nil {
 			return err
 		}
 	}
@@ -132,15 +148,32 @@ func runAll(ctx context.Context, dir, binary string, duration time.Duration, see
 	return rows, nil
 }
 
-// sections are those of the file as it is.
-func sections(results string) (first, second string, err error) {
-	text, err := os.ReadFile(results)
+// parts are the headings of the sections behind the first.
+var parts = [...]string{"## Redis", "## Many gateways"}
+
+// sections are those of the file as it is; what is not there is "".
+func sections(results string) (text [1 + len(parts)]string, err error) {
+	all, err := os.ReadFile(results)
 	if errors.Is(err, os.ErrNotExist) {
-		return "", "", nil
+		return text, nil
 	}
-	first, second, found := strings.Cut(string(text), "\n## Redis\n")
-	if found {
-		second = "## Redis\n" + second
+	rest := "\n" + string(all)
+	for i := len(parts) - 1; i >= 0; i-- { // they stand in this order
+		var found bool
+		if rest, text[i+1], found = strings.Cut(rest, "\n"+parts[i]+"\n"); found {
+			text[i+1] = parts[i] + "\n" + text[i+1]
+		}
 	}
-	return first, second, err
+	text[0] = rest
+	return text, err
+}
+
+func writeSections(results string, text [1 + len(parts)]string) error {
+	var all []string
+	for _, section := range text {
+		if section = strings.TrimSpace(section); section != "" {
+			all = append(all, section)
+		}
+	}
+	return os.WriteFile(results, []byte(strings.Join(all, "\n\n")+"\n"), 0o644)
 }

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 )
@@ -80,20 +78,5 @@ func TestProxy(t *testing.T) {
 	var timeout net.Error
 	if _, err := c.Read(make([]byte, 1)); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
 		t.Errorf("it goes on: %v", err)
-	}
-}
-
-// A part that is left out keeps its section.
-func TestSections(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "RESULTS.md")
-	if first, second, err := sections(path); first != "" || second != "" || err != nil {
-		t.Errorf("%q %q %v", first, second, err)
-	}
-	if err := os.WriteFile(path, []byte("# Faults\n\na\n\n## Redis\n\nb\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	first, second, err := sections(path)
-	if first != "# Faults\n\na\n" || second != "## Redis\n\nb\n" || err != nil {
-		t.Errorf("%q %q %v", first, second, err)
 	}
 }

@@ -221,8 +221,11 @@ func (c *Config) checkConsent(d *decoder) {
 }
 
 // StoreFile returns the path of the embedded store, "" where the store is another.
-func (c *Config) StoreFile() string {
-	file, ok := strings.CutPrefix(c.Consent.Store, "file:")
+func (c *Config) StoreFile() string { return StoreFile(c.Consent.Store) }
+
+// StoreFile returns the path of a store that is a file, "" where it is another.
+func StoreFile(store string) string {
+	file, ok := strings.CutPrefix(store, "file:")
 	if !ok {
 		return ""
 	}

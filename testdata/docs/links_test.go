@@ -1,0 +1,92 @@
+// Package docs checks what no compiler does: that the pages of the documentation lead where they say.
+package docs
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+var (
+	fence   = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
+	code    = regexp.MustCompile("`[^`\n]*`")
+	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#{1,6} +(.*?) *#*$`)
+)
+
+// Every relative link in every page leads to a file or folder that is there, and to a heading of it where it names one.
+func TestLinks(t *testing.T) {
+	root := filepath.Join("..", "..")
+	pages := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == ".git" || d.Name() == "node_modules" || d.Name() == "corpus") {
+			return filepath.SkipDir
+		}
+		if filepath.Ext(path) == ".md" {
+			text, err := os.ReadFile(path)
+			pages[path] = string(text)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for path, text := range pages {
+		for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(fence.ReplaceAllString(text, ""), ""), -1) {
+			target := m[1]
+			if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
+				continue
+			}
+			checked++
+			file, anchor, _ := strings.Cut(target, "#")
+			to := path
+			if file != "" {
+				to = filepath.Join(filepath.Dir(path), filepath.FromSlash(file))
+			}
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s: %s is not there", path, target)
+				continue
+			}
+			if anchor != "" && !anchors(pages[to])[anchor] {
+				t.Errorf("%s: %s has no heading for #%s", path, to, anchor)
+			}
+		}
+	}
+	if len(pages) < 10 || checked < 20 {
+		t.Errorf("only %d links in %d pages were found", checked, len(pages))
+	}
+}
+
+// anchors are those that GitHub makes of a page's headings.
+func anchors(page string) map[string]bool {
+	all := map[string]bool{}
+	for _, m := range heading.FindAllStringSubmatch(fence.ReplaceAllString(page, ""), -1) {
+		name := strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, regexp.MustCompile(`\[([^]]*)\]\([^)]*\)`).ReplaceAllString(m[1], "$1"))
+		all[name] = true
+	}
+	return all
+}
+
+func TestAnchors(t *testing.T) {
+	got := anchors("# A page, of `code`\n```\n# none\n```\n## Linked [name](x.md) here\n")
+	if len(got) != 2 || !got["a-page-of-code"] || !got["linked-name-here"] {
+		t.Errorf("%v", got)
+	}
+}
