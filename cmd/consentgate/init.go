@@ -61,6 +61,11 @@ func (c initCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	if c.TestMail != "" {
+		if _, err := consent.ParseAddress(c.TestMail); err != nil {
+			return usageError{fmt.Errorf("--test-mail: %w; nothing was written", err)}
+		}
+	}
 	a := newAnswers(std, c.Yes)
 	cfg, err := c.configuration(ctx, a, files)
 	if err != nil {
@@ -70,7 +75,7 @@ func (c initCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	// From here on it is the file that counts: what is read back is what serve will read.
-	written, err := config.Load(files.config, lookupEnv)
+	written, err := config.Load(files.config, initEnv)
 	if err != nil {
 		return fmt.Errorf("what was written is not right: %w", err)
 	}
@@ -261,25 +266,39 @@ func (c initCmd) sayNext(std streams, p place, cfg *config.Config) {
 
 // test sends the test mail, where there is somebody to send it to.
 func (c initCmd) test(ctx context.Context, std streams, a *answers, cfg *config.Config) error {
-	to := c.TestMail
-	if to == "" {
-		if c.Yes {
-			return nil
-		}
-		fmt.Fprintf(a.std.err, "\nA test mail goes through the gateway and the smarthost now; best once the record is in the DNS.\n")
-		var err error
-		if to, err = a.line("Send it to (empty: to nobody)"); err != nil || to == "" {
-			return nil // where the answers end here, nobody was named
-		}
-	}
-	who, err := consent.ParseAddress(to)
-	if err != nil {
-		return usageError{fmt.Errorf("no test mail: %w; the files are written", err)}
+	who, err := c.testAddress(a)
+	if err != nil || who == (consent.Address{}) {
+		return err
 	}
 	if cfg.Smarthost.Password == unsetPassword {
 		return fmt.Errorf("no test mail: the environment variable %s is not set; the files are written", passwordVariable)
 	}
 	return sendTest(ctx, std, cfg, who)
+}
+
+// testAddress returns whom the test mail is for, the zero address for nobody.
+func (c initCmd) testAddress(a *answers) (consent.Address, error) {
+	if c.TestMail != "" {
+		return consent.ParseAddress(c.TestMail) // which was tried before anything was asked
+	}
+	if c.Yes {
+		return consent.Address{}, nil
+	}
+	fmt.Fprintf(a.std.err, "\nA test mail goes through the gateway and the smarthost now; best once the record is in the DNS.\n")
+	for {
+		to, err := a.line("Send it to (empty: to nobody)")
+		if err != nil || to == "" {
+			return consent.Address{}, nil // where the answers end here, nobody was named
+		}
+		who, err := consent.ParseAddress(to)
+		if err == nil {
+			return who, nil
+		}
+		if a.terminal == nil {
+			return who, usageError{fmt.Errorf("no test mail: %w; the files are written", err)}
+		}
+		fmt.Fprintln(a.std.err, err)
+	}
 }
 
 // loopback are the web servers on this machine, whose word on where a reader comes from is believed.

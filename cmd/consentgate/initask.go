@@ -24,8 +24,8 @@ const (
 	unsetPassword    = "not known yet"
 )
 
-// lookupEnv is os.LookupEnv, but knows of the password that it will be there when the gateway starts.
-func lookupEnv(name string) (string, bool) {
+// initEnv is os.LookupEnv, but knows of the password that it will be there when the gateway starts.
+func initEnv(name string) (string, bool) {
 	value, ok := os.LookupEnv(name)
 	if !ok && name == passwordVariable {
 		return unsetPassword, true
@@ -174,7 +174,7 @@ func ownName() string {
 
 // mistake returns what is wrong with a key of cfg, nil if nothing is.
 func mistake(cfg *config.Config, key string) *config.Mistake {
-	_, err := config.Parse("", config.Write(cfg), lookupEnv)
+	_, err := config.Parse("", config.Write(cfg), initEnv)
 	var all config.Mistakes
 	if errors.As(err, &all) {
 		for i := range all {

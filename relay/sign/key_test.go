@@ -2,6 +2,7 @@ package sign
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"errors"
 	"log/slog"
 	"os"
@@ -177,5 +178,30 @@ func TestPublished(t *testing.T) {
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%.60s: %v, want %q", tt.record, err, tt.want)
 		}
+	}
+}
+
+// A new key is RSA-2048, another each time, and its record is one that verifiers take.
+func TestNewKey(t *testing.T) {
+	var records []string
+	for range 2 {
+		text, err := NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := ParseKey(text, "example.org", "gate")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if key, ok := k.private.(*rsa.PrivateKey); !ok || key.N.BitLen() != 2048 {
+			t.Errorf("%T", k.private)
+		}
+		if err := k.Published(k.Record()); err != nil {
+			t.Error(err)
+		}
+		records = append(records, k.Record())
+	}
+	if records[0] == records[1] {
+		t.Error("two keys are the same")
 	}
 }
