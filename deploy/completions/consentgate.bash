@@ -19,7 +19,7 @@ _consentgate() {
     fi
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$at ${COMP_WORDS[i]}" in
-    "consentgate init"|"consentgate serve"|"consentgate demo"|"consentgate check-config"|"consentgate inspect"|"consentgate rewrite"|"consentgate consent"|"consentgate consent get"|"consentgate consent set"|"consentgate consent history"|"consentgate consent rename"|"consentgate consent erase"|"consentgate consent export"|"consentgate consent import"|"consentgate consent accept-store"|"consentgate queue"|"consentgate queue list"|"consentgate queue show"|"consentgate queue retry"|"consentgate queue remove"|"consentgate keygen"|"consentgate hash-password"|"consentgate verify-delivery"|"consentgate webhook-secret"|"consentgate version") at+=" ${COMP_WORDS[i]}" ;;
+    "consentgate init"|"consentgate serve"|"consentgate demo"|"consentgate check-config"|"consentgate health"|"consentgate inspect"|"consentgate rewrite"|"consentgate consent"|"consentgate consent get"|"consentgate consent set"|"consentgate consent history"|"consentgate consent rename"|"consentgate consent erase"|"consentgate consent export"|"consentgate consent import"|"consentgate consent migrate"|"consentgate consent accept-store"|"consentgate queue"|"consentgate queue list"|"consentgate queue show"|"consentgate queue retry"|"consentgate queue remove"|"consentgate keygen"|"consentgate hash-password"|"consentgate verify-delivery"|"consentgate webhook-secret"|"consentgate version") at+=" ${COMP_WORDS[i]}" ;;
         esac
     done
     case "$at $prev" in
@@ -39,6 +39,7 @@ _consentgate() {
     "consentgate serve --config") _consentgate_files -f; return ;;
     "consentgate demo --listen") return ;;
     "consentgate check-config --config") _consentgate_files -f; return ;;
+    "consentgate health --config") _consentgate_files -f; return ;;
     "consentgate inspect --config") _consentgate_files -f; return ;;
     "consentgate rewrite --open") COMPREPLY=($(compgen -W "granted denied" -- "$cur")); return ;;
     "consentgate rewrite --click") COMPREPLY=($(compgen -W "granted denied" -- "$cur")); return ;;
@@ -66,6 +67,9 @@ _consentgate() {
     "consentgate consent import --scope") return ;;
     "consentgate consent import --source-time") return ;;
     "consentgate consent import --notice") return ;;
+    "consentgate consent migrate --config") _consentgate_files -f; return ;;
+    "consentgate consent migrate --to") return ;;
+    "consentgate consent migrate --from") return ;;
     "consentgate consent accept-store --config") _consentgate_files -f; return ;;
     "consentgate queue list --config") _consentgate_files -f; return ;;
     "consentgate queue show --config") _consentgate_files -f; return ;;
@@ -75,21 +79,23 @@ _consentgate() {
     "consentgate webhook-secret --config") _consentgate_files -f; return ;;
     esac
     case "$at" in
-    "consentgate") words="init serve demo check-config inspect rewrite consent queue keygen hash-password verify-delivery webhook-secret version" flags="--help" files=false ;;
+    "consentgate") words="init serve demo check-config health inspect rewrite consent queue keygen hash-password verify-delivery webhook-secret version" flags="--help" files=false ;;
     "consentgate init") words="" flags="--config --state --hostname --smarthost --smarthost-user --public-url --company --dkim-domain --dkim-selector --store --opaque-links --user --test-mail --yes --example --help" files=false ;;
     "consentgate serve") words="" flags="--config --help" files=false ;;
     "consentgate demo") words="" flags="--once --listen --help" files=false ;;
     "consentgate check-config") words="" flags="--config --dns --help" files=false ;;
+    "consentgate health") words="" flags="--config --live --help" files=false ;;
     "consentgate inspect") words="" flags="--config --json --help" files=true ;;
     "consentgate rewrite") words="" flags="--open --click --to --scope --config --help" files=false ;;
-    "consentgate consent") words="get set history rename erase export import accept-store" flags="--help" files=false ;;
+    "consentgate consent") words="get set history rename erase export import migrate accept-store" flags="--help" files=false ;;
     "consentgate consent get") words="" flags="--config --scope --json --help" files=false ;;
     "consentgate consent set") words="" flags="--config --scope --mail --open --click --notice --help" files=false ;;
     "consentgate consent history") words="" flags="--config --json --help" files=false ;;
     "consentgate consent rename") words="" flags="--config --help" files=false ;;
     "consentgate consent erase") words="" flags="--config --yes --help" files=false ;;
-    "consentgate consent export") words="" flags="--config --format --with-addresses --from --output --help" files=false ;;
+    "consentgate consent export") words="" flags="--config --format --with-addresses --withdrawn --from --output --help" files=false ;;
     "consentgate consent import") words="" flags="--config --format --map --scope --source-time --notice --dry-run --resume --help" files=true ;;
+    "consentgate consent migrate") words="" flags="--config --to --from --merge --stopped --help" files=false ;;
     "consentgate consent accept-store") words="" flags="--config --help" files=false ;;
     "consentgate queue") words="list show retry remove" flags="--help" files=false ;;
     "consentgate queue list") words="" flags="--config --json --help" files=false ;;

@@ -4,7 +4,7 @@
 function __consentgate_at
     set -l at consentgate
     for word in (commandline -opc)[2..-1]
-        if contains -- "$at $word" 'consentgate init' 'consentgate serve' 'consentgate demo' 'consentgate check-config' 'consentgate inspect' 'consentgate rewrite' 'consentgate consent' 'consentgate consent get' 'consentgate consent set' 'consentgate consent history' 'consentgate consent rename' 'consentgate consent erase' 'consentgate consent export' 'consentgate consent import' 'consentgate consent accept-store' 'consentgate queue' 'consentgate queue list' 'consentgate queue show' 'consentgate queue retry' 'consentgate queue remove' 'consentgate keygen' 'consentgate hash-password' 'consentgate verify-delivery' 'consentgate webhook-secret' 'consentgate version'
+        if contains -- "$at $word" 'consentgate init' 'consentgate serve' 'consentgate demo' 'consentgate check-config' 'consentgate health' 'consentgate inspect' 'consentgate rewrite' 'consentgate consent' 'consentgate consent get' 'consentgate consent set' 'consentgate consent history' 'consentgate consent rename' 'consentgate consent erase' 'consentgate consent export' 'consentgate consent import' 'consentgate consent migrate' 'consentgate consent accept-store' 'consentgate queue' 'consentgate queue list' 'consentgate queue show' 'consentgate queue retry' 'consentgate queue remove' 'consentgate keygen' 'consentgate hash-password' 'consentgate verify-delivery' 'consentgate webhook-secret' 'consentgate version'
             set at "$at $word"
         end
     end
@@ -16,6 +16,7 @@ complete -c consentgate -n '__consentgate_at consentgate' -a init -d 'Ask what i
 complete -c consentgate -n '__consentgate_at consentgate' -a serve -d 'Run the gateway.'
 complete -c consentgate -n '__consentgate_at consentgate' -a demo -d 'Show the gateway at work, with nothing but this program.'
 complete -c consentgate -n '__consentgate_at consentgate' -a check-config -d 'Say every mistake in the configuration file, and what can be reached.'
+complete -c consentgate -n '__consentgate_at consentgate' -a health -d 'Ask the running gateway whether it is ready, or alive.'
 complete -c consentgate -n '__consentgate_at consentgate' -a inspect -d 'List every tracker in a message, or compare the copies of one mailing.'
 complete -c consentgate -n '__consentgate_at consentgate' -a rewrite -d 'Filter: a message on standard input, one person\'s copy on standard output.'
 complete -c consentgate -n '__consentgate_at consentgate' -a consent -d 'Read and write what people agreed to.'
@@ -50,6 +51,9 @@ complete -c consentgate -n '__consentgate_at consentgate demo' -l listen -x -d '
 complete -c consentgate -n '__consentgate_at consentgate check-config' -l help -d 'Show context-sensitive help.'
 complete -c consentgate -n '__consentgate_at consentgate check-config' -l config -r -F -d 'Configuration file. Without it: consentgate.toml in the working directory, then /etc/consentgate/consentgate.toml.'
 complete -c consentgate -n '__consentgate_at consentgate check-config' -l dns -d 'Also ask the DNS whether the DKIM records are there and are of these keys.'
+complete -c consentgate -n '__consentgate_at consentgate health' -l help -d 'Show context-sensitive help.'
+complete -c consentgate -n '__consentgate_at consentgate health' -l config -r -F -d 'Configuration file. Without it: consentgate.toml in the working directory, then /etc/consentgate/consentgate.toml.'
+complete -c consentgate -n '__consentgate_at consentgate health' -l live -d 'Only whether the process can still work, or a restart helps.'
 complete -c consentgate -n '__consentgate_at consentgate inspect' -l help -d 'Show context-sensitive help.'
 complete -c consentgate -n '__consentgate_at consentgate inspect' -l config -r -F -d 'Configuration file, for the rules and the policy. Without it: the defaults.'
 complete -c consentgate -n '__consentgate_at consentgate inspect' -l json -d 'One JSON document, for programs: addresses are whole.'
@@ -67,6 +71,7 @@ complete -c consentgate -n '__consentgate_at consentgate consent' -a rename -d '
 complete -c consentgate -n '__consentgate_at consentgate consent' -a erase -d 'Remove all that is held of a person.'
 complete -c consentgate -n '__consentgate_at consentgate consent' -a export -d 'Print all that is held of a person, or everybody\'s records.'
 complete -c consentgate -n '__consentgate_at consentgate consent' -a import -d 'Read records from a file.'
+complete -c consentgate -n '__consentgate_at consentgate consent' -a migrate -d 'Move everybody to another store while gateways go on.'
 complete -c consentgate -n '__consentgate_at consentgate consent' -a accept-store -d 'Work with a store that has lost its records, as it is.'
 complete -c consentgate -n '__consentgate_at consentgate consent' -l help -d 'Show context-sensitive help.'
 complete -c consentgate -n '__consentgate_at consentgate consent get' -l help -d 'Show context-sensitive help.'
@@ -92,6 +97,7 @@ complete -c consentgate -n '__consentgate_at consentgate consent export' -l help
 complete -c consentgate -n '__consentgate_at consentgate consent export' -l config -r -F -d 'Configuration file. Without it: consentgate.toml in the working directory, then /etc/consentgate/consentgate.toml.'
 complete -c consentgate -n '__consentgate_at consentgate consent export' -l format -x -a 'ndjson csv' -d 'Without it: what the name of the file says, else ndjson.'
 complete -c consentgate -n '__consentgate_at consentgate consent export' -l with-addresses -d 'Addresses in the clear; without it a keyed hash stands in their place.'
+complete -c consentgate -n '__consentgate_at consentgate consent export' -l withdrawn -d 'Only what people refused: unsubscribed, denied. To be kept apart from backups of the store, which may be older.'
 complete -c consentgate -n '__consentgate_at consentgate consent export' -l from -x -d 'Go on where an export to standard output ended.'
 complete -c consentgate -n '__consentgate_at consentgate consent export' -l output -r -F -d 'The file to write. The same command again goes on where it ended.'
 complete -c consentgate -n '__consentgate_at consentgate consent import' -l help -d 'Show context-sensitive help.'
@@ -104,6 +110,12 @@ complete -c consentgate -n '__consentgate_at consentgate consent import' -l noti
 complete -c consentgate -n '__consentgate_at consentgate consent import' -l dry-run -d 'Change nothing, and say what would be.'
 complete -c consentgate -n '__consentgate_at consentgate consent import' -l resume -d 'Go on where an import of this file ended.'
 complete -c consentgate -n '__consentgate_at consentgate consent import' -F
+complete -c consentgate -n '__consentgate_at consentgate consent migrate' -l help -d 'Show context-sensitive help.'
+complete -c consentgate -n '__consentgate_at consentgate consent migrate' -l config -r -F -d 'Configuration file. Without it: consentgate.toml in the working directory, then /etc/consentgate/consentgate.toml.'
+complete -c consentgate -n '__consentgate_at consentgate consent migrate' -l to -x -d 'The new store, as in consent.store.'
+complete -c consentgate -n '__consentgate_at consentgate consent migrate' -l from -x -d 'The old one. Without it: consent.store.'
+complete -c consentgate -n '__consentgate_at consentgate consent migrate' -l merge -d 'The new store holds people already, who stay: of whom both hold, the later decision counts.'
+complete -c consentgate -n '__consentgate_at consentgate consent migrate' -l stopped -d 'No gateway runs: end when all is copied and compared.'
 complete -c consentgate -n '__consentgate_at consentgate consent accept-store' -l help -d 'Show context-sensitive help.'
 complete -c consentgate -n '__consentgate_at consentgate consent accept-store' -l config -r -F -d 'Configuration file. Without it: consentgate.toml in the working directory, then /etc/consentgate/consentgate.toml.'
 complete -c consentgate -n '__consentgate_at consentgate queue' -a list -d 'List what waits to be delivered, oldest first.'
