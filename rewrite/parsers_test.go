@@ -241,7 +241,7 @@ func FuzzStyleSheet(f *testing.F) {
 				}
 			}
 		}
-		readSheets([]byte(sheet))
+		readSheets([]byte("<style>"+sheet), []int{0})
 		// A rule of its own in front is found whatever follows, however it is written.
 		const want = "http://x.example/o"
 		for _, rule := range []string{
