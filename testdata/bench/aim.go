@@ -66,11 +66,24 @@ func (b *bench) ratio(rows []*row, own, other string, conns int, what string, of
 	if want > 0 {
 		a.sense = "≥"
 	}
-	if theirs := find(rows, other, conns); theirs != nil {
-		a.got = find(rows, own, conns).times(theirs, of)
-	} else {
+	theirs := find(rows, other, conns)
+	if theirs == nil {
 		a.missing = b.peers.missing[other]
+		return a
 	}
+	mine := find(rows, own, conns)
+	return a.of(func() float64 { return mine.times(theirs, of) }, mine, theirs)
+}
+
+// of is the aim with its figure, which comes of these rows: none where one of them failed.
+func (a aim) of(got func() float64, rows ...*row) aim {
+	for _, r := range rows {
+		if r.failed != "" {
+			a.failed = r.failed
+			return a
+		}
+	}
+	a.got = got()
 	return a
 }
 

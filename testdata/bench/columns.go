@@ -11,8 +11,9 @@ type column struct {
 	cell  func(*row) string
 }
 
-// table is rows in these columns, with a heading.
+// table is those of the rows that did not fail in these columns, with a heading.
 func table(rows []*row, columns ...column) [][]string {
+	rows = slices.DeleteFunc(slices.Clone(rows), func(r *row) bool { return r.failed != "" })
 	lines := make([][]string, len(rows)+1)
 	for _, c := range columns {
 		lines[0] = append(lines[0], c.title)

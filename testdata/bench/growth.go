@@ -125,7 +125,7 @@ func (b *bench) growOnce(ctx context.Context, s *section, loads []load, rows []*
 		return err
 	}
 	for i, l := range loads {
-		if rows[i].failed {
+		if rows[i].failed != "" {
 			continue
 		}
 		name := fmt.Sprintf("%d bytes, %d recipients, %d connections", l.message.size(), l.rcpts, l.conns)
@@ -135,8 +135,7 @@ func (b *bench) growOnce(ctx context.Context, s *section, loads []load, rows []*
 			if ctx.Err() != nil {
 				return err
 			}
-			fmt.Fprintf(os.Stderr, "  %s: %v\n", name, err)
-			rows[i].failed = true
+			b.fail(rows[i], fmt.Errorf("%s: %w", name, err))
 			s.aims = append(s.aims, aim{what: name, sense: "≤", want: linear, failed: err.Error()})
 			continue
 		}
@@ -156,7 +155,7 @@ func timeOf(r *row) float64 { return r.median(func(f figures) float64 { return f
 func (p *panel) add(name string, x func(int) float64, rows []*row, y func(*row) float64) {
 	l := plotted{name: name}
 	for i, r := range rows {
-		if r.failed {
+		if r.failed != "" {
 			continue
 		}
 		if v := y(r); v > 0 {

@@ -86,7 +86,7 @@ func TestDraw(t *testing.T) {
 
 // A load that failed, or came to nothing that has a logarithm, is no point; one point is no line.
 func TestAdd(t *testing.T) {
-	rows := []*row{{runs: []figures{{cpu: 2}}}, {failed: true}, {runs: []figures{{cpu: 0}}}, {runs: []figures{{cpu: 8}}}}
+	rows := []*row{{runs: []figures{{cpu: 2}}}, {failed: "451"}, {runs: []figures{{cpu: 0}}}, {runs: []figures{{cpu: 8}}}}
 	ten := func(i int) float64 { return float64(10 * (i + 1)) }
 	var p panel
 	p.add("CPU", ten, rows, cpuOf)

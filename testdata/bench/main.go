@@ -174,6 +174,7 @@ type bench struct {
 	peers    *peers
 	rsa      []float64 // CPU ms of a bare signature, from time to time
 	loudest  float64   // see report
+	failures []error   // of single runs
 	picture  string    // of the part growth
 }
 
@@ -218,8 +219,8 @@ func (b *bench) close() (err error) {
 }
 
 // mail runs those of the parts that make the report of messages, and returns it; "" where there is
-// none of them. A part that fails, or for which no time is left, is an error and stands in the report as
-// one; the others are run.
+// none of them. What fails, or has no time left, is an error and stands in the report as one; the rest
+// is run.
 func (b *bench) mail(ctx context.Context, names []string) (_ string, failed error) {
 	parts := map[string]func(context.Context) (*section, error){
 		"newsletter": b.newsletterPart, "recipients": b.recipientsPart, "spool": b.spoolPart,
@@ -252,5 +253,5 @@ func (b *bench) mail(ctx context.Context, names []string) (_ string, failed erro
 	if b.rsa != nil {
 		r.sign = median(b.rsa)
 	}
-	return r.text(), failed
+	return r.text(), errors.Join(append(b.failures, failed)...)
 }

@@ -104,7 +104,7 @@ func (r *report) summary() string {
 				asked++
 			default:
 				cells := a.cells()
-				not = append(not, fmt.Sprintf("%s: %s, aim %s", a.what, cells[1], cells[2]))
+				not = append(not, fmt.Sprintf("%s: %s: %s, aim %s", s.title, a.what, cells[1], cells[2]))
 				asked++
 			}
 		}
@@ -148,8 +148,8 @@ const notes = `
   few per cent messages/s and ratios say little (CPU a message stands it better).
 - Before a gateway or a peer is measured, a copy is checked: of the gateway for each kind of person that
   DKIM verifies, the one-click pair is there, the open pixel only where it may be; of a peer that its
-  body is as it was, or signed, or filtered. Any message that is refused ends the run with an error;
-  so does one that does not reach the sink for each of its recipients, or reaches it more often.
+  body is as it was, or signed, or filtered. A message that is refused, or does not reach the sink
+  for each of its recipients, or reaches it more often, fails the row and the run.
 
 Again: make bench, as root with postfix, opendkim, nodejs and npm for all peers, or make bench PEER=0
 without; one part: go run ./testdata/bench -only NAME, see -h.

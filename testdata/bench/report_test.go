@@ -27,11 +27,13 @@ func TestReport(t *testing.T) {
 			runs: []figures{{rate: 900, cpu: 1.4, memory: 20, others: 30}, {rate: 1100, cpu: 1.6, memory: 22, others: 30}}},
 		{name: postfixSigned, conns: 10, rcpts: 2, runs: []figures{{rate: 400, cpu: 5, memory: 90}, {rate: 400, cpu: 5, memory: 90}}},
 		{name: postfixSigned, conns: 50, rcpts: 2, runs: []figures{{rate: 1, cpu: 5}}},
+		{name: postfixPlain, conns: 10, rcpts: 2, failed: "a message\nis lost"}, // and it has no run
 	}
 	s := &section{title: "A part", table: table(rows, named, connections, perSecond, spread, cpuEach, cpuCopy, cpuBeside, memory, peak)}
 	s.aims = []aim{
 		b.ratio(rows, rows[0].name, postfixSigned, 10, "messages/s", rate, 3),
 		b.ratio(rows, rows[0].name, harakaFilter, 10, "messages/s", rate, 4),
+		b.ratio(rows, rows[0].name, postfixPlain, 10, "messages/s", rate, 2),
 		b.ratio(rows, rows[0].name, postfixSigned, 10, "shown only", rate, 0),
 		{what: "CPU", got: besideSign(rows[0]), unit: "ms", sense: "≤", want: 0.25},
 		{what: "memory", got: 64, unit: "MB", sense: "<", want: 64},
@@ -40,7 +42,7 @@ func TestReport(t *testing.T) {
 	text := r.text()
 	for _, want := range []string{" 1000 |", "900–1100", " 1.50 |", " 0.75 |", " 0.25 |", "90 (PSS)", " 30 |",
 		"2.50 times | ≥ 3 times | **no** |", "not measured", "0.25 ms", "≤ 0.25 ms |    yes |", "< 64 MB | **no** |",
-		"**1 of 3 aims are met.** 1 more were not measured.", "beside Postfix + opendkim: 2.50 times, aim ≥ 3 times", "**Haraka + body filter was left out: no npm.**"} {
+		"failed: a message is lost", "**1 of 4 aims are met.** 1 more were not measured.", "- A part: consentgate stateless, 10 connections: messages/s beside Postfix + opendkim: 2.50 times, aim ≥ 3 times", "**Haraka + body filter was left out: no npm.**"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

@@ -28,11 +28,12 @@ type row struct {
 	peak  float64 // MB, of a gateway's process until now; else 0
 	runs  []figures
 
-	failed bool // in the part growth: a run of it ended with an error
+	failed string // the error that a run of it ended with; then no figure of it counts
 }
 
 // turns puts the load on each target in turn, and on all of them again, so many times, behind a
-// warm-up of each. So a machine that gets slower does so for all of them.
+// warm-up of each. So a machine that gets slower does so for all of them. A target that refuses a
+// message or loses one has failed, and is left out from then on.
 func (b *bench) turns(ctx context.Context, l load, targets ...*target) (rows []*row, err error) {
 	var signs []float64
 	for round := range b.runs + 1 {
@@ -40,17 +41,26 @@ func (b *bench) turns(ctx context.Context, l load, targets ...*target) (rows []*
 			signs = append(signs, signAlone(b.site.dkimKey, b.window/10))
 		}
 		for i, t := range targets {
+			if round > 0 && rows[i].failed != "" {
+				continue
+			}
 			l := l
 			l.addr, l.window = t.addr, b.window
 			if round == 0 {
 				rows = append(rows, &row{name: t.name, own: t.own, conns: l.conns, rcpts: l.rcpts})
+				l.window = b.window * 2 / 3 // what compiles as it goes, as Haraka does, wants that
 			}
-			if round == 0 || t.name == straight { // that is fast enough
+			if t.name == straight { // that is fast enough
 				l.window = b.window / 3
 			}
 			one, err := l.measure(ctx, b.sink, t.pids, b.helpers)
 			if err != nil {
-				return nil, fmt.Errorf("%s with %d connections: %w", t.name, l.conns, err)
+				err = fmt.Errorf("%s with %d connections and %d recipients: %w", t.name, l.conns, l.rcpts, err)
+				if ctx.Err() != nil {
+					return nil, err
+				}
+				b.fail(rows[i], err)
+				continue
 			}
 			if round > 0 {
 				rows[i].runs = append(rows[i].runs, one)
@@ -60,6 +70,9 @@ func (b *bench) turns(ctx context.Context, l load, targets ...*target) (rows []*
 		}
 	}
 	for i, t := range targets {
+		if rows[i].failed != "" {
+			continue
+		}
 		rows[i].sign = median(signs)
 		b.loudest = max(b.loudest, rows[i].median(func(f figures) float64 { return f.others }))
 		if t.own {
@@ -68,6 +81,13 @@ func (b *bench) turns(ctx context.Context, l load, targets ...*target) (rows []*
 	}
 	b.rsa = append(b.rsa, signs...)
 	return rows, nil
+}
+
+// fail notes that a run ended with an error, which is one of this program too, in the end.
+func (b *bench) fail(r *row, err error) {
+	fmt.Fprintln(os.Stderr, " ", err)
+	r.failed = err.Error()
+	b.failures = append(b.failures, err)
 }
 
 // helpers are processes that have a part in a run and are not measured.
