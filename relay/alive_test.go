@@ -33,7 +33,7 @@ func (q *queued) Accept() (net.Conn, error) {
 // is over, and well again when it goes on.
 func TestStuck(t *testing.T) {
 	q := &queued{conns: make(chan net.Conn)}
-	g := &gate{Listener: q, dialect: &dialect{}, pool: &pool{max: 10, conns: map[*conn]struct{}{}}}
+	g := &gate{Listener: q, dialect: &dialect{}, pool: testPool(10)}
 	taken := make(chan struct{})
 	go func() {
 		defer close(taken)

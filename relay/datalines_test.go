@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+
+	"github.com/consentgate/consentgate/relay/metrics"
 )
 
 // spoken is a connection on which everything was said beforehand, and comes in pieces.
@@ -98,7 +100,7 @@ func (b *taker) Data(r io.Reader) error {
 // dialogue says the pieces to a server and returns what came of it.
 func dialogue(pieces []string, fast bool) *taker {
 	raw := &spoken{pieces: pieces, closed: make(chan bool)}
-	p := &pool{max: 1, idleTimeout: time.Minute, hostname: "gate.example.org", log: journal{Logger: slog.New(slog.DiscardHandler)}, conns: map[*conn]struct{}{}, known: func(*conn) bool { return true }}
+	p := testPool(1)
 	c := &conn{Conn: raw, raw: raw, pool: p, idleTimeout: time.Minute}
 	b := &taker{conn: c, fast: fast}
 	v := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return b, nil }))
@@ -180,5 +182,13 @@ func TestLateChunksTakeNoLines(t *testing.T) {
 	defer lines.close()
 	if got, err := io.ReadAll(lines); string(got) != "Subject: hello\r\n\r\nhello\r\n" || err != nil {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// testPool holds up to max connections, of peers that all need no login.
+func testPool(max int) *pool {
+	return &pool{
+		max: max, idleTimeout: time.Minute, hostname: "gate.example.org", log: journal{Logger: slog.New(slog.DiscardHandler)},
+		known: func(*conn) bool { return true }, newID: func() string { return "1" }, metrics: metrics.New(), conns: map[*conn]struct{}{},
 	}
 }

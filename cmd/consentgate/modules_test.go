@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -98,6 +99,8 @@ func licenceOf(t *testing.T, dir string) string {
 	return ""
 }
 
+var majorVersion = regexp.MustCompile(`^v\d+$`)
+
 // TestReasons: what go.mod asks for itself stands, with its reason, in the README's table of dependencies.
 func TestReasons(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
@@ -123,7 +126,7 @@ func TestReasons(t *testing.T) {
 	for _, path := range paths {
 		// The table leaves out the host, the owner where it stands before it, and the major version.
 		parts := strings.Split(strings.TrimPrefix(path, "pgregory.net/"), "/")
-		if last := parts[len(parts)-1]; len(last) == 2 && last[0] == 'v' {
+		if majorVersion.MatchString(parts[len(parts)-1]) {
 			parts = parts[:len(parts)-1]
 		}
 		name := parts[len(parts)-1]

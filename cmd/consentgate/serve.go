@@ -164,8 +164,8 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if err != nil {
 		return err
 	}
-	store = g.seen.counted.Store(store)
 	g.mover = &mover{from: cfg.Consent.Store, store: store, ring: ring, now: time.Now, stopping: make(chan struct{})}
+	store = g.seen.counted.Store(store)
 	g.calls = newOutbox(cfg, ring, store, waiting, g.log, g.seen.counted.Called)
 	memory := cache.New(g.calls.Told(), cache.Options{TTL: cfg.Consent.Cache, Log: g.log})
 	g.store = memory

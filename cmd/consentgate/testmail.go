@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"mime"
 	"net/mail"
 	"os"
@@ -36,7 +35,9 @@ func sendTest(ctx context.Context, std streams, cfg *config.Config, who consent.
 	once.Delivery.Mode = "stateless" // the smarthost's answer is the gateway's
 	once.Delivery.KeepCopiesFor = who.String()
 	var warnings bytes.Buffer
-	g := &gateway{cfg: &once, log: slog.New(slog.NewTextHandler(&warnings, &slog.HandlerOptions{Level: slog.LevelError}))}
+	once.Log.Level, once.Log.Format = "error", "text"
+	seen, log := newSeen(&once, &warnings)
+	g := &gateway{cfg: &once, log: log, seen: seen}
 	answer, err := g.once(ctx, ring, who)
 	if err != nil {
 		return fmt.Errorf("the test mail: %w; the files are written, and once serve runs any mail to %s goes the same way", errors.Join(err, firstLine(&warnings)), cfg.SMTP.Listen[0])
