@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/relay/spool"
 )
 
 // behind is a relay in mode spool that delivers one message at a time, the first of which, to slow@example.com,
@@ -140,6 +141,27 @@ func TestAcceptingWaitsForDelivery(t *testing.T) {
 	b.queue.mu.Unlock()
 	if got := c.sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250") || waits() {
 		t.Error(got)
+	}
+}
+
+// What an earlier process accepted and did not try counts, too.
+func TestFreshAfterRestart(t *testing.T) {
+	b := prepare(t, withSpool(Spooled))
+	for id, attempts := range map[string]int{"a": 0, "b": 0, "c": 1} {
+		m := spool.Message{ID: id, Arrived: time.Now(), Size: 2, Recipients: []spool.Recipient{{To: "joe@example.com", Attempts: attempts}}}
+		if err := b.spool.Add(spool.New{Message: m, Body: strings.NewReader("\r\n")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := newQueue(b.Server, b.spool)
+	if q.fresh != 2 {
+		t.Errorf("%d", q.fresh)
+	}
+	for range 3 {
+		q.begin(q.next(t.Context()))
+	}
+	if q.fresh != 0 {
+		t.Errorf("%d are left", q.fresh)
 	}
 }
 

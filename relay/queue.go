@@ -38,7 +38,7 @@ type queue struct {
 	silent    bool          // the store did not answer when it was last asked
 	answered  time.Time     // when it was last seen to be back
 	hold      time.Time     // until then it is not asked, since it did not answer just now
-	fresh     int           // messages before their first attempt that Data put here
+	fresh     int           // messages before their first attempt
 	ready     int64         // bytes of those that are kept as they were read
 	eased     chan struct{} // closed when fresh is no more than maxFresh; nil = nobody waits for that
 }
@@ -65,7 +65,11 @@ type item struct {
 func newQueue(s *Server, sp *spool.Spool) *queue {
 	q := &queue{server: s, spool: sp, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), maxFresh: maxFresh, maxYield: maxYield, poke: make(chan struct{}, 1), items: map[string]*item{}}
 	for _, m := range sp.All() {
-		q.push(&item{id: m.ID, loaded: true}, m)
+		it := &item{id: m.ID, loaded: true}
+		if it.fresh = !slices.ContainsFunc(m.Recipients, func(r spool.Recipient) bool { return r.Attempts > 0 }); it.fresh {
+			q.fresh++
+		}
+		q.push(it, m)
 	}
 	return q
 }

@@ -29,6 +29,12 @@ type body struct {
 	spooled    *spool.Body // it waits there
 }
 
+// Bytes returns the message where it is in memory, else nil. It must not be changed.
+func (b *body) Bytes() []byte {
+	text, _ := b.ReaderAt.(rewrite.Bytes)
+	return text
+}
+
 func (b *body) Close() {
 	if b.file != nil {
 		b.file.Close() // it has no name any more: closing is what deletes it

@@ -71,12 +71,23 @@ func (s *Spool) load(r record, body io.ReaderAt) (record, error) {
 	if r.big {
 		r.sum, err = s.writeBig(m.ID, body, m.Size)
 	} else {
-		r.body = make([]byte, m.Size)
-		_, err = io.ReadFull(io.NewSectionReader(body, 0, m.Size), r.body)
+		r.body, err = allOf(body, m.Size)
 		r.sum = crc(r.body)
 	}
 	if err != nil {
 		return r, s.failed("body of "+m.ID, err)
 	}
 	return r.written()
+}
+
+// allOf returns the size bytes of a body.
+func allOf(body io.ReaderAt, size int64) ([]byte, error) {
+	if b, ok := body.(interface{ Bytes() []byte }); ok {
+		if all := b.Bytes(); int64(len(all)) == size && size > 0 {
+			return all, nil
+		}
+	}
+	all := make([]byte, size)
+	_, err := io.ReadFull(io.NewSectionReader(body, 0, size), all)
+	return all, err
 }

@@ -69,7 +69,8 @@ type Message struct {
 	Size       int64       `json:"size"` // of the body, in bytes
 }
 
-// New is a message to be added. Body holds Size bytes and is read before Add or Update returns.
+// New is a message to be added. Body holds Size bytes and is read before Add or Update returns. Where it has a
+// method Bytes that returns all of it, these are kept and must not be changed any more.
 type New struct {
 	Message
 	Body io.ReaderAt

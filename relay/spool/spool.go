@@ -56,11 +56,11 @@ var (
 type Options struct {
 	Log *slog.Logger // default: none. No address is ever written to it
 
-	SegmentSize int64 // of a segment of the log; default 64 MiB
+	SegmentSize int64 // of a segment of the log; default 32 MiB
 	ReserveSize int64 // kept for outcomes where the disk is full, or several times of it where many wait; default 8 MiB
 	BatchSize   int64 // up to which what callers wait for is written at once; default 4 MiB
 	BigBody     int64 // a larger body is a file of its own; default 1 MiB
-	Memory      int64 // for bodies that were added lately; default 64 MiB
+	Memory      int64 // for bodies that were added lately; default 32 MiB
 
 	Rand io.Reader // for the segments' marks; default crypto/rand.Reader
 
@@ -81,7 +81,7 @@ func (o Options) withDefaults() Options {
 	o.ReserveSize = cmp.Or(o.ReserveSize, 8<<20)
 	o.BatchSize = cmp.Or(o.BatchSize, 4<<20)
 	o.BigBody = cmp.Or(o.BigBody, 1<<20)
-	o.Memory = cmp.Or(o.Memory, 64<<20)
+	o.Memory = cmp.Or(o.Memory, 32<<20)
 	return o
 }
 

@@ -29,6 +29,44 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// held is a body that is in memory and cannot be read in another way.
+type held struct {
+	io.ReaderAt
+	text []byte
+}
+
+func (h held) Bytes() []byte { return h.text }
+
+// TestHeldBody: what is in memory is not read once more, unless it is not all.
+func TestHeldBody(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	s, err := Open(dir, Options{})
+	must(t, err)
+	text := []byte("a body")
+	whole, part := newMessage("whole", 1, "a body"), newMessage("part", 1, "a body")
+	whole.Body, part.Body = held{text: text}, held{strings.NewReader("a body"), text[:3]}
+	must(t, s.Add(whole, part))
+	s.mu.Lock()
+	if got := s.messages["whole"].body; &got[0] != &text[0] {
+		t.Error("it was copied")
+	}
+	s.mu.Unlock()
+	for range 2 {
+		for _, id := range []string{"whole", "part"} {
+			b, err := s.Body(id)
+			must(t, err)
+			if got, err := io.ReadAll(io.NewSectionReader(b, 0, b.Size())); string(got) != "a body" || err != nil {
+				t.Errorf("%s: %q, %v", id, got, err)
+			}
+			must(t, b.Close())
+		}
+		must(t, s.Close())
+		s, err = Open(dir, Options{})
+		must(t, err)
+	}
+	must(t, s.Close())
+}
+
 // TestRoundTrip: all that was said comes back, from memory and from the disk.
 func TestRoundTrip(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")

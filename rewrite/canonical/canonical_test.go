@@ -39,6 +39,8 @@ func FuzzBody(f *testing.F) {
 	for _, s := range []string{
 		"", "\r\n", "\r\n\r\n", "a", "a\r\n\r\n", " C \r\nD \t E\r\n\r\n\r\n", "a\nb\n", "\t\r\n \r\n", "a\rb\r", "a \r", "\r\r\n",
 		strings.Repeat("a line like any other\r\n", 300), strings.Repeat("x", 3*bufSize) + "  y",
+		strings.Repeat("a line\r\n\r\n and one more\r\n", 500) + "\r\n\r\n", strings.Repeat("plain\r\n", 999) + "two  spaces\r\n" + strings.Repeat("\r\n", 3000) + "end",
+		strings.Repeat("plain\r\n", 999) + "a space \r\nbare\nb\ra\tb\r\n" + strings.Repeat("0123456789abcd\r\n", 900),
 	} {
 		f.Add(s, uint16(3), int64(5))
 	}
@@ -50,19 +52,20 @@ func FuzzBody(f *testing.F) {
 				if l >= 0 {
 					wanted = want[:min(l, int64(len(want)))]
 				}
-				b := NewBody(relaxed, max(l, -1))
-				step := int(cut)%100 + 1
-				for rest := body; len(rest) > 0; {
-					n := min(step, len(rest))
-					b.Write([]byte(rest[:n]))
-					rest = rest[n:]
-				}
-				sum, whole := b.Sum()
-				if h := sha256.Sum256([]byte(wanted)); !bytes.Equal(sum, h[:]) {
-					t.Fatalf("relaxed %v, limit %d, cut at %d: not the hash of %q", relaxed, l, step, wanted)
-				}
-				if l >= 0 && whole != (l <= int64(len(want))) {
-					t.Fatalf("limit %d of %d: whole is %v", l, len(want), whole)
+				for _, step := range []int{int(cut)%100 + 1, len(body) + 1} {
+					b := NewBody(relaxed, max(l, -1))
+					for rest := body; len(rest) > 0; {
+						n := min(step, len(rest))
+						b.Write([]byte(rest[:n]))
+						rest = rest[n:]
+					}
+					sum, whole := b.Sum()
+					if h := sha256.Sum256([]byte(wanted)); !bytes.Equal(sum, h[:]) {
+						t.Fatalf("relaxed %v, limit %d, cut at %d: not the hash of %q", relaxed, l, step, wanted)
+					}
+					if l >= 0 && whole != (l <= int64(len(want))) {
+						t.Fatalf("limit %d of %d: whole is %v", l, len(want), whole)
+					}
 				}
 			}
 		}
