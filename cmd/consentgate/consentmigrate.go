@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -33,6 +34,8 @@ type consentMigrateCmd struct {
 func (consentMigrateCmd) Help() string {
 	return `Moves all people, with their histories, while gateways go on. It copies everybody; then it says so, and passes every change of either store on to the other. Now give each gateway the new consent.store and start it again, one after the other. When all have it, press Ctrl-C here (or send SIGTERM): everybody is compared, every history checked, and the old store marked so that a gateway that was forgotten refuses it. A second Ctrl-C ends at once. The exit status is 0 only where both hold the same.
 
+In both names ${NAME} is taken from the environment, so that no password stands among the arguments, which others can see.
+
 Where it was stopped, the same command goes on. A file that a gateway holds is moved by that gateway; when it is started with the new store, all ends by itself. To move to a file, stop the gateway before Ctrl-C, and start it afterwards.
 
 Examples:
@@ -50,6 +53,11 @@ func (c consentMigrateCmd) Run(ctx context.Context, std streams) error {
 	from := c.From
 	if from == "" {
 		from = cfg.Consent.Store
+	}
+	for name, store := range map[string]*string{"to": &c.To, "from": &from} {
+		if *store, err = fromEnvironment(*store); err != nil {
+			return usageError{fmt.Errorf("--%s: %w", name, err)}
+		}
 	}
 	for name, store := range map[string]string{"to": c.To, "from": from} {
 		if err := checkMovable(store); err != nil {
@@ -73,6 +81,23 @@ func (c consentMigrateCmd) Run(ctx context.Context, std streams) error {
 		}
 	}
 	return m.here(ctx)
+}
+
+var variable = regexp.MustCompile(`\$\{(\w+)\}`)
+
+// fromEnvironment puts the environment in where a flag says ${NAME}, as in the configuration: what stands in the
+// arguments of a program can be seen by everybody on the machine.
+func fromEnvironment(store string) (string, error) {
+	var err error
+	store = variable.ReplaceAllStringFunc(store, func(name string) string {
+		name = name[2 : len(name)-1]
+		value, ok := os.LookupEnv(name)
+		if !ok {
+			err = fmt.Errorf("the environment has no %s", name)
+		}
+		return value
+	})
+	return store, err
 }
 
 func checkMovable(url string) error {
