@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -33,6 +34,8 @@ type consentMigrateCmd struct {
 func (consentMigrateCmd) Help() string {
 	return `Moves all people, with their histories, while gateways go on. It copies everybody; then it says so, and passes every change of either store on to the other. Now give each gateway the new consent.store and start it again, one after the other. When all have it, press Ctrl-C here (or send SIGTERM): everybody is compared, every history checked, and the old store marked so that a gateway that was forgotten refuses it. A second Ctrl-C ends at once. The exit status is 0 only where both hold the same.
 
+In both names ${NAME} is taken from the environment, so that no password stands among the arguments, which others can see.
+
 Where it was stopped, the same command goes on. A file that a gateway holds is moved by that gateway; when it is started with the new store, all ends by itself. To move to a file, stop the gateway before Ctrl-C, and start it afterwards.
 
 Examples:
@@ -50,6 +53,11 @@ func (c consentMigrateCmd) Run(ctx context.Context, std streams) error {
 	from := c.From
 	if from == "" {
 		from = cfg.Consent.Store
+	}
+	for name, store := range map[string]*string{"to": &c.To, "from": &from} {
+		if *store, err = fromEnvironment(*store); err != nil {
+			return usageError{fmt.Errorf("--%s: %w", name, err)}
+		}
 	}
 	for name, store := range map[string]string{"to": c.To, "from": from} {
 		if err := checkMovable(store); err != nil {
@@ -73,6 +81,23 @@ func (c consentMigrateCmd) Run(ctx context.Context, std streams) error {
 		}
 	}
 	return m.here(ctx)
+}
+
+var variable = regexp.MustCompile(`\$\{(\w+)\}`)
+
+// fromEnvironment puts the environment in where a flag says ${NAME}, as in the configuration: what stands in the
+// arguments of a program can be seen by everybody on the machine.
+func fromEnvironment(store string) (string, error) {
+	var err error
+	store = variable.ReplaceAllStringFunc(store, func(name string) string {
+		name = name[2 : len(name)-1]
+		value, ok := os.LookupEnv(name)
+		if !ok {
+			err = fmt.Errorf("the environment has no %s", name)
+		}
+		return value
+	})
+	return store, err
 }
 
 func checkMovable(url string) error {
@@ -207,29 +232,24 @@ type step struct {
 func (m *moving) byGateway(ctx context.Context) error {
 	for ran := false; ; ran = true {
 		err := m.askGateway(ctx)
-		if errors.Is(err, errNobody) && ran {
-			if cfg, e := m.load(); e == nil && cfg.Consent.Store == m.from {
-				// It is not for this program to hold a file that the gateway will want again.
-				err = errors.New("waiting")
-			} else {
-				return nil
-			}
-		}
 		switch {
 		case errors.Is(err, errOtherStore): // the gateway works with the new one
 			return nil
-		case err != nil && err.Error() == "waiting":
-			m.say("The gateway stopped and its configuration still names the old store: waiting for it to come back, or for the new consent.store.")
-			if err := m.await(ctx); err != nil {
-				return err
-			}
-		case err != nil:
+		case errors.Is(err, errNobody) && !ran:
 			return err
-		default:
-			m.say("The gateway stops; what it knew is in the new store.")
-			if err := m.await(ctx); err != nil {
-				return err
+		case errors.Is(err, errNobody):
+			if cfg, e := m.load(); e == nil && cfg.Consent.Store != m.from {
+				return nil
 			}
+			// It is not for this program to hold a file that the gateway will want again.
+			m.say("The gateway stopped and its configuration still names the old store: waiting for it to come back, or for the new consent.store.")
+		case err == nil:
+			m.say("The gateway stops; what it knew is in the new store.")
+		case !errors.Is(err, errEnds):
+			return err
+		}
+		if err := m.await(ctx); err != nil {
+			return err
 		}
 	}
 }
@@ -241,6 +261,11 @@ func (m *moving) await(ctx context.Context) error {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return errStopped
+		}
 		conn, err := dialControl(ctx, controlPath(m.cfg))
 		if err == nil {
 			conn.Close()
@@ -249,13 +274,13 @@ func (m *moving) await(ctx context.Context) error {
 		if cfg, e := m.load(); e == nil && cfg.Consent.Store != m.from && errors.Is(err, errNobody) {
 			return nil
 		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return errors.New("stopped before the end; the same command goes on")
-		}
 	}
 }
+
+var (
+	errStopped = errors.New("stopped before the end; the same command goes on")
+	errEnds    = errors.New("the gateway ends") // and says no more
+)
 
 // errOtherStore says that the running gateway has another store than the file to move from.
 var errOtherStore = errors.New("the gateway that runs has another store")
@@ -279,12 +304,18 @@ func (m *moving) askGateway(ctx context.Context) error {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := a.client.Do(req)
-	if err != nil {
-		return fmt.Errorf("control socket: %w", err)
+	if err != nil && ctx.Err() == nil {
+		return errEnds
+	} else if err != nil {
+		return errStopped
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusConflict {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusConflict:
 		return errOtherStore
+	default:
+		return fmt.Errorf("the gateway answers %s", resp.Status)
 	}
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
@@ -306,8 +337,8 @@ func (m *moving) askGateway(ctx context.Context) error {
 		}
 	}
 	if ctx.Err() != nil {
-		return errors.New("stopped before the end; the same command goes on")
+		return errStopped
 	}
-	m.say("The gateway ended without a word.")
-	return nil
+	m.say("The gateway ended without a word: what it decided last is read from its file.")
+	return errEnds
 }

@@ -374,3 +374,50 @@ func TestMigrateToCluster(t *testing.T) {
 		t.Errorf("the gateway with the old store went on to confirm opt-outs: %d, %d", refused, n)
 	}
 }
+
+// A gateway that moves people out of its file is started again as it is, and later killed without a word: the
+// command goes on with the first and makes up for the second.
+func TestMigrateFromFileOfAGatewayThatIsKilled(t *testing.T) {
+	t.Parallel()
+	redis := "redis://" + storetest.RedisServer(t) + "/0"
+	h := newHouse(t)
+	file := "file:" + filepath.Join(h.dir, "consent.db")
+	g := h.gate(t, "one", file)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	confirmed := g.press(t, &wg, stop, "p%d@example.org")
+	grow(t, confirmed, 20)
+	m := startProgram(t, "consent", "migrate", "--config", g.config, "--to", redis)
+	m.says(t, "The rest goes by itself")
+	g.Process.Signal(syscall.SIGTERM)
+	if err := g.ends(t); err != nil {
+		t.Fatal(err)
+	}
+	m.says(t, "what it knew is in the new store")
+	g.serve(t)
+	storetest.Eventually(t, "the command goes on", func() error {
+		if n := strings.Count(m.text(), "The rest goes by itself"); n != 2 {
+			return fmt.Errorf("%d times:\n%s", n, m.text())
+		}
+		return nil
+	})
+	grow(t, confirmed, 20)
+
+	text, err := os.ReadFile(g.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(g.config, []byte(strings.Replace(string(text), `"`+file+`"`, `"`+redis+`"`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.Process.Kill()
+	g.ends(t)
+	g.serve(t)
+	if err := m.ends(t); err != nil {
+		t.Fatalf("%v\n%s", err, m.text())
+	}
+	grow(t, confirmed, 20)
+	close(stop)
+	wg.Wait()
+	h.arrived(t, redis, "p%d@example.org", confirmed.Load())
+}

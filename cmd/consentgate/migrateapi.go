@@ -42,8 +42,7 @@ const handOverTime = 10 * time.Second
 // handOver waits until all that was decided is in the new store, where people are moved.
 func (m *mover) handOver() {
 	close(m.stopping)
-	m.busy.Lock()
-	m.busy.Unlock()
+	m.busy.Lock() // for good: nobody moves people any more
 }
 
 // ServeHTTP moves people until the gateway stops, or who asked for it is gone. The answer is a line of

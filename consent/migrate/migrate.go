@@ -83,7 +83,8 @@ func New(old, new Store, o Options) *Mover {
 
 // Errors that say what to do.
 var (
-	ErrNotEmpty = errors.New("the new store holds people already: empty it first, or say --merge to keep them")
+	ErrNotEmpty = errors.New("the new store holds people already who did not come from this one: name another, or say --merge to keep them")
+	ErrDone     = errors.New("all was moved there already, and the old store is marked as moved: there is nothing left to do")
 	errUnready  = errors.New("the store to move from is being filled itself: finish that first")
 )
 
@@ -110,7 +111,7 @@ func (m *Mover) Begin(ctx context.Context) error {
 	case from.Moving == consent.Moved && !ours:
 		return fmt.Errorf("the store to move from: %w", consent.ErrMoved)
 	case to.Moving == consent.Moved:
-		return fmt.Errorf("the store to move to: %w; empty it first", consent.ErrMoved)
+		return fmt.Errorf("the store to move to holds what was moved elsewhere before: name another, or a new file: %w", consent.ErrMoved)
 	}
 	if ours && to.Moving == consent.Settled {
 		if m.synced, err = m.new.Synced(ctx); err != nil {
@@ -118,6 +119,9 @@ func (m *Mover) Begin(ctx context.Context) error {
 		}
 	}
 	goesOn := !m.synced.IsZero()
+	if from.Moving == consent.Moved && to.Moving == consent.Settled && !goesOn {
+		return ErrDone
+	}
 	if to.Moving == consent.Settled && !goesOn && !m.Merge {
 		for page, err := range m.new.Pages(ctx) {
 			if err != nil {
@@ -137,13 +141,17 @@ func (m *Mover) Begin(ctx context.Context) error {
 		m.unwatch()
 		return err
 	}
-	// Its gateways are known by the name of the old data, and take the new for it.
-	if err := m.new.SetMoving(ctx, consent.Settled, from.Epoch); err != nil {
+	// Noted first: a store that is settled and says nothing of when it was the same is one that is done. Then
+	// gateways that know the old data by its name take the new for it.
+	err = m.mark(ctx, m.Now())
+	if err == nil {
+		err = m.new.SetMoving(ctx, consent.Settled, from.Epoch)
+	}
+	if err != nil {
 		m.unwatch()
-		return err
 	}
 	m.first = false
-	return m.mark(ctx, m.Now())
+	return err
 }
 
 // pass subscribes to both stores and then makes all people of both the same, so that what changes

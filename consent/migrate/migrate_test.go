@@ -388,6 +388,13 @@ func TestNotEmpty(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	alike(t, old, next)
+	for _, merge := range []bool{false, true} { // once more, which is not to end with advice that does harm
+		m = mover(t, ring, old, next)
+		m.Merge = merge
+		if err := m.Begin(t.Context()); !errors.Is(err, ErrDone) {
+			t.Errorf("what was moved, moved again: %v", err)
+		}
+	}
 	if s := state(t, next, who(t, "ben")).Mail.State; s != consent.Unsubscribed {
 		t.Errorf("ben is %s", s)
 	}

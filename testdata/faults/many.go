@@ -87,35 +87,9 @@ func newBalancer(ctx context.Context, dir string, gateways []*gateway) (*balance
 		return nil, err
 	}
 	b := &balancer{v2: ports[0], v1: ports[1], page: ports[2], done: make(chan struct{})}
-	n := 0
-	text = bindLine.ReplaceAllFunc(text, func([]byte) []byte {
-		n++
-		return []byte("    bind " + ports[n-1])
-	})
-	if n != len(ports) {
-		return nil, fmt.Errorf("%s has %d bind lines, not %d", proxyConfig, n, len(ports))
+	if text, err = ownAddresses(text, ports, gateways); err != nil {
+		return nil, err
 	}
-	servers := 0
-	text = serverLine.ReplaceAllFunc(text, func(line []byte) []byte {
-		g := gateways[servers%len(gateways)]
-		servers++
-		addr := g.smtp
-		if bytes.HasSuffix(line, []byte(":8080")) {
-			addr = g.page
-		}
-		_, admin, _ := net.SplitHostPort(strings.TrimPrefix(g.api, "http://"))
-		return []byte(fmt.Sprintf("    server %s %s port %s", serverLine.FindSubmatch(line)[1], addr, admin))
-	})
-	if servers != 3*len(gateways) {
-		return nil, fmt.Errorf("%s has %d server lines, not %d", proxyConfig, servers, 3*len(gateways))
-	}
-	text = checkPort.ReplaceAll(text, []byte("check "))
-	// The check that speaks SMTP goes where the mail goes.
-	head, rest, _ := bytes.Cut(text, []byte("backend gateways-v1"))
-	v1, pages, _ := bytes.Cut(rest, []byte("frontend page"))
-	v1 = regexp.MustCompile(` port \d+\n`).ReplaceAll(v1, []byte("\n"))
-	text = slices.Concat(head, []byte("backend gateways-v1"), v1, []byte("frontend page"), pages)
-
 	file := filepath.Join(dir, "haproxy.cfg")
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return nil, err
@@ -145,6 +119,38 @@ func newBalancer(ctx context.Context, dir string, gateways []*gateway) (*balance
 		b.close()
 	}
 	return b, err
+}
+
+// ownAddresses puts this run's addresses in the places of those in the example, and leaves its certificate out.
+func ownAddresses(text []byte, ports []string, gateways []*gateway) ([]byte, error) {
+	n := 0
+	text = bindLine.ReplaceAllFunc(text, func([]byte) []byte {
+		n++
+		return []byte("    bind " + ports[(n-1)%len(ports)])
+	})
+	if n != len(ports) {
+		return nil, fmt.Errorf("%s has %d bind lines, not %d", proxyConfig, n, len(ports))
+	}
+	servers := 0
+	text = serverLine.ReplaceAllFunc(text, func(line []byte) []byte {
+		g := gateways[servers%len(gateways)]
+		servers++
+		addr := g.smtp
+		if bytes.HasSuffix(line, []byte(":8080")) {
+			addr = g.page
+		}
+		_, admin, _ := net.SplitHostPort(strings.TrimPrefix(g.api, "http://"))
+		return []byte(fmt.Sprintf("    server %s %s port %s", serverLine.FindSubmatch(line)[1], addr, admin))
+	})
+	if servers != 3*len(gateways) {
+		return nil, fmt.Errorf("%s has %d server lines, not %d", proxyConfig, servers, 3*len(gateways))
+	}
+	text = checkPort.ReplaceAll(text, []byte("check "))
+	// The check that speaks SMTP goes where the mail goes.
+	head, rest, _ := bytes.Cut(text, []byte("backend gateways-v1"))
+	v1, pages, _ := bytes.Cut(rest, []byte("frontend page"))
+	v1 = regexp.MustCompile(` port \d+\n`).ReplaceAll(v1, []byte("\n"))
+	return slices.Concat(head, []byte("backend gateways-v1"), v1, []byte("frontend page"), pages), nil
 }
 
 // haproxy is where the program is: Debian has it where a user's PATH does not lead.

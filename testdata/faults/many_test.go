@@ -1,6 +1,51 @@
 package main
 
-import "testing"
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// The example is one that HAProxy takes, and all of its addresses are replaced for a run.
+func TestBalancerExample(t *testing.T) {
+	if _, err := exec.LookPath(haproxy()); err != nil {
+		t.Skip("haproxy is not installed; make need does that on Debian")
+	}
+	text, err := os.ReadFile(filepath.Join("..", "..", proxyConfig))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var gateways []*gateway
+	for range manyGateways {
+		ports, err := freePorts(3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gateways = append(gateways, &gateway{smtp: ports[0], page: ports[1], api: "http://" + ports[2]})
+	}
+	ports, err := freePorts(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err = ownAddresses(text, ports, gateways); err != nil {
+		t.Fatal(err)
+	}
+	_, rules, _ := bytes.Cut(text, []byte("\nglobal\n"))
+	for _, example := range []string{"10.0.0.", "192.0.2.", "ssl crt"} {
+		if bytes.Contains(rules, []byte(example)) {
+			t.Errorf("%q is left in\n%s", example, rules)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "haproxy.cfg")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(haproxy(), "-c", "-f", file).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
 
 // What must not be is told.
 func TestManyIsBad(t *testing.T) {
