@@ -23,6 +23,7 @@ build: ## a static binary in bin/
 
 test: need needwatch static ## all tests, under ten minutes on two cores
 	$(GO) test -race -timeout 6m ./...
+	$(GO) test -timeout 1m -run '^TestCost$$' ./relay
 	GATEWAY_RACE=1 $(GO) test -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers
 	@rm -rf testdata/browser/pictures && mkdir testdata/browser/pictures
 	$(GO) test -timeout 3m -parallel 6 -artifacts -outputdir $(CURDIR)/testdata/browser/pictures ./testdata/browser

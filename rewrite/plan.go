@@ -477,6 +477,9 @@ func (m *Message) outcomes(done map[int]Action) []Outcome {
 			}
 			action = Kept
 		}
+		if out == nil {
+			out = make([]Outcome, 0, len(m.findings)-i)
+		}
 		out = append(out, Outcome{f, action})
 	}
 	return out
@@ -488,12 +491,22 @@ const bigSpan = 32 << 10
 
 // pack joins what stands between two holes.
 func (m *Message) pack(list []segment) ([]segment, error) {
-	var out []segment
-	var lit []byte
+	total, joined := 0, 0
+	for _, sg := range list {
+		if sg.lit != nil {
+			total += len(sg.lit)
+		} else if sg.end > sg.start && sg.len() < bigSpan {
+			total += int(sg.len())
+		} else {
+			joined += 2 // it, and what is before it
+		}
+	}
+	out := make([]segment, 0, joined+1)
+	lit := make([]byte, 0, total)
 	flush := func() {
-		if len(lit) > 0 {
-			out = append(out, segment{lit: lit})
-			lit = nil
+		if n := len(lit); n > 0 {
+			out = append(out, segment{lit: lit[:n:n]})
+			lit = lit[n:]
 		}
 	}
 	for _, sg := range list {
@@ -502,7 +515,7 @@ func (m *Message) pack(list []segment) ([]segment, error) {
 			lit = append(lit, sg.lit...)
 		case sg.end > sg.start && sg.len() < bigSpan:
 			n := len(lit)
-			lit = append(lit, make([]byte, sg.len())...)
+			lit = lit[:n+int(sg.len())]
 			if _, err := m.src.ReadAt(lit[n:], sg.start); err != nil && err != io.EOF {
 				return nil, fmt.Errorf("reading the message: %w", err)
 			}

@@ -57,6 +57,7 @@ func (s *segments) hole(h hole, f fill) {
 // insertion moves.
 func (t *text) splice(s *segments, edits []edit) {
 	at := t.part.content.start
+	s.list = slices.Grow(s.list, 2*len(edits)+2)
 	switch t.enc {
 	case base64Transfer:
 		t.spliceBase64(s, edits)
@@ -172,6 +173,9 @@ func appendPiecesQP(s *segments, pieces []piece, col int, final bool) int {
 // joinLiterals makes one piece of literals that follow one another, so that white space at the
 // end of a piece is at the end of a line or before a hole.
 func joinLiterals(pieces []piece) []piece {
+	if len(pieces) < 2 {
+		return pieces
+	}
 	var out []piece
 	var lit []byte
 	for _, p := range pieces {
