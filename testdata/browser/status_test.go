@@ -162,6 +162,7 @@ func TestStatus(t *testing.T) {
 			for _, dark := range []bool{false, true} {
 				w := window{w.width, w.height, dark, false}
 				t.Run(name+" "+w.String(), func(t *testing.T) {
+					t.Parallel()
 					server := httptest.NewServer(h.page)
 					t.Cleanup(server.Close)
 					s := &pageSite{t: t, url: server.URL, shots: shots}
