@@ -65,8 +65,8 @@ type tallies struct {
 	all map[*rewrite.Outcome]*findings
 }
 
-// of adds up what is found; click says whether the person agreed to clicks.
-func (t *tallies) of(found []rewrite.Outcome, click, observed bool, m *metrics.Metrics) *findings {
+// of adds up what is found; open and click say what the person agreed to.
+func (t *tallies) of(found []rewrite.Outcome, open, click, observed bool, m *metrics.Metrics) *findings {
 	if len(found) == 0 {
 		return &findings{}
 	}
@@ -75,7 +75,7 @@ func (t *tallies) of(found []rewrite.Outcome, click, observed bool, m *metrics.M
 	if f := t.all[&found[0]]; f != nil {
 		return f
 	}
-	f := &findings{actions: map[rewrite.Action]int{}, counts: m.Tally(found, click, observed)}
+	f := &findings{actions: map[rewrite.Action]int{}, counts: m.Tally(found, open, click, observed)}
 	for _, o := range found {
 		f.actions[o.Action]++
 	}

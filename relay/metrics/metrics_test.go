@@ -125,7 +125,7 @@ func TestTally(t *testing.T) {
 		found(rewrite.ClickTracker, rewrite.Unlinked, "text link", "unread", ""),
 		found(rewrite.Unsubscribe, rewrite.Inserted, "footer", "", ""),
 	}
-	tally := m.Tally(some, false, false)
+	tally := m.Tally(some, false, false, false)
 	for range 3 {
 		tally.Count()
 	}
@@ -134,11 +134,16 @@ func TestTally(t *testing.T) {
 
 	// With consent a link that nobody can read is none that counts against it.
 	m = New()
-	m.Tally([]rewrite.Outcome{found(rewrite.ClickTracker, rewrite.Kept, "a href", "unread", ""), found(rewrite.OpenTracker, rewrite.Guarded, "img src", "size", "")}, true, false).Count()
+	m.Tally([]rewrite.Outcome{found(rewrite.ClickTracker, rewrite.Kept, "a href", "unread", ""), found(rewrite.OpenTracker, rewrite.Guarded, "img src", "size", "")}, true, true, false).Count()
 	m.has(t, "trackers_kept_total how=kept kind=click 1", "trackers_kept_total how=guarded kind=open 1", "links_opaque_total action=kept 0")
 
+	// What has to stay is told apart: a signed body.
 	m = New()
-	m.Tally(some, false, true).Count()
+	m.Tally([]rewrite.Outcome{found(rewrite.ClickTracker, rewrite.Kept, "a href", "list", "https://www.example.org/"), found(rewrite.OpenTracker, rewrite.Kept, "img src", "size", "")}, false, true, false).Count()
+	m.has(t, "trackers_kept_total how=without_consent kind=open 1", "trackers_kept_total how=kept kind=click 1")
+
+	m = New()
+	m.Tally(some, false, false, true).Count()
 	m.has(t, "trackers_observed_total kind=open vector=img 2", "links_undone_total 0")
 }
 
@@ -271,10 +276,10 @@ func BenchmarkCopy(b *testing.B) {
 	d := consent.Decision{Mail: consent.Send, MailReason: consent.ByDefault, OpenReason: consent.ByScope, ClickReason: consent.ByAnyScope}
 	b.Run("message", func(b *testing.B) { // once a message and kind of copy
 		for b.Loop() {
-			m.Tally(found, false, false)
+			m.Tally(found, false, false, false)
 		}
 	})
-	tally := m.Tally(found, false, false)
+	tally := m.Tally(found, false, false, false)
 	b.Run("copy", func(b *testing.B) {
 		for b.Loop() {
 			m.Decided(d)

@@ -63,9 +63,9 @@ func (h *statusHouse) busy(down bool) {
 	}
 	removed := h.counted.Tally(append(append(found([]string{"mailchimp-open", "size"}, rewrite.OpenTracker, rewrite.Removed, "img src"),
 		found([]string{"mailchimp-click", "mailchimp-click", "mailchimp-click", "utm-person"}, rewrite.ClickTracker, rewrite.Undone, "a href")...),
-		found([]string{"a-rule-of-the-operator-with-a-rather-long-name"}, rewrite.OpenTracker, rewrite.Removed, "td background")...), false, false)
+		found([]string{"a-rule-of-the-operator-with-a-rather-long-name"}, rewrite.OpenTracker, rewrite.Removed, "td background")...), false, false, false)
 	other := h.counted.Tally(append(found([]string{"sendgrid-open", "hidden"}, rewrite.OpenTracker, rewrite.Removed, "img src"),
-		found([]string{"sendgrid-click"}, rewrite.ClickTracker, rewrite.Undone, "a href")...), false, false)
+		found([]string{"sendgrid-click"}, rewrite.ClickTracker, rewrite.Undone, "a href")...), false, false, false)
 	for minute := range 75 {
 		n := 40 + random.IntN(30)
 		if minute > 30 && minute < 52 {
