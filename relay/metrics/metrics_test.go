@@ -5,10 +5,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -187,18 +190,31 @@ func TestDecided(t *testing.T) {
 // shaky is a store that answers what it is told to.
 type shaky struct {
 	consent.Store
+	mu  sync.Mutex
 	err error
 }
 
-func (s *shaky) Ping(context.Context) error { return s.err }
+func (s *shaky) say(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+func (s *shaky) said() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+func (s *shaky) Ping(context.Context) error { return s.said() }
 func (s *shaky) Lookup(_ context.Context, _ consent.Scope, people []consent.Address) ([]consent.Result, error) {
 	rs := make([]consent.Result, len(people))
-	rs[len(rs)-1].Err = s.err
+	rs[len(rs)-1].Err = s.said()
 	return rs, nil
 }
 func (s *shaky) Apply(_ context.Context, changes []consent.Change) ([]consent.Result, error) {
 	rs := make([]consent.Result, len(changes))
-	rs[0].Err = s.err
+	rs[0].Err = s.said()
 	return rs, nil
 }
 
@@ -210,23 +226,23 @@ func TestStore(t *testing.T) {
 	s.Lookup(ctx, "news", make([]consent.Address, 2))
 	m.has(t, "store_up 1", "store_request_duration_seconds operation=lookup 1", "store_errors_total operation=lookup 0")
 
-	inner.err = fmt.Errorf("%w: one node", consent.ErrUnreachable) // of one of two people
+	inner.say(fmt.Errorf("%w: one node", consent.ErrUnreachable)) // of one of two people
 	s.Lookup(ctx, "news", make([]consent.Address, 2))
 	m.has(t, "store_up 0", "store_errors_total operation=lookup 1")
-	inner.err = nil
+	inner.say(nil)
 	s.Ping(ctx)
 	m.has(t, "store_up 1")
 
 	// Who gives up says nothing of the store, and a record that cannot be read neither.
-	inner.err = context.Canceled
+	inner.say(context.Canceled)
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
 	s.Ping(gone)
-	inner.err = errors.New("a record cannot be read")
+	inner.say(errors.New("a record cannot be read"))
 	s.Lookup(ctx, "news", make([]consent.Address, 1))
 	m.has(t, "store_up 1", "store_errors_total operation=ping 0", "store_errors_total operation=lookup 1")
 
-	inner.err = consent.ErrConflict
+	inner.say(consent.ErrConflict)
 	s.Apply(ctx, []consent.Change{
 		{Mail: consent.Unsubscribed, Source: consent.FromPage}, // refused
 		{Mail: consent.Unsubscribed, Source: consent.FromOneClick},
@@ -288,6 +304,38 @@ func BenchmarkCopy(b *testing.B) {
 			m.SmarthostTook("127.0.0.1:25", 250, 3*time.Millisecond)
 			tally.Count()
 			m.Accepted(consent.Marketing)
+		}
+	})
+}
+
+// That a store goes and comes back is logged once each, though nobody sends mail.
+func TestProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := New()
+		inner := &shaky{}
+		var b strings.Builder
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			Probe(ctx, m.Store(inner), slog.New(slog.NewTextHandler(&b, nil)))
+		}()
+		pass := func(d time.Duration) {
+			time.Sleep(d) // of the bubble
+			synctest.Wait()
+		}
+		pass(time.Second)
+		m.has(t, "store_request_duration_seconds operation=ping 1", "store_up 1")
+		inner.say(fmt.Errorf("%w: %w", consent.ErrUnreachable, consent.ErrLost))
+		pass(time.Minute)
+		m.has(t, "store_up 0", "store_errors_total operation=ping 6")
+		inner.say(nil)
+		pass(time.Minute)
+		m.has(t, "store_up 1")
+		cancel()
+		<-done
+		if got := b.String(); strings.Count(got, "is down") != 1 || strings.Count(got, "is up again") != 1 || strings.Count(got, "\n") != 2 {
+			t.Errorf("the log:\n%s", got)
 		}
 	})
 }
