@@ -68,8 +68,8 @@ type tallies struct {
 	all map[*rewrite.Outcome]*findings
 }
 
-// of adds up what is found; click says whether the person agreed to clicks.
-func (t *tallies) of(found []rewrite.Outcome, click, observed bool, m *metrics.Metrics) *findings {
+// of adds up what is found; open and click say what the person agreed to.
+func (t *tallies) of(found []rewrite.Outcome, open, click, observed bool, m *metrics.Metrics) *findings {
 	if len(found) == 0 {
 		return &findings{}
 	}
@@ -78,7 +78,7 @@ func (t *tallies) of(found []rewrite.Outcome, click, observed bool, m *metrics.M
 	if f := t.all[&found[0]]; f != nil {
 		return f
 	}
-	f := &findings{counts: m.Tally(found, click, observed)}
+	f := &findings{counts: m.Tally(found, open, click, observed)}
 	actions := map[rewrite.Action]int{}
 	for _, o := range found {
 		actions[o.Action]++

@@ -269,7 +269,7 @@ func (s *Server) send(ctx context.Context, m *message, r rcpt, owners []token.Cl
 	var found []rewrite.Outcome
 	if err == nil {
 		found = copy.Outcomes()
-		o.findings = m.tallies.of(found, v.Click, m.set.Observe, s.cfg.Metrics)
+		o.findings = m.tallies.of(found, v.Open, v.Click, m.set.Observe, s.cfg.Metrics)
 	}
 	if m.set.Observe {
 		o.withheld = err

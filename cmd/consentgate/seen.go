@@ -93,7 +93,7 @@ func (g *gateway) watch(ctx context.Context) error {
 	probed := make(chan struct{})
 	go func() {
 		defer close(probed)
-		metrics.Probe(ctx, g.store)
+		metrics.Probe(ctx, g.store, g.log)
 	}()
 	err := g.seen.page.Run(ctx)
 	<-probed

@@ -143,6 +143,9 @@ func New() *Metrics {
 		resolve(m.page, what, "ok", "down")
 	}
 	resolve(m.opaque, "", "kept", "unlinked")
+	for _, kind := range []string{"open", "click"} {
+		resolve(m.kept, kind, "kept", "guarded", "without_consent")
+	}
 	m.logged = resolve(m.counters("log_messages_total", "Lines in the log by level: warn, error. When error grows: read them; each says what to do.", "level"), "", "warn", "error")
 	m.reloaded = m.gauge("config_reload_successful", "1 where the configuration in force is that of the last start or SIGHUP; 0 where that one held a mistake. When it is 0: consentgate check-config names the line.")
 	m.reloaded.Set(1)

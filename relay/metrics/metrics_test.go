@@ -5,10 +5,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -125,7 +128,7 @@ func TestTally(t *testing.T) {
 		found(rewrite.ClickTracker, rewrite.Unlinked, "text link", "unread", ""),
 		found(rewrite.Unsubscribe, rewrite.Inserted, "footer", "", ""),
 	}
-	tally := m.Tally(some, false, false)
+	tally := m.Tally(some, false, false, false)
 	for range 3 {
 		tally.Count()
 	}
@@ -134,11 +137,16 @@ func TestTally(t *testing.T) {
 
 	// With consent a link that nobody can read is none that counts against it.
 	m = New()
-	m.Tally([]rewrite.Outcome{found(rewrite.ClickTracker, rewrite.Kept, "a href", "unread", ""), found(rewrite.OpenTracker, rewrite.Guarded, "img src", "size", "")}, true, false).Count()
+	m.Tally([]rewrite.Outcome{found(rewrite.ClickTracker, rewrite.Kept, "a href", "unread", ""), found(rewrite.OpenTracker, rewrite.Guarded, "img src", "size", "")}, true, true, false).Count()
 	m.has(t, "trackers_kept_total how=kept kind=click 1", "trackers_kept_total how=guarded kind=open 1", "links_opaque_total action=kept 0")
 
+	// What has to stay is told apart: a signed body.
 	m = New()
-	m.Tally(some, false, true).Count()
+	m.Tally([]rewrite.Outcome{found(rewrite.ClickTracker, rewrite.Kept, "a href", "list", "https://www.example.org/"), found(rewrite.OpenTracker, rewrite.Kept, "img src", "size", "")}, false, true, false).Count()
+	m.has(t, "trackers_kept_total how=without_consent kind=open 1", "trackers_kept_total how=kept kind=click 1")
+
+	m = New()
+	m.Tally(some, false, false, true).Count()
 	m.has(t, "trackers_observed_total kind=open vector=img 2", "links_undone_total 0")
 }
 
@@ -182,18 +190,31 @@ func TestDecided(t *testing.T) {
 // shaky is a store that answers what it is told to.
 type shaky struct {
 	consent.Store
+	mu  sync.Mutex
 	err error
 }
 
-func (s *shaky) Ping(context.Context) error { return s.err }
+func (s *shaky) say(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+func (s *shaky) said() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+func (s *shaky) Ping(context.Context) error { return s.said() }
 func (s *shaky) Lookup(_ context.Context, _ consent.Scope, people []consent.Address) ([]consent.Result, error) {
 	rs := make([]consent.Result, len(people))
-	rs[len(rs)-1].Err = s.err
+	rs[len(rs)-1].Err = s.said()
 	return rs, nil
 }
 func (s *shaky) Apply(_ context.Context, changes []consent.Change) ([]consent.Result, error) {
 	rs := make([]consent.Result, len(changes))
-	rs[0].Err = s.err
+	rs[0].Err = s.said()
 	return rs, nil
 }
 
@@ -205,23 +226,23 @@ func TestStore(t *testing.T) {
 	s.Lookup(ctx, "news", make([]consent.Address, 2))
 	m.has(t, "store_up 1", "store_request_duration_seconds operation=lookup 1", "store_errors_total operation=lookup 0")
 
-	inner.err = fmt.Errorf("%w: one node", consent.ErrUnreachable) // of one of two people
+	inner.say(fmt.Errorf("%w: one node", consent.ErrUnreachable)) // of one of two people
 	s.Lookup(ctx, "news", make([]consent.Address, 2))
 	m.has(t, "store_up 0", "store_errors_total operation=lookup 1")
-	inner.err = nil
+	inner.say(nil)
 	s.Ping(ctx)
 	m.has(t, "store_up 1")
 
 	// Who gives up says nothing of the store, and a record that cannot be read neither.
-	inner.err = context.Canceled
+	inner.say(context.Canceled)
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
 	s.Ping(gone)
-	inner.err = errors.New("a record cannot be read")
+	inner.say(errors.New("a record cannot be read"))
 	s.Lookup(ctx, "news", make([]consent.Address, 1))
 	m.has(t, "store_up 1", "store_errors_total operation=ping 0", "store_errors_total operation=lookup 1")
 
-	inner.err = consent.ErrConflict
+	inner.say(consent.ErrConflict)
 	s.Apply(ctx, []consent.Change{
 		{Mail: consent.Unsubscribed, Source: consent.FromPage}, // refused
 		{Mail: consent.Unsubscribed, Source: consent.FromOneClick},
@@ -271,10 +292,10 @@ func BenchmarkCopy(b *testing.B) {
 	d := consent.Decision{Mail: consent.Send, MailReason: consent.ByDefault, OpenReason: consent.ByScope, ClickReason: consent.ByAnyScope}
 	b.Run("message", func(b *testing.B) { // once a message and kind of copy
 		for b.Loop() {
-			m.Tally(found, false, false)
+			m.Tally(found, false, false, false)
 		}
 	})
-	tally := m.Tally(found, false, false)
+	tally := m.Tally(found, false, false, false)
 	b.Run("copy", func(b *testing.B) {
 		for b.Loop() {
 			m.Decided(d)
@@ -283,6 +304,38 @@ func BenchmarkCopy(b *testing.B) {
 			m.SmarthostTook("127.0.0.1:25", 250, 3*time.Millisecond)
 			tally.Count()
 			m.Accepted(consent.Marketing)
+		}
+	})
+}
+
+// That a store goes and comes back is logged once each, though nobody sends mail.
+func TestProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := New()
+		inner := &shaky{}
+		var b strings.Builder
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			Probe(ctx, m.Store(inner), slog.New(slog.NewTextHandler(&b, nil)))
+		}()
+		pass := func(d time.Duration) {
+			time.Sleep(d) // of the bubble
+			synctest.Wait()
+		}
+		pass(time.Second)
+		m.has(t, "store_request_duration_seconds operation=ping 1", "store_up 1")
+		inner.say(fmt.Errorf("%w: %w", consent.ErrUnreachable, consent.ErrLost))
+		pass(time.Minute)
+		m.has(t, "store_up 0", "store_errors_total operation=ping 6")
+		inner.say(nil)
+		pass(time.Minute)
+		m.has(t, "store_up 1")
+		cancel()
+		<-done
+		if got := b.String(); strings.Count(got, "is down") != 1 || strings.Count(got, "is up again") != 1 || strings.Count(got, "\n") != 2 {
+			t.Errorf("the log:\n%s", got)
 		}
 	})
 }

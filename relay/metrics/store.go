@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
@@ -117,15 +118,24 @@ const (
 	probeTime  = 3 * time.Second
 )
 
-// Probe asks s, which Store returned or which stands before that, whether it answers, every 10 s until ctx is done: a
-// gateway without mail would not notice else.
-func Probe(ctx context.Context, s consent.Store) {
+// Probe asks s, which Store returned or which stands before that, whether it answers, every 10 s until ctx is done, and logs
+// when that changes: a gateway without mail would not notice else.
+func Probe(ctx context.Context, s consent.Store, log *slog.Logger) {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
+	down := false
 	for {
 		asking, cancel := context.WithTimeout(ctx, probeTime)
-		s.Ping(asking) // Store takes down what comes of it
+		err := s.Ping(asking) // Store counts what comes of it
 		cancel()
+		switch {
+		case ctx.Err() != nil:
+		case err != nil && !down:
+			log.Error("the consent store is down", "err", err)
+		case err == nil && down:
+			log.Info("the consent store is up again")
+		}
+		down = err != nil
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

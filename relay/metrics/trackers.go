@@ -17,7 +17,7 @@ type trackers struct {
 func (m *Metrics) newTrackers() trackers {
 	return trackers{
 		removed:  m.counters("trackers_removed_total", "Trackers that copies left without, by kind (open, click) and by vector, the element or field that they stood in; an undone link counts here too. When one vector jumps: a sender's template has changed, consentgate inspect shows how.", "kind", "vector"),
-		kept:     m.counters("trackers_kept_total", "Trackers that copies left with, since the person agreed, by kind, and by how: kept as they are, or guarded. When it is 0 though people agree: consents are of another scope than the mail.", "kind", "how"),
+		kept:     m.counters("trackers_kept_total", "Trackers that copies left with, by kind, and by how: kept or guarded, since the person agreed, or without_consent, in what has to stay as it is (a signed body); links that nobody can read are counted by themselves. When without_consent grows: mail is signed (S/MIME, PGP) before it comes here; set rewrite.signed to reject, or have it signed without trackers. When kept is 0 though people agree: consents are of another scope than the mail.", "kind", "how"),
 		undone:   m.counter("links_undone_total", "Counted links that lead straight to their destination, or lost what named the person. When it falls to 0 though mail flows: a provider has changed its links; look at links_opaque_total, and at consentgate inspect."),
 		opaque:   m.counters("links_opaque_total", "Counted links without consent whose destination nobody can read, by what became of them: kept (they still count), unlinked. When kept grows: these people's clicks are counted all the same; set rewrite.opaque_links, or have the sender write data-consent-href.", "action"),
 		rules:    m.counters("rule_hits_total", "Trackers that copies left without, by the rule that found them. When a rule of yours is 0: it does not match what is sent.", "rule"),
@@ -40,9 +40,9 @@ func (t Tally) Count() {
 	}
 }
 
-// Tally reads what became of a copy's findings; click says whether the person agreed to clicks, and observed that
-// the copy left as it came.
-func (m *Metrics) Tally(found []rewrite.Outcome, click, observed bool) Tally {
+// Tally reads what became of a copy's findings; open and click say what the person agreed to, and
+// observed that the copy left as it came.
+func (m *Metrics) Tally(found []rewrite.Outcome, open, click, observed bool) Tally {
 	// A newsletter has many links of one kind: these are looked up once.
 	type alike struct {
 		rewrite.Outcome
@@ -76,7 +76,11 @@ next:
 			t = append(t, step{c, o.n})
 		}
 		kind := string(o.Kind)
-		opaque := o.Kind == rewrite.ClickTracker && !click && o.unread
+		agreed := open
+		if o.Kind == rewrite.ClickTracker {
+			agreed = click
+		}
+		opaque := o.Kind == rewrite.ClickTracker && !agreed && o.unread
 		stays := o.Action == rewrite.Kept || o.Action == rewrite.Guarded
 		switch {
 		case observed && !stays:
@@ -84,6 +88,8 @@ next:
 		case observed:
 		case stays && opaque && o.Action == rewrite.Kept:
 			add(m.opaque.WithLabelValues("kept"))
+		case stays && !agreed:
+			add(m.kept.WithLabelValues(kind, "without_consent"))
 		case stays:
 			add(m.kept.WithLabelValues(kind, string(o.Action)))
 		default:

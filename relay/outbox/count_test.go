@@ -48,9 +48,10 @@ func TestCount(t *testing.T) {
 	b.run()
 	b.pass(time.Minute)
 	b.wait("one that was made", func() bool { return is(map[string]int{"webhook failed": 1, "webhook done": 1}) && len(b.jobs()) == 0 })
-	if changes, copies, chained := b.Waiting(); changes+copies+chained != 0 {
-		t.Errorf("%d, %d, %d wait at the end", changes, copies, chained)
-	}
+	b.wait("the end of the queue", func() bool {
+		changes, copies, chained := b.Waiting()
+		return changes+copies+chained == 0
+	})
 	if log := b.log.String(); !strings.Contains(log, `msg="a call was made" id=01m6dv7580cfy90t-001-`) || !strings.Contains(log, "answer=204") {
 		t.Errorf("the log:\n%s", log)
 	}

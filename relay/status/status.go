@@ -240,6 +240,7 @@ func (p *Page) content(v *view) content {
 		{Name: "Logins failed", Value: count(hour("logins_failed_total"))},
 		{Name: "Connections turned away", Value: count(hour("smtp_connections_refused_total"))},
 		{Name: "Messages refused at once", Value: count(refused)},
+		{Name: "Trackers that had to stay, in signed text", Value: count(hour("trackers_kept_total", "how", "without_consent"))},
 		{Name: "Copies signed with DKIM", Value: count(hour("signatures_total", "result", "signed"))},
 		{Name: "Copies without a key for their domain", Value: count(hour("signatures_total", "result", "no_key"))},
 	})

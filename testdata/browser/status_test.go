@@ -63,9 +63,9 @@ func (h *statusHouse) busy(down bool) {
 	}
 	removed := h.counted.Tally(append(append(found([]string{"mailchimp-open", "size"}, rewrite.OpenTracker, rewrite.Removed, "img src"),
 		found([]string{"mailchimp-click", "mailchimp-click", "mailchimp-click", "utm-person"}, rewrite.ClickTracker, rewrite.Undone, "a href")...),
-		found([]string{"a-rule-of-the-operator-with-a-rather-long-name"}, rewrite.OpenTracker, rewrite.Removed, "td background")...), false, false)
+		found([]string{"a-rule-of-the-operator-with-a-rather-long-name"}, rewrite.OpenTracker, rewrite.Removed, "td background")...), false, false, false)
 	other := h.counted.Tally(append(found([]string{"sendgrid-open", "hidden"}, rewrite.OpenTracker, rewrite.Removed, "img src"),
-		found([]string{"sendgrid-click"}, rewrite.ClickTracker, rewrite.Undone, "a href")...), false, false)
+		found([]string{"sendgrid-click"}, rewrite.ClickTracker, rewrite.Undone, "a href")...), false, false, false)
 	for minute := range 75 {
 		n := 40 + random.IntN(30)
 		if minute > 30 && minute < 52 {
@@ -162,6 +162,7 @@ func TestStatus(t *testing.T) {
 			for _, dark := range []bool{false, true} {
 				w := window{w.width, w.height, dark, false}
 				t.Run(name+" "+w.String(), func(t *testing.T) {
+					t.Parallel()
 					server := httptest.NewServer(h.page)
 					t.Cleanup(server.Close)
 					s := &pageSite{t: t, url: server.URL, shots: shots}
