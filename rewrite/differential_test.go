@@ -200,3 +200,57 @@ func knownDifferences(t *testing.T) map[string]string {
 	}
 	return known
 }
+
+// TestCharsetsOfPython: what Python writes in a character set is read as it was meant. Left out are
+// iso-8859-1, us-ascii and the like, which readers take for the windows set that holds them.
+func TestCharsetsOfPython(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3, so no character set is compared with its codecs")
+	}
+	texts := map[string]string{
+		"Grüße, naïve façade, Ærø": "utf-8 utf-16 utf-16le utf-16be utf-32 utf-32be utf-7 windows-1252 iso-8859-15 macintosh gb18030 ibm037",
+		"Zażółć gęślą jaźń":        "iso-8859-2 windows-1250 iso-8859-13 utf-8 utf-7 iso-8859-16",
+		"Съешь ещё этих булок":     "koi8-r koi8-u windows-1251 iso-8859-5 ibm866 gb2312 gbk euc-jp shift_jis euc-kr big5-hkscs iso-2022-jp",
+		"Ξεσκεπάζω την":            "iso-8859-7 windows-1253",
+		"İstanbul'da çiğ köfte":    "iso-8859-9 windows-1254",
+		"שלום עולם":                "iso-8859-8 windows-1255",
+		"مرحبا بالعالم":            "iso-8859-6 windows-1256",
+		"สวัสดี":                   "tis-620 windows-874 iso-8859-11",
+		"日本語の文字、カタカナ":              "iso-2022-jp shift_jis euc-jp utf-8 utf-16 utf-7",
+		"中文简体，测试":                  "gb2312 gbk gb18030 hz-gb-2312 utf-8",
+		"中文繁體，測試":                  "big5 gb18030",
+		"한국어 문자":                   "euc-kr ks_c_5601-1987",
+	}
+	script := "import sys,json\nprint(json.dumps([t.encode({'windows-874':'cp874','iso-8859-11':'iso8859_11','macintosh':'mac_roman'}.get(n, n)).hex() for t,n in json.load(sys.stdin)]))"
+	var ask [][2]string
+	for text, names := range texts {
+		for name := range strings.FieldsSeq(names) {
+			ask = append(ask, [2]string{text, name})
+		}
+	}
+	in, err := json.Marshal(ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(python, "-c", script)
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var written []string
+	if err := json.Unmarshal(out, &written); err != nil || len(written) != len(ask) {
+		t.Fatalf("%d answers for %d questions, %v", len(written), len(ask), err)
+	}
+	for i, q := range ask {
+		b, err := hex.DecodeString(written[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, _ := findCharset(q[1]).sniff(b, false)
+		if got := strings.TrimPrefix(string(c.decode(b)), "\uFEFF"); got != q[0] {
+			t.Errorf("%s: %q is read as %q", q[1], q[0], got)
+		}
+	}
+}

@@ -301,3 +301,16 @@ func FuzzSrcset(f *testing.F) {
 		}
 	})
 }
+
+// TestUTF32: a byte order mark of UTF-32 begins like one of UTF-16.
+func TestUTF32(t *testing.T) {
+	src := "Subject: x\r\nContent-Type: text/html; charset=utf-32\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+	wide := []byte{0xff, 0xfe, 0, 0}
+	for _, c := range []byte(`<p>hi</p><img src="https://x.example.org/o.gif" width=1 height=1>`) {
+		wide = append(wide, c, 0, 0, 0)
+	}
+	m := parse(t, appendBase64([]byte(src), wide))
+	if got := render(t, m, variant(false, false)); bytes.Contains(got, []byte("x.example.org")) || !bytes.Contains(got, []byte("<p>hi</p>")) {
+		t.Errorf("the copy is\n%s", got)
+	}
+}
