@@ -11,9 +11,9 @@ export CGO_ENABLED ?= 1
 export GORACE ?= atexit_sleep_ms=20
 
 # What go's ./... leaves out, since it stands under testdata.
-TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench
+TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench ./testdata/others
 
-.PHONY: build test browser static vuln need needweb fuzz faults bench pagebench guardbench load
+.PHONY: build test browser static vuln need needweb fuzz others faults bench pagebench guardbench load
 
 build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
@@ -51,6 +51,10 @@ need: ## what the tests use beside Go; on Debian as root it is installed
 
 fuzz: ## every fuzz target, FUZZTIME minutes in all
 	@GO="$(GO)" testdata/fuzz.sh $(FUZZTIME)
+
+others: need ## what other projects test themselves with, fetched and run against this one
+	@if command -v nmap >/dev/null 2>&1; then :; elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nmap >/dev/null; fi
+	@GO="$(GO)" testdata/others/run.sh
 
 faults: need ## the gateway killed, its smarthost misbehaving, its disk full, FAULTTIME; then its Redis going wrong, REDISFAULTTIME; 0 leaves a part out
 	$(GO) run ./testdata/faults -time $(FAULTTIME) -redis-time $(REDISFAULTTIME) -results testdata/faults/RESULTS.md
