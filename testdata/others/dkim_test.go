@@ -17,9 +17,6 @@ import (
 	"github.com/consentgate/consentgate/rewrite/canonical"
 )
 
-// broken are vectors whose body hash is wrong on purpose, or is none.
-var broken = map[string]string{}
-
 // TestBodyHashes computes the body hash of each signature of the vectors, RFC 6376 §3.7, and compares it with
 // the one that the other project's signer wrote.
 func TestBodyHashes(t *testing.T) {
@@ -49,9 +46,8 @@ func TestBodyHashes(t *testing.T) {
 			h.Write([]byte(body))
 			got, _ := h.Sum()
 			checked++
-			key := name + "#" + strconv.Itoa(i)
-			if _, bad := broken[key]; bytes.Equal(got, want) == bad {
-				t.Errorf("%s: the body hash is %x, its signature says %x (wrong on purpose: %v)", key, got, want, bad)
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s, field %d: the body hash is %x, the signature says %x", name, i, got, want)
 			}
 		}
 	}
