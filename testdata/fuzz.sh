@@ -24,7 +24,7 @@ targets=() sum=0
 while read -r package dir; do
 	program=$bin/${#targets[@]}
 	# One program a package: go test -fuzz would link one for each target.
-	$go test -c -fuzz Fuzz -o "$program" "$package" || exit 1
+	$go test -c -fuzz Fuzz -o "$program" "$package" >/dev/null || exit 1
 	[ -f "$program" ] || continue # no tests
 	for name in $(cd "$dir" && "$program" -test.list '^Fuzz'); do
 		targets+=("$package $dir $program $name")
