@@ -14,9 +14,9 @@ export CGO_ENABLED ?= 1
 export GORACE ?= atexit_sleep_ms=20
 
 # What go's ./... leaves out, since it stands under testdata.
-TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench ./testdata/docs ./testdata/recipes/backup
+TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench ./testdata/docs ./testdata/recipes/backup ./testdata/others ./testdata/hostile
 
-.PHONY: build test recipes boot browser static vuln reproduce sbom need needweb needwatch fuzz faults bench pagebench guardbench load
+.PHONY: build test recipes boot browser static vuln reproduce sbom need needweb needwatch fuzz others faults hostile bench pagebench guardbench load
 
 build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
@@ -77,8 +77,15 @@ need: ## what the tests use beside Go; on Debian as root it is installed
 fuzz: ## every fuzz target, FUZZTIME minutes in all
 	@GO="$(GO)" testdata/fuzz.sh $(FUZZTIME)
 
+others: need ## what other projects test themselves with, fetched and run against this one
+	@if command -v nmap >/dev/null 2>&1; then :; elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nmap >/dev/null; fi
+	@GO="$(GO)" testdata/others/run.sh
+
 faults: need ## the gateway killed, its smarthost misbehaving, its disk full, FAULTTIME; then its Redis going wrong, REDISFAULTTIME; then three gateways behind HAProxy, MANYTIME; 0 leaves a part out
 	$(GO) run ./testdata/faults -time $(FAULTTIME) -redis-time $(REDISFAULTTIME) -many-time $(MANYTIME) -results testdata/faults/RESULTS.md
+
+hostile: need ## attacks by strangers, senders and readers, and what the honest notice of them; about ten minutes
+	$(GO) run ./testdata/hostile -results testdata/hostile/RESULTS.md
 
 bench: need ## the parts by Go's benchmarks, the consent stores, and mail through serve beside Postfix, opendkim and Haraka; under 15 minutes. PEER=0: without those
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime 500ms -skip 'Hostile/./^(512K|1024K)' -timeout 5m ./rewrite/... ./consent/... ./relay/... ./cmd/...

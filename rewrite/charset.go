@@ -79,6 +79,8 @@ func (c charset) sniff(b []byte, html bool) (found charset, ok bool) {
 	switch {
 	case bytes.HasPrefix(b, []byte{0xfe, 0xff}):
 		return findCharset("utf-16be"), true
+	case bytes.HasPrefix(b, []byte{0xff, 0xfe, 0, 0}) && isUTF32(c.enc): // no browser knows it, other readers do
+		return c, true
 	case bytes.HasPrefix(b, []byte{0xff, 0xfe}):
 		return findCharset("utf-16le"), true
 	case bytes.HasPrefix(b, []byte("\xef\xbb\xbf")):
@@ -92,6 +94,10 @@ func (c charset) sniff(b []byte, html bool) (found charset, ok bool) {
 		}
 	}
 	return c, c.wide || !html || bytes.IndexByte(b, 0x1b) < 0 || !bytes.Contains(b, []byte("\x1b$")) && !bytes.Contains(b, []byte("\x1b("))
+}
+
+func isUTF32(e encoding.Encoding) bool {
+	return e == utf32.UTF32(utf32.BigEndian, utf32.UseBOM) || e == utf32.UTF32(utf32.LittleEndian, utf32.UseBOM)
 }
 
 // ebcdic matches the names of IBM's character sets that are no ASCII.

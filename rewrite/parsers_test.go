@@ -301,3 +301,49 @@ func FuzzSrcset(f *testing.F) {
 		}
 	})
 }
+
+// TestUTF32: a byte order mark of UTF-32 begins like one of UTF-16.
+func TestUTF32(t *testing.T) {
+	src := "Subject: x\r\nContent-Type: text/html; charset=utf-32\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+	wide := []byte{0xff, 0xfe, 0, 0}
+	for _, c := range []byte(`<p>hi</p><img src="https://x.example.org/o.gif" width=1 height=1>`) {
+		wide = append(wide, c, 0, 0, 0)
+	}
+	m := parse(t, appendBase64([]byte(src), wide))
+	if got := render(t, m, variant(false, false)); bytes.Contains(got, []byte("x.example.org")) || !bytes.Contains(got, []byte("<p>hi</p>")) {
+		t.Errorf("the copy is\n%s", got)
+	}
+}
+
+// FuzzCard: a picture in a calendar that opens are counted by goes without consent and stays with it, whatever
+// else stands there, and what goes are whole lines.
+func FuzzCard(f *testing.F) {
+	for _, s := range []string{"", "END:VCALENDAR\r\n", "SUMMARY:a\r\n b\r\n", "ATTACH;X=\"a:b\":https://x.example.org/o\r\n", "X-ALT-DESC;FMTTYPE=text/html:<p>\\n</p>\r\n", "\"", "a.PHOTO;VALUE=uri:cid:x", "\n \n\t\r\n"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, rest string) {
+		if strings.Contains(rest, pixelAddress) || bareCR([]byte(rest)) {
+			return
+		}
+		src := message("Content-Type: text/calendar; charset=utf-8\nContent-Transfer-Encoding: 8bit\n", "BEGIN:VCALENDAR\nATTACH;FMTTYPE=image/gif:"+pixelAddress[:9]+"\n "+pixelAddress[9:]+"\nX:1\n"+rest)
+		m := parse(t, src)
+		if len(m.texts) != 1 {
+			return
+		}
+		at := 0
+		for _, e := range m.texts[0].edits {
+			plain := m.texts[0].plain
+			if e.start < at || e.end <= e.start || e.start > 0 && plain[e.start-1] != '\n' || e.end < len(plain) && plain[e.end-1] != '\n' {
+				t.Fatalf("%q is cut from %d to %d", plain, e.start, e.end)
+			}
+			at = e.end
+		}
+		folded := []byte(pixelAddress[:9] + "\r\n " + pixelAddress[9:])
+		if got := render(t, m, variant(false, false)); bytes.Contains(got, folded) {
+			t.Fatalf("it is still in\n%s", got)
+		}
+		if got := render(t, m, plainVariant); !bytes.Contains(got, folded) {
+			t.Fatalf("it is not in\n%s", got)
+		}
+	})
+}

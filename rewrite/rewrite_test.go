@@ -265,11 +265,16 @@ func TestCorpusProperties(t *testing.T) {
 	}
 }
 
-// corpus lists real mail that is not part of the project; tests skip where it is missing.
+// corpus lists real mail that is not part of the project: the files in the folders of ../shared/corpus/mail,
+// or of the folder that MAIL_CORPUS names. Tests skip where there is none.
 func corpus(t testing.TB) []string {
-	files, _ := filepath.Glob("../../shared/corpus/mail/*/*")
+	dir := os.Getenv("MAIL_CORPUS")
+	if dir == "" {
+		dir = "../../shared/corpus/mail"
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*", "*"))
 	if len(files) == 0 {
-		t.Skip("no corpus of real mail beside the checkout (../shared/corpus)")
+		t.Skip("no corpus of real mail beside the checkout (../shared/corpus), nor where MAIL_CORPUS says")
 	}
 	return files
 }

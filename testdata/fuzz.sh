@@ -18,23 +18,29 @@ weight() {
 	esac
 }
 
+bin=$(mktemp -d)
+trap 'rm -r "$bin"' EXIT
 targets=() sum=0
-packages=$($go list ./...) || exit 1
-for package in $packages; do
-	names=$($go test -list '^Fuzz' "$package") || { echo "$names"; exit 1; }
-	for name in $(grep '^Fuzz' <<<"$names"); do
-		targets+=("$package $name")
+while read -r package dir; do
+	program=$bin/${#targets[@]}
+	# One program a package: go test -fuzz would link one for each target.
+	$go test -c -fuzz Fuzz -o "$program" "$package" >/dev/null || exit 1
+	[ -f "$program" ] || continue # no tests
+	for name in $(cd "$dir" && "$program" -test.list '^Fuzz'); do
+		targets+=("$package $dir $program $name")
 		sum=$((sum + $(weight "$name")))
 	done
-done
-echo "${#targets[@]} targets, $minutes minutes"
+done < <($go list -f '{{.ImportPath}} {{.Dir}}' ./...)
+left=$((minutes * 60 - SECONDS))
+echo "${#targets[@]} targets, $minutes minutes, $SECONDS seconds of which went into building them"
 
 status=0
 for target in "${targets[@]}"; do
-	read -r package name <<<"$target"
-	seconds=$((minutes * 60 * $(weight "$name") / sum))
+	read -r package dir program name <<<"$target"
+	seconds=$((left * $(weight "$name") / sum))
 	# An input that is worth keeping is made smaller for a second, and not, as usual, for a minute.
-	if out=$($go test -run '^$' -fuzz "^$name\$" -fuzztime $((seconds > 0 ? seconds : 1))s -fuzzminimizetime 1s -parallel 2 "$package" 2>&1); then
+	if out=$(cd "$dir" && "$program" -test.run '^$' -test.fuzz "^$name\$" -test.fuzztime $((seconds > 0 ? seconds : 1))s -test.fuzzminimizetime 1s \
+		-test.fuzzcachedir "$($go env GOCACHE)/fuzz/$package" -test.parallel 2 2>&1); then
 		echo "$package $name: $(grep -E '^fuzz: elapsed' <<<"$out" | tail -n 1 | sed 's/^fuzz: //')"
 	else
 		status=1

@@ -181,7 +181,7 @@ func FromDomains(from []string) ([]string, error) {
 		d := a.Address[strings.LastIndexByte(a.Address, '@')+1:]
 		if isHostname(d) { // idna wants more of ASCII than mail is sent from: no "_", no "--" in third place
 			domains[i] = strings.ToLower(d)
-		} else if domains[i], err = idna.Lookup.ToASCII(strings.TrimSuffix(d, ".")); err != nil {
+		} else if domains[i], err = idna.Lookup.ToASCII(strings.TrimSuffix(d, ".")); err != nil || domains[i] == "" {
 			return nil, fmt.Errorf("%w: domain cannot be read", ErrFrom)
 		}
 	}

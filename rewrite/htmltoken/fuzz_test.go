@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -48,6 +49,30 @@ func TestAgainstOracle(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestCorpusAgainstOracle runs the same on templates that are not part of the project: those in the folders of
+// ../shared/corpus/html, or beside the folder that MAIL_CORPUS names.
+func TestCorpusAgainstOracle(t *testing.T) {
+	dir := "../../../shared/corpus/html"
+	if mails := os.Getenv("MAIL_CORPUS"); mails != "" {
+		dir = filepath.Join(mails, "../html")
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if len(files) == 0 {
+		t.Skip("no corpus of templates beside the checkout (../shared/corpus/html), nor where MAIL_CORPUS says")
+	}
+	for _, file := range files {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkCover(t, src)
+		if err := compare(src); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	t.Logf("%d templates", len(files))
 }
 
 // flat is a token in the form in which the two are compared.
