@@ -136,8 +136,9 @@ func TestWatchdogNotWell(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
+	m := manager{slog.New(slog.DiscardHandler)}
 	go func() {
-		manager{slog.New(slog.DiscardHandler)}.watch(ctx, alive)
+		m.watch(ctx, alive)
 		close(ended)
 	}()
 	for _, bad := range []string{"ill", "hangs"} {
@@ -148,15 +149,16 @@ func TestWatchdogNotWell(t *testing.T) {
 		state.Store(bad)
 		for <-asked != bad { // what was asked before may still feed it
 		}
-		for len(heard) > 0 {
-			<-heard
+		m.tell("from here on")
+		for <-heard != "from here on" {
 		}
 		for range 5 {
 			if now := <-asked; now != bad {
 				t.Errorf("asked while it %s", now)
 			}
 		}
-		if len(heard) > 0 {
+		m.tell("up to here")
+		if said := <-heard; said != "up to here" {
 			t.Errorf("fed while it %s", bad)
 		}
 	}
