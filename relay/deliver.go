@@ -336,6 +336,8 @@ func (s *Server) offer(ctx context.Context, m *message, r rcpt, copy *rewrite.Co
 func (s *Server) sign(m *message, signer *sign.Signer, copy *rewrite.Copy) error {
 	if m.queued {
 		defer s.queue.turn()()
+	} else {
+		defer s.work.on(m.body)()
 	}
 	return signer.Sign(copy)
 }

@@ -35,7 +35,7 @@ type message struct {
 // read parses what was received. The error is an *Error.
 func (s *Server) read(id string, env *envelope, b *body) (*message, error) {
 	set := s.settings()
-	parts, err := rewrite.Parse(b.ReaderAt, b.size, set.Rules, set.Rewrite)
+	parts, err := s.parse(b, set)
 	if err != nil {
 		return nil, rewriteError(err)
 	}
@@ -47,6 +47,11 @@ func (s *Server) read(id string, env *envelope, b *body) (*message, error) {
 		return nil, err
 	}
 	return &message{id: id, env: env, sender: s.log.sender(env.from), body: b, parts: parts, control: ctl, oneClick: s.ownOneClick(parts), set: set, tallies: &tallies{}}, nil
+}
+
+func (s *Server) parse(b *body, set *Settings) (*rewrite.Message, error) {
+	defer s.work.on(b)()
+	return rewrite.Parse(b.ReaderAt, b.size, set.Rules, set.Rewrite)
 }
 
 // rewriteError answers for what package rewrite could not do. The texts behind its errors

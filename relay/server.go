@@ -32,6 +32,7 @@ type Server struct {
 	queue *queue       // with it
 	log   journal
 
+	work       work
 	listeners  []*gate
 	pool       *pool
 	smtp, lmtp *dialect
@@ -92,7 +93,7 @@ func New(cfg Config, store consent.Store, links *token.Sealer, next *smarthost.C
 		return nil, fmt.Errorf("mode %s and a spool, or the lack of it, do not go together", cfg.Mode)
 	}
 	s := &Server{
-		cfg: cfg, store: store, links: links, next: next, spool: waiting,
+		cfg: cfg, store: store, links: links, next: next, spool: waiting, work: newWork(),
 		log:        journal{cfg.Log, cfg.FullAddresses},
 		drainTime:  drainTime,
 		settleTime: settleTime,
