@@ -18,7 +18,8 @@ import (
 // knows whether addresses may be shown.
 type journal struct {
 	*slog.Logger
-	full bool
+	full   bool
+	unsaid *unsaid // nil: every line is written
 }
 
 // delivered is the one line about a recipient's copy.
@@ -122,13 +123,13 @@ func (j journal) rejected(id string, env *envelope, err error) {
 
 // refused is the line about a command that was not accepted.
 func (j journal) refused(id string, c *conn, command string, err error) {
-	j.Warn("command refused", "id", id, "peer", c.who(), "command", command, "answer", j.text(err.Error()))
+	j.ofStranger(c, "command refused", "id", id, "peer", c.who(), "command", command, "answer", j.text(err.Error()))
 }
 
 // loginFailed is the line about a login that was not accepted. name is "" where there is no such
 // login: people type their password there.
 func (j journal) loginFailed(c *conn, name string, err error) {
-	j.Warn("login failed", "id", c.id, "peer", c.who(), "login", name, "answer", j.text(err.Error()))
+	j.ofStranger(c, "login failed", "id", c.id, "peer", c.who(), "login", name, "answer", j.text(err.Error()))
 }
 
 func (j journal) panicked(id string, p any, stack []byte) {

@@ -94,7 +94,7 @@ func New(cfg Config, store consent.Store, links *token.Sealer, next *smarthost.C
 	}
 	s := &Server{
 		cfg: cfg, store: store, links: links, next: next, spool: waiting, work: newWork(),
-		log:        journal{cfg.Log, cfg.FullAddresses},
+		log:        journal{cfg.Log, cfg.FullAddresses, newUnsaid(cfg.Now)},
 		drainTime:  drainTime,
 		settleTime: settleTime,
 		copies:     copies{who: cfg.KeepCopiesFor, dir: cfg.CopiesDir},
