@@ -22,11 +22,11 @@ bin=$(mktemp -d)
 trap 'rm -r "$bin"' EXIT
 targets=() sum=0
 while read -r package dir; do
-	program=$bin/${#targets[@]}
+	program=$bin/${package//\//_}
 	# One program a package: go test -fuzz would link one for each target.
 	$go test -c -fuzz Fuzz -o "$program" "$package" >/dev/null || exit 1
 	[ -f "$program" ] || continue # no tests
-	for name in $(cd "$dir" && "$program" -test.list '^Fuzz'); do
+	for name in $(cd "$dir" && "$program" -test.list '^Fuzz' | sort -u); do # a TestMain may list them twice
 		targets+=("$package $dir $program $name")
 		sum=$((sum + $(weight "$name")))
 	done
@@ -40,7 +40,8 @@ for target in "${targets[@]}"; do
 	seconds=$((left * $(weight "$name") / sum))
 	# An input that is worth keeping is made smaller for a second, and not, as usual, for a minute.
 	if out=$(cd "$dir" && "$program" -test.run '^$' -test.fuzz "^$name\$" -test.fuzztime $((seconds > 0 ? seconds : 1))s -test.fuzzminimizetime 1s \
-		-test.fuzzcachedir "$($go env GOCACHE)/fuzz/$package" -test.parallel 2 2>&1); then
+		-test.fuzzcachedir "$($go env GOCACHE)/fuzz/$package" -test.parallel 2 2>&1) ||
+		{ grep -q 'context deadline exceeded' <<<"$out" && ! grep -q 'Failing input\|panic' <<<"$out"; }; then # the time was up within an input
 		echo "$package $name: $(grep -E '^fuzz: elapsed' <<<"$out" | tail -n 1 | sed 's/^fuzz: //')"
 	else
 		status=1

@@ -59,11 +59,9 @@ func parseURL(raw string) (*hop, error) {
 	if u.User != nil {
 		return nil, fmt.Errorf("smarthost URL for %s: user and password have keys of their own", u.Host)
 	}
-	if u.Opaque != "" { // "smtp:user:password@host": not repeated either
+	if h.host == "" || !isPlain(h.host) || strings.ContainsAny(h.host, "[]") || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		// Not repeated either: "smtp:user:password@host" has slipped into the wrong place.
 		return nil, fmt.Errorf("smarthost URL: want %s://HOST or %s://HOST:PORT", u.Scheme, u.Scheme)
-	}
-	if h.host == "" || !isPlain(h.host) || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("smarthost URL %q: want %s://HOST or %s://HOST:PORT", raw, u.Scheme, u.Scheme)
 	}
 	if port == "" {
 		port = usual

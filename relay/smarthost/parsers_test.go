@@ -176,7 +176,7 @@ func hear(t *testing.T, mail, rcpt []byte) (h *heard, ok bool) {
 
 // FuzzURL: an address that is taken names a host and a port, or a socket, and an error repeats no password.
 func FuzzURL(f *testing.F) {
-	for _, s := range []string{"smtp://mail.example.org", "smtps://[2001:db8::1]:465", "lmtp+unix:///run/x", "smtp://u:swordfish@h", "smtp:u:swordfish@h", "smtp://h:x", "http://h", "smtp+starttls://h:587/?a", "lmtp://h"} {
+	for _, s := range []string{"smtp://mail.example.org", "smtps://[2001:db8::1]:465", "lmtp+unix:///run/x", "smtp://u:swordfish@h", "smtp:u:swordfish@h", "smtp:#:swordfish@", "lmtp://]", "smtp://h:x", "http://h", "smtp+starttls://h:587/?a", "lmtp://h"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
