@@ -14,7 +14,7 @@ export CGO_ENABLED ?= 1
 export GORACE ?= atexit_sleep_ms=20
 
 # What go's ./... leaves out, since it stands under testdata.
-TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench ./testdata/docs ./testdata/recipes/backup ./testdata/others ./testdata/hostile
+TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench ./testdata/docs ./testdata/recipes/backup ./testdata/others ./testdata/hostile ./testdata/process
 
 .PHONY: build test recipes boot browser static vuln reproduce sbom need needweb needwatch fuzz others faults hostile bench pagebench guardbench load
 
@@ -27,7 +27,7 @@ test: need needwatch static ## all tests, under ten minutes on two cores
 	GATEWAY_RACE=1 $(GO) test -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers
 	@rm -rf testdata/browser/pictures && mkdir testdata/browser/pictures
 	$(GO) test -timeout 3m -parallel 6 -artifacts -outputdir $(CURDIR)/testdata/browser/pictures ./testdata/browser
-	$(GO) test -timeout 3m ./testdata/faults ./testdata/bench ./testdata/docs ./testdata/recipes/backup
+	$(GO) test -timeout 3m ./testdata/faults ./testdata/bench ./testdata/docs ./testdata/process ./testdata/recipes/backup
 
 recipes: need ## what the documentation tells users of other programs to set, with those programs; under two minutes
 	$(GO) test -count 1 -timeout 5m -parallel 6 -run 'Recipe' ./testdata/peers -recipes $(CURDIR)/testdata/recipes/RESULTS.md

@@ -175,46 +175,6 @@ func TestLossIsAnError(t *testing.T) {
 	}
 }
 
-func TestProcess(t *testing.T) {
-	log := t.TempDir() + "/log"
-	p, err := start(log, "sh", "-c", "echo up; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; sleep 60 & wait")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.stop()
-	if err := p.ready(t.Context(), func() error {
-		if !strings.Contains(p.said(), "up") || len(children(p.pid())) != 1 {
-			return fmt.Errorf("it said %q", p.said())
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if got := cpu([]int{p.pid()}); got < tick || got > time.Minute {
-		t.Errorf("CPU %s after 200,000 rounds of a shell's loop", got)
-	}
-	if rss, peak := status(p.pid(), "VmRSS"), status(p.pid(), "VmHWM"); rss <= 0 || peak < rss {
-		t.Errorf("RSS %f MB, peak %f MB", rss, peak)
-	}
-	child := children(p.pid())
-	if err := p.stop(); err != nil {
-		t.Fatal(err)
-	}
-	// sh leaves it behind; whoever inherits it may not have taken note of its end.
-	err = until(t.Context(), 10*time.Second, func() error {
-		if f := stat(child[0]); f != nil && f[0] != "Z" {
-			return fmt.Errorf("its child is there, in state %s", f[0])
-		}
-		return nil
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	if got := stat(p.pid()); got != nil {
-		t.Errorf("still there: %q", got)
-	}
-}
-
 // An idle connection that is cut is noticed, and the large message has the size that it is said to
 // have and the end that DATA wants.
 func TestHeld(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/redisstore"
+	"github.com/consentgate/consentgate/testdata/process"
 )
 
 // selector is that of the DKIM key, of the gateway and of the peer alike.
@@ -31,7 +32,7 @@ type site struct {
 	gateways            int // served so far
 	dkimKey             *rsa.PrivateKey
 	ring                *keyring.Ring
-	redis               *process
+	redis               *process.Process
 	redisAddr, redisURL string
 }
 
@@ -109,13 +110,13 @@ func (s *site) startRedis(ctx context.Context) error {
 	}
 	addr := net.JoinHostPort("127.0.0.1", port)
 	s.redisAddr, s.redisURL = addr, "redis://"+addr+"/0"
-	s.redis, err = start(filepath.Join(s.dir, "redis.log"), server,
+	s.redis, err = process.Start(filepath.Join(s.dir, "redis.log"), server,
 		"--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", s.dir)
 	if err != nil {
 		return err
 	}
-	if err := s.redis.ready(ctx, func() error { return greets(addr, "PING\r\n", "+PONG\r\n") }); err != nil {
-		return errors.Join(err, s.redis.stop())
+	if err := s.redis.Ready(ctx, func() error { return greets(addr, "PING\r\n", "+PONG\r\n") }); err != nil {
+		return errors.Join(err, s.redis.Stop())
 	}
 	return nil
 }
@@ -140,7 +141,7 @@ func (s *site) versions(ctx context.Context) (string, error) {
 }
 
 func (s *site) redisVersion(ctx context.Context) (string, error) {
-	text, err := output(ctx, s.redis.cmd.Path, "--version")
+	text, err := output(ctx, s.redis.Cmd.Path, "--version")
 	if err != nil {
 		return "", err
 	}
@@ -151,7 +152,7 @@ func (s *site) redisVersion(ctx context.Context) (string, error) {
 	return number[1], nil
 }
 
-func (s *site) close() error { return s.redis.stop() }
+func (s *site) close() error { return s.redis.Stop() }
 
 // consents are the four kinds of people, in turn. Nobody has unsubscribed: a message that is
 // refused costs less than one that is delivered, and would make the figures better.
@@ -190,7 +191,7 @@ func (s *site) fill(ctx context.Context, people int, scope consent.Scope) error 
 
 // gateway is a running consentgate serve.
 type gateway struct {
-	*process
+	*process.Process
 	smtp string
 }
 
@@ -208,12 +209,12 @@ func (s *site) serve(ctx context.Context, mode string) (*gateway, error) {
 	if err := os.WriteFile(config, []byte(s.configuration(mode, filepath.Join(dir, "spool"))), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := start(log, s.binary, "serve", "--config", config)
+	p, err := process.Start(log, s.binary, "serve", "--config", config)
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{process: p}
-	err = p.ready(ctx, func() error {
+	g := &gateway{Process: p}
+	err = p.Ready(ctx, func() error {
 		text, err := os.ReadFile(log)
 		if err != nil {
 			return err
@@ -226,7 +227,7 @@ func (s *site) serve(ctx context.Context, mode string) (*gateway, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, errors.Join(err, p.stop())
+		return nil, errors.Join(err, p.Stop())
 	}
 	return g, nil
 }

@@ -7,6 +7,8 @@ import (
 	"math"
 	"os"
 	"slices"
+
+	"github.com/consentgate/consentgate/testdata/process"
 )
 
 // What growth is tried with; the first and the last are the ends that are looked at.
@@ -140,7 +142,7 @@ func (b *bench) growOnce(ctx context.Context, s *section, loads []load, rows []*
 			continue
 		}
 		rows[i].runs = append(rows[i].runs, one)
-		rows[i].peak = max(rows[i].peak, status(own[0].pids()[0], "VmHWM"))
+		rows[i].peak = max(rows[i].peak, process.Memory(own[0].pids()[0], "VmHWM"))
 		fmt.Fprintf(os.Stderr, "  %-50s %7.0f messages/s  %.2f ms CPU  others' load %2.0f %%\n", name, one.rate, one.cpu, one.others)
 	}
 	return nil

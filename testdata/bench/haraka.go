@@ -94,7 +94,7 @@ func startHaraka(ctx context.Context, dir, smarthost string) (p *peer, err error
 	p = &peer{smtp: addr, versions: "Haraka " + harakaVersion + " on Node.js " + node, log: filepath.Join(dir, "log")}
 	one, err := p.start(p.log, "node", program, "-c", dir)
 	if err == nil {
-		err = one.ready(ctx, func() error { return greets(addr, "", "220 ") })
+		err = one.Ready(ctx, func() error { return greets(addr, "", "220 ") })
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.stop())

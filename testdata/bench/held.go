@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/consentgate/consentgate/testdata/process"
 )
 
 // What make load holds against the gateway.
@@ -72,14 +74,14 @@ func (s *site) row(ctx context.Context, mode, name string, limit float64, sink *
 	if err != nil {
 		return fail(err)
 	}
-	defer func() { err = errors.Join(err, g.stop()) }()
-	before := status(g.pid(), "VmRSS")
+	defer func() { err = errors.Join(err, g.Stop()) }()
+	before := process.Memory(g.PID(), "VmRSS")
 	had := sink.recipients.Load()
 	got, err := f(g)
 	if err != nil {
 		return fail(err)
 	}
-	err = until(ctx, 3*time.Minute, func() error {
+	err = process.Until(ctx, 3*time.Minute, func() error {
 		if n := sink.recipients.Load() - had; n != got.messages {
 			return fmt.Errorf("%d messages were accepted, %d came out", got.messages, n)
 		}
@@ -89,9 +91,9 @@ func (s *site) row(ctx context.Context, mode, name string, limit float64, sink *
 		return fail(err)
 	}
 	out := time.Unix(0, sink.last.Load()).Sub(got.start)
-	peak := status(g.pid(), "VmHWM")
+	peak := process.Memory(g.PID(), "VmHWM")
 	fmt.Printf("| %s | %s | %d | %.0f / %.0f ms | %.1f s | %.0f MB | %.0f MB | %.0f MB |\n",
-		mode, name, got.messages, ms(at(got.waits, .5)), ms(at(got.waits, .99)), out.Seconds(), before, peak, status(g.pid(), "VmRSS"))
+		mode, name, got.messages, ms(at(got.waits, .5)), ms(at(got.waits, .99)), out.Seconds(), before, peak, process.Memory(g.PID(), "VmRSS"))
 	if peak > limit {
 		return fail(fmt.Errorf("the gateway took %.0f MB, and may take %.0f", peak, limit))
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/consentgate/consentgate/consent/boltstore"
 	"github.com/consentgate/consentgate/consent/cache"
 	"github.com/consentgate/consentgate/consent/redisstore"
+	"github.com/consentgate/consentgate/testdata/process"
 )
 
 const (
@@ -114,7 +115,7 @@ func (s *site) measureLookups(ctx context.Context, b *strings.Builder) (err erro
 		}
 		return nil
 	}
-	if err := until(ctx, 10*time.Second, func() error { return fill(0, 1000) }); err != nil {
+	if err := process.Until(ctx, 10*time.Second, func() error { return fill(0, 1000) }); err != nil {
 		return err
 	}
 	changes = nil

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"runtime"
 	"time"
+
+	"github.com/consentgate/consentgate/testdata/process"
 )
 
 // figures are those of one run.
@@ -26,15 +28,15 @@ type figures struct {
 
 // measure runs the load once, and waits until the sink has all of it.
 func (l load) measure(ctx context.Context, s *sink, measured, helpers func() []int) (f figures, err error) {
-	ours := func() time.Duration { return cpu(measured()) + cpu(helpers()) + ownCPU() }
-	before, beforeOurs, beforeAll := cpu(measured()), ours(), machineCPU()
+	ours := func() time.Duration { return process.CPU(measured()) + process.CPU(helpers()) + process.OwnCPU() }
+	before, beforeOurs, beforeAll := process.CPU(measured()), ours(), process.MachineCPU()
 	counted := s.count(sequence.Load())
 	got, err := l.run(ctx)
 	if err != nil {
 		return f, err
 	}
 	want := got.messages * int64(l.rcpts)
-	err = until(ctx, time.Minute, func() error {
+	err = process.Until(ctx, time.Minute, func() error {
 		if n := counted.copies.Load(); n < want {
 			return fmt.Errorf("%d copies were accepted, the sink has %d", want, n)
 		}
@@ -46,7 +48,7 @@ func (l load) measure(ctx context.Context, s *sink, measured, helpers func() []i
 	if got.messages == 0 {
 		return f, fmt.Errorf("no message in %s", l.window)
 	}
-	used, usedOurs, usedAll := cpu(measured())-before, ours()-beforeOurs, machineCPU()-beforeAll
+	used, usedOurs, usedAll := process.CPU(measured())-before, ours()-beforeOurs, process.MachineCPU()-beforeAll
 	counted.mu.Lock()
 	defer counted.mu.Unlock()
 	if err := judge(got.accepted, counted.arrived); err != nil {
@@ -68,9 +70,9 @@ func (l load) measure(ctx context.Context, s *sink, measured, helpers func() []i
 	f.whole50, f.whole99 = ms(at(got.transactions, .5)), ms(at(got.transactions, .99))
 	f.others = 100 * max(0, usedAll-usedOurs).Seconds() / (time.Since(got.start).Seconds() * float64(runtime.NumCPU()))
 	if pids := measured(); len(pids) == 1 {
-		f.memory = status(pids[0], "VmRSS")
+		f.memory = process.Memory(pids[0], "VmRSS")
 	} else {
-		f.memory = pss(pids)
+		f.memory = process.PSS(pids)
 	}
 	return f, nil
 }
@@ -81,11 +83,11 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 // one core, while nothing else of this runs.
 func signAlone(key *rsa.PrivateKey, long time.Duration) float64 {
 	hash := sha256.Sum256([]byte("what is signed does not matter"))
-	n, before, begin := 0, ownCPU(), time.Now()
+	n, before, begin := 0, process.OwnCPU(), time.Now()
 	for ; n == 0 || time.Since(begin) < long; n++ {
 		if _, err := key.Sign(rand.Reader, hash[:], crypto.SHA256); err != nil {
 			panic(err) // only for a key that is too short
 		}
 	}
-	return ms(ownCPU()-before) / float64(n)
+	return ms(process.OwnCPU()-before) / float64(n)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/redisstore"
 	"github.com/consentgate/consentgate/consent/token"
+	"github.com/consentgate/consentgate/testdata/process"
 )
 
 const (
@@ -64,8 +65,8 @@ func (s *site) pages(ctx context.Context, runs int, window time.Duration) (repor
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, g.stop()) }()
-	said, err := os.ReadFile(g.log)
+	defer func() { err = errors.Join(err, g.Stop()) }()
+	said, err := os.ReadFile(g.Log)
 	if err != nil {
 		return "", err
 	}
@@ -85,17 +86,17 @@ func (s *site) pages(ctx context.Context, runs int, window time.Duration) (repor
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, nginx.stop()) }()
+	defer func() { err = errors.Join(err, nginx.Stop()) }()
 
 	type row struct {
 		name, addr, method, body, paths string
 		pids                            func() []int
 		runs                            []wrkRun
 	}
-	ours := func() []int { return []int{g.pid()} }
+	ours := func() []int { return []int{g.PID()} }
 	rows := []*row{
 		{name: "the page, `GET /u/TOKEN`", addr: gate, method: "GET", body: "nil", pids: ours},
-		{name: "nginx, a file of that size", addr: static, method: "GET", body: "nil", paths: "static", pids: func() []int { return append(children(nginx.pid()), nginx.pid()) }},
+		{name: "nginx, a file of that size", addr: static, method: "GET", body: "nil", paths: "static", pids: func() []int { return append(process.Children(nginx.PID()), nginx.PID()) }},
 		{name: "one click, `POST /u/TOKEN`, each an opt-out", addr: gate, method: "POST", body: `"List-Unsubscribe=One-Click"`, pids: ours},
 	}
 	for run := range runs + 1 {
@@ -212,7 +213,7 @@ func (s *site) optedOut(ctx context.Context, scope string, requests int64) error
 }
 
 // nginx serves a page as a file.
-func (s *site) nginx(ctx context.Context, server string, page []byte) (addr string, p *process, err error) {
+func (s *site) nginx(ctx context.Context, server string, page []byte) (addr string, p *process.Process, err error) {
 	dir := filepath.Join(s.dir, "nginx")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", nil, err
@@ -237,10 +238,10 @@ http {
 		os.WriteFile(filepath.Join(s.dir, "static"), []byte("/page.html\n"), 0o644)); err != nil {
 		return "", nil, err
 	}
-	if p, err = start(filepath.Join(dir, "log"), server, "-c", filepath.Join(dir, "nginx.conf"), "-p", dir); err != nil {
+	if p, err = process.Start(filepath.Join(dir, "log"), server, "-c", filepath.Join(dir, "nginx.conf"), "-p", dir); err != nil {
 		return "", nil, err
 	}
-	err = p.ready(ctx, func() error {
+	err = p.Ready(ctx, func() error {
 		c, err := net.DialTimeout("tcp", addr, time.Second)
 		if err == nil {
 			c.Close()
@@ -248,7 +249,7 @@ http {
 		return err
 	})
 	if err != nil {
-		err = errors.Join(err, p.stop())
+		err = errors.Join(err, p.Stop())
 	}
 	return addr, p, err
 }
@@ -260,14 +261,14 @@ func (s *site) wrk(ctx context.Context, wrk, addr, method, body, paths string, w
 		return a, err
 	}
 	pids := measured()
-	before, beforeAll, begin := cpu(pids), machineCPU(), time.Now()
+	before, beforeAll, begin := process.CPU(pids), process.MachineCPU(), time.Now()
 	cmd := exec.CommandContext(ctx, wrk, "-t1", fmt.Sprintf("-c%d", pageConns), fmt.Sprintf("-d%ds", int(window.Seconds())), "-s", script, "http://"+addr)
-	redis := cpu([]int{s.redis.pid()})
+	redis := process.CPU([]int{s.redis.PID()})
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return a, fmt.Errorf("wrk: %w\n%s", err, out)
 	}
-	used := cpu(pids) - before
+	used := process.CPU(pids) - before
 	if err := json.Unmarshal(out[bytes.LastIndex(bytes.TrimSpace(out), []byte("\n{"))+1:], &a); err != nil {
 		return a, fmt.Errorf("wrk: %w\n%s", err, out)
 	}
@@ -275,7 +276,7 @@ func (s *site) wrk(ctx context.Context, wrk, addr, method, body, paths string, w
 		return a, fmt.Errorf("%d of %d requests failed", a.Errors, a.Requests)
 	}
 	a.cpu = float64(used.Microseconds()) / float64(a.Requests)
-	ours := used + cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime() + cpu([]int{s.redis.pid()}) - redis
-	a.others = 100 * max(0, machineCPU()-beforeAll-ours).Seconds() / (2 * time.Since(begin).Seconds())
+	ours := used + cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime() + process.CPU([]int{s.redis.PID()}) - redis
+	a.others = 100 * max(0, process.MachineCPU()-beforeAll-ours).Seconds() / (2 * time.Since(begin).Seconds())
 	return a, nil
 }

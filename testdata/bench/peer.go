@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/consentgate/consentgate/testdata/process"
 )
 
 // peer is another program that takes mail and passes it on to the sink, for comparison.
@@ -16,7 +18,7 @@ type peer struct {
 	smtp      string
 	versions  string
 	log       string // the file in which it tells of messages
-	processes []*process
+	processes []*process.Process
 }
 
 // Names of the peers.
@@ -79,7 +81,7 @@ func (ps *peers) get(ctx context.Context, name string) (*peer, error) {
 		err = does(text)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w\n%s", name, err, endOf(p.log))
+		return nil, fmt.Errorf("%s: %w\n%s", name, err, process.EndOf(p.log))
 	}
 	return p, nil
 }
@@ -107,8 +109,8 @@ func (ps *peers) versions() string {
 }
 
 // start runs one of the peer's programs.
-func (p *peer) start(log, name string, args ...string) (*process, error) {
-	one, err := start(log, name, args...)
+func (p *peer) start(log, name string, args ...string) (*process.Process, error) {
+	one, err := process.Start(log, name, args...)
 	if err == nil {
 		p.processes = append(p.processes, one)
 	}
@@ -118,7 +120,7 @@ func (p *peer) start(log, name string, args ...string) (*process, error) {
 // pids are all its processes.
 func (p *peer) pids() (all []int) {
 	for _, one := range p.processes {
-		all = append(append(all, one.pid()), children(one.pid())...)
+		all = append(append(all, one.PID()), process.Children(one.PID())...)
 	}
 	return all
 }
@@ -126,7 +128,7 @@ func (p *peer) pids() (all []int) {
 // stop ends the peer, what was started last first.
 func (p *peer) stop() (err error) {
 	for _, one := range slices.Backward(p.processes) {
-		err = errors.Join(err, one.stop())
+		err = errors.Join(err, one.Stop())
 	}
 	return err
 }

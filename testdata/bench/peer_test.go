@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/consentgate/consentgate/testdata/process"
 )
 
 func somePeers(t *testing.T) *peers {
@@ -59,8 +61,8 @@ func TestPeers(t *testing.T) {
 			if err != nil || p == nil {
 				t.Fatalf("%v, %s", err, ps.missing[name])
 			}
-			if pids := p.pids(); len(pids) < 3 || pss(pids) < 1 {
-				t.Errorf("processes %d, %f MB", pids, pss(pids))
+			if pids := p.pids(); len(pids) < 3 || process.PSS(pids) < 1 {
+				t.Errorf("processes %d, %f MB", pids, process.PSS(pids))
 			}
 			if again, err := ps.get(t.Context(), name); again != p || err != nil {
 				t.Errorf("asked for again: %v, %v", again, err)

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/consentgate/consentgate/testdata/process"
 )
 
 // mainCF: local relay without DNS, TLS or lists, with room for all connections. What is set about
@@ -150,7 +152,7 @@ func startPostfix(ctx context.Context, dir, smarthost string, sign *signing) (p 
 	p = &peer{smtp: net.JoinHostPort("127.0.0.1", port), versions: "Postfix " + place[2], log: dir + "/maillog"}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w\n%s", errors.Join(err, p.stop()), endOf(p.log))
+			err = fmt.Errorf("%w\n%s", errors.Join(err, p.stop()), process.EndOf(p.log))
 		}
 	}()
 	if sign != nil {
@@ -167,7 +169,7 @@ func startPostfix(ctx context.Context, dir, smarthost string, sign *signing) (p 
 	if err != nil {
 		return p, err
 	}
-	if err = master.ready(ctx, func() error { return greets(p.smtp, "", "220 ") }); err != nil {
+	if err = master.Ready(ctx, func() error { return greets(p.smtp, "", "220 ") }); err != nil {
 		return p, err
 	}
 	return p, nil
@@ -179,7 +181,7 @@ func (p *peer) startOpendkim(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	err = milter.ready(ctx, func() error {
+	err = milter.Ready(ctx, func() error {
 		c, err := net.Dial("unix", dir+"/sign/socket")
 		if err == nil {
 			c.Close()

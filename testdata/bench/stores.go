@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/testdata/process"
 )
 
 // storesLimit bounds the measuring of the stores.
@@ -41,13 +42,13 @@ func stores(ctx context.Context) (_ string, err error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# The consent stores\n\nMeasured %s on %s.\n", time.Now().UTC().Format("2 January 2006, 15:04 UTC"), machine)
 	fmt.Fprintf(&b, "Redis %s over loopback, without persistence; the file on the disk of %s.\n", version, filepath.Dir(dir))
-	before, beforeOurs, start := machineCPU(), s.ourCPU(), time.Now()
+	before, beforeOurs, start := process.MachineCPU(), s.ourCPU(), time.Now()
 	for _, part := range []func(context.Context, *strings.Builder) error{s.measureLookups, s.measureImports, s.measureFootprint} {
 		if err := part(ctx, &b); err != nil {
 			return "", err
 		}
 	}
-	others := max(0, machineCPU()-before-(s.ourCPU()-beforeOurs))
+	others := max(0, process.MachineCPU()-before-(s.ourCPU()-beforeOurs))
 	share := 100 * others.Seconds() / (time.Since(start).Seconds() * float64(runtime.NumCPU()))
 	fmt.Fprintf(&b, "\nMeanwhile programs that have no part in this used %.0f %% of the machine.\n", share)
 	if share > tooLoud {
@@ -57,4 +58,4 @@ func stores(ctx context.Context) (_ string, err error) {
 	return b.String(), nil
 }
 
-func (s *site) ourCPU() time.Duration { return cpu([]int{s.redis.pid()}) + ownCPU() }
+func (s *site) ourCPU() time.Duration { return process.CPU([]int{s.redis.PID()}) + process.OwnCPU() }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
+
+	"github.com/consentgate/consentgate/testdata/process"
 )
 
 // target is one thing that mail is sent to.
@@ -76,7 +78,7 @@ func (b *bench) turns(ctx context.Context, l load, targets ...*target) (rows []*
 		rows[i].sign = median(signs)
 		b.loudest = max(b.loudest, rows[i].median(func(f figures) float64 { return f.others }))
 		if t.own {
-			rows[i].peak = status(t.pids()[0], "VmHWM")
+			rows[i].peak = process.Memory(t.pids()[0], "VmHWM")
 		}
 	}
 	b.rsa = append(b.rsa, signs...)
@@ -91,7 +93,7 @@ func (b *bench) fail(r *row, err error) {
 }
 
 // helpers are processes that have a part in a run and are not measured.
-func (b *bench) helpers() []int { return []int{b.site.redis.pid()} }
+func (b *bench) helpers() []int { return []int{b.site.redis.PID()} }
 
 // gateways serves one in each delivery mode, and makes sure that each does its work. stop ends them;
 // it is to be called whatever the error.
@@ -99,7 +101,7 @@ func (b *bench) gateways(ctx context.Context, modes ...string) (targets []*targe
 	var all []*gateway
 	stop = func() (err error) {
 		for _, g := range all {
-			err = errors.Join(err, g.stop())
+			err = errors.Join(err, g.Stop())
 		}
 		return err
 	}
@@ -112,7 +114,7 @@ func (b *bench) gateways(ctx context.Context, modes ...string) (targets []*targe
 		if err := b.site.check(ctx, g.smtp, b.letter, b.sink); err != nil {
 			return nil, stop, fmt.Errorf("the gateway in mode %s does not do its work, so its speed says nothing: %w", mode, err)
 		}
-		targets = append(targets, &target{name: ours(mode), addr: g.smtp, pids: func() []int { return []int{g.pid()} }, own: true})
+		targets = append(targets, &target{name: ours(mode), addr: g.smtp, pids: func() []int { return []int{g.PID()} }, own: true})
 	}
 	return targets, stop, nil
 }

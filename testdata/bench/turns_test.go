@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/consentgate/consentgate/testdata/process"
 )
 
 // A target that refuses mail has failed, at once and once; the other is measured all the same.
@@ -35,11 +37,11 @@ func TestTurnsGoOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	redis, err := start(t.TempDir()+"/log", "sleep", "600") // only its CPU is asked for
+	redis, err := process.Start(t.TempDir()+"/log", "sleep", "600") // only its CPU is asked for
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer redis.stop()
+	defer redis.Stop()
 	b := &bench{options: options{runs: 2, window: 100 * time.Millisecond}, sink: startedSink(t), site: &site{dkimKey: key, redis: redis}}
 	bad := &target{name: "refuses", addr: refusing.Addr().String(), pids: b.direct().pids}
 	rows, err := b.turns(t.Context(), load{message: m, conns: 2, rcpts: 1, people: 4}, bad, b.direct())

@@ -33,25 +33,6 @@ func output(ctx context.Context, name string, args ...string) (string, error) {
 	return strings.TrimSpace(out.String()), nil
 }
 
-// until calls f every 10 ms until it succeeds, and returns its last error after wait.
-func until(ctx context.Context, wait time.Duration, f func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
 // greets says whether what listens on addr says something, as SMTP servers do, or answers a PING.
 func greets(addr, ping, want string) error {
 	c, err := net.DialTimeout("tcp", addr, time.Second)

@@ -235,13 +235,13 @@ func (h *house) suffer(ctx context.Context, a attack) (row string, err error) {
 			}
 		}
 	}()
-	cpu, begin := process.CPU(g.PID()), time.Now()
+	cpu, begin := process.CPU([]int{g.PID()}), time.Now()
 	people.begin(ctx)
 	note, wrong := a.run(ctx, h, g)
 	took := time.Since(begin)
 	seen, honestWrong := people.end()
 	wrong = errors.Join(wrong, honestWrong)
-	used := process.CPU(g.PID()) - cpu
+	used := process.CPU([]int{g.PID()}) - cpu
 	if g.Ended() {
 		return "", errors.Join(wrong, fmt.Errorf("the gateway has ended:\n%s", g.Said()))
 	}

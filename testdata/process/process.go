@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// Process is a program that was started here and is stopped here.
+// Process is a program that was started here and is stopped here, by its own process id.
 type Process struct {
 	Cmd  *exec.Cmd
 	Done chan struct{} // closed when it has ended
 	Log  string        // the file that its output goes to
 }
 
-// Start runs a program whose output is appended to the file log.
+// Start runs a program whose output goes to the file log.
 func Start(log, name string, args ...string) (*Process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -44,29 +44,22 @@ func Start(log, name string, args ...string) (*Process, error) {
 	return p, nil
 }
 
-// PID is its process id.
 func (p *Process) PID() int { return p.Cmd.Process.Pid }
-
-// Ended reports whether it has.
-func (p *Process) Ended() bool {
-	select {
-	case <-p.Done:
-		return true
-	default:
-		return false
-	}
-}
 
 // Ready waits until f succeeds, or the program has ended.
 func (p *Process) Ready(ctx context.Context, f func() error) error {
-	err := Until(ctx, 20*time.Second, func() error {
-		if p.Ended() {
+	err := Until(ctx, time.Minute, func() error {
+		select {
+		case <-p.Done:
 			return nil
+		default:
+			return f()
 		}
-		return f()
 	})
-	if p.Ended() {
+	select {
+	case <-p.Done:
 		err = errors.New("it ended at once")
+	default:
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w\n%s", p.Cmd.Path, err, p.Said())
@@ -74,45 +67,29 @@ func (p *Process) Ready(ctx context.Context, f func() error) error {
 	return nil
 }
 
-// Stop sends SIGTERM; what is left of the group after 35 s is killed.
-func (p *Process) Stop() error {
+// Stop sends SIGTERM, waits for the program's end, up to 20 s, and kills what is left of its group then.
+func (p *Process) Stop() (err error) {
 	p.Cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.Done:
-		return nil
-	case <-time.After(35 * time.Second):
+	case <-time.After(20 * time.Second):
+		err = fmt.Errorf("%s had not ended 20 s after SIGTERM", p.Cmd.Path)
 	}
-	syscall.Kill(-p.PID(), syscall.SIGKILL)
+	syscall.Kill(-p.PID(), syscall.SIGKILL) // it leads a session, so its group has its number
 	<-p.Done
-	return fmt.Errorf("%s had not ended 35 s after SIGTERM", p.Cmd.Path)
+	return err
 }
 
 // Said is the end of the program's output.
-func (p *Process) Said() string {
-	text, err := os.ReadFile(p.Log)
+func (p *Process) Said() string { return EndOf(p.Log) }
+
+// EndOf is the end of a file, or why it cannot be read.
+func EndOf(path string) string {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}
 	return string(text[max(0, len(text)-2000):])
-}
-
-// Until calls f until it succeeds, and returns its last error at the end of limit, or of ctx.
-func Until(ctx context.Context, limit time.Duration, f func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%w (waited %s)", err, limit)
-		}
-	}
 }
 
 // tick is the unit of the times in /proc, USER_HZ: a hundredth of a second on every Linux.
@@ -130,7 +107,7 @@ func stat(pid int) []string {
 
 // CPU is what the processes have used, user and system together, with that of their children
 // that have ended.
-func CPU(pids ...int) (used time.Duration) {
+func CPU(pids []int) (used time.Duration) {
 	for _, pid := range pids {
 		if f := stat(pid); len(f) > 14 {
 			for _, field := range f[11:15] { // utime, stime, cutime, cstime
@@ -142,12 +119,45 @@ func CPU(pids ...int) (used time.Duration) {
 	return used
 }
 
-// Memory reads a size from /proc/PID/status, such as VmRSS or VmHWM; in MB, 0 where there is none.
-func Memory(pid int, name string) float64 {
-	return sizeIn(fmt.Sprintf("/proc/%d/status", pid), name)
+// OwnCPU is what this process has used.
+func OwnCPU() time.Duration {
+	var ru syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &ru) != nil {
+		return 0
+	}
+	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
 }
 
-func sizeIn(path, name string) float64 {
+// MachineCPU is what all processes together have used since the machine began, with what the
+// host took for others.
+func MachineCPU() (used time.Duration) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	f := strings.Fields(line)
+	for _, i := range []int{1, 2, 3, 8} { // user, nice, system, steal
+		if i < len(f) {
+			n, _ := strconv.ParseInt(f[i], 10, 64)
+			used += time.Duration(n) * tick
+		}
+	}
+	return used
+}
+
+// Memory reads a size from /proc/PID/status, such as VmHWM; in MB, 0 where there is none.
+func Memory(pid int, name string) float64 { return size(fmt.Sprintf("/proc/%d/status", pid), name) }
+
+// PSS is the memory of the processes together, each shared page counted once; in MB.
+func PSS(pids []int) (mb float64) {
+	for _, pid := range pids {
+		mb += size(fmt.Sprintf("/proc/%d/smaps_rollup", pid), "Pss")
+	}
+	return mb
+}
+
+func size(path, name string) float64 {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0
@@ -159,6 +169,51 @@ func sizeIn(path, name string) float64 {
 		}
 	}
 	return 0
+}
+
+// Children are the processes whose parent is pid.
+func Children(pid int) (found []int) {
+	dir, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	for _, e := range dir {
+		if n, err := strconv.Atoi(e.Name()); err == nil {
+			if f := stat(n); len(f) > 1 && f[1] == strconv.Itoa(pid) {
+				found = append(found, n)
+			}
+		}
+	}
+	return found
+}
+
+// Until calls f every 10 ms until it succeeds, and returns its last error after wait.
+func Until(ctx context.Context, wait time.Duration, f func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// Ended reports whether it has.
+func (p *Process) Ended() bool {
+	select {
+	case <-p.Done:
+		return true
+	default:
+		return false
+	}
 }
 
 // Files is how many file descriptors a process has open.
