@@ -124,6 +124,7 @@ func (s *soak) one(m letter, mark string) error {
 // soakSample is what the gateway was at a moment.
 type soakSample struct {
 	at                     time.Duration // since the load began
+	heap                   float64       // bytes at which the next collection is due: twice what lived at the last
 	rss, goroutines, files float64
 	messages, age, bytes   float64 // the spool's, as it says
 	onDisk                 int64   // that its folder takes
@@ -178,6 +179,7 @@ func limited(name string, now, before, factor, more float64) limit {
 func (t *soakTally) turnLimits() []limit {
 	return []limit{
 		limited("memory (RSS, bytes), median of a turn", t.last.rss, t.first.rss, rssFactor, rssMore),
+		limited("heap at which the next collection is due (bytes), median of a turn", t.last.heap, t.first.heap, rssFactor, rssMore),
 		limited("goroutines, median of a turn", t.last.goroutines, t.first.goroutines, rssFactor, countMore),
 		limited("open files, median of a turn", t.last.files, t.first.files, rssFactor, countMore),
 	}
@@ -214,7 +216,7 @@ func (s *soak) sample(ctx context.Context) (soakSample, error) {
 	}
 	v := soakSample{}
 	for name, into := range map[string]*float64{
-		"process_resident_memory_bytes": &v.rss, "go_goroutines": &v.goroutines, "process_open_fds": &v.files,
+		"go_memstats_next_gc_bytes": &v.heap, "process_resident_memory_bytes": &v.rss, "go_goroutines": &v.goroutines, "process_open_fds": &v.files,
 		"consentgate_spool_messages": &v.messages, "consentgate_spool_oldest_age_seconds": &v.age, "consentgate_spool_bytes": &v.bytes,
 	} {
 		var ok bool

@@ -239,6 +239,7 @@ func medians(all []soakSample, in func(soakSample) bool) soakSample {
 		return values[len(values)/2]
 	}
 	return soakSample{
+		heap:       of(func(v soakSample) float64 { return v.heap }),
 		rss:        of(func(v soakSample) float64 { return v.rss }),
 		goroutines: of(func(v soakSample) float64 { return v.goroutines }),
 		files:      of(func(v soakSample) float64 { return v.files }),
