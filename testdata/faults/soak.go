@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -87,28 +88,26 @@ var soakFaults = []soakFault{
 		return err
 	}},
 	{"SIGHUP", func(_ context.Context, s *soak) error { return s.cmd.Process.Signal(syscall.SIGHUP) }},
-	{"200 connections at once", func(_ context.Context, s *soak) error {
-		var wg sync.WaitGroup
-		errs := make(chan error, burstSize)
-		for range burstSize {
-			wg.Go(func() {
-				mark := fmt.Sprintf("%s-burst-%d", s.load.name, s.n.Add(1))
-				errs <- s.one(s.crowd.write(false)(mark, rand.New(rand.NewPCG(uint64(s.n.Load()), 9))), mark)
-			})
-		}
-		wg.Wait()
-		close(errs)
-		for err := range errs {
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}},
+	{"200 connections at once", burst},
 	{"a message of 20 MB", func(_ context.Context, s *soak) error {
 		mark := fmt.Sprintf("%s-big-%d", s.load.name, s.n.Add(1))
 		return s.one(letter{to: []string{denies + "0@example.com", consents + "0@example.com", ordinary + "0@example.com"}, text: message(mark, "", bigMessage)}, mark)
 	}},
+}
+
+// burst sends a message on each of many connections at the same time.
+func burst(_ context.Context, s *soak) error {
+	var wg sync.WaitGroup
+	errs := make([]error, burstSize)
+	for i := range errs {
+		wg.Go(func() {
+			n := s.n.Add(1)
+			mark := fmt.Sprintf("%s-burst-%d", s.load.name, n)
+			errs[i] = s.one(s.crowd.write(false)(mark, rand.New(rand.NewPCG(uint64(n), 9))), mark)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // one sends a message on a connection of its own.

@@ -17,19 +17,19 @@ func soakReport(t *soakTally) string {
 	fmt.Fprintf(&b, `# Soak
 
 Written by `+"`make soak`"+` on %s. One gateway (cutthrough with its spool, Redis with an append-only file that is synced at each write) ran for %v at half of what it could in its
-first seconds: %.0f of %.0f messages a second, over %d connections. People agreed and took it back meanwhile through the API, the command and by one click, and looked at their page.
+first seconds: it was to be sent %.0f of %.0f messages a second, over %d connections, and answered %.0f a second 250. People agreed and took it back meanwhile through the API, the command and by one click, and looked at their page.
 Every fault below was made in turn; a row is the end of the time until the next one. The memory is the whole RSS, and the heap is how
 large Go lets it become before the next collection, twice what lived at the last. "Overdue" are copies that were accepted over a minute ago, and have
 neither arrived nor been reported.
 
 | after | faults since the row above | RSS MB | heap MB | goroutines | open files | spool messages | oldest s | spool MB, as it says | on disk | copies accepted | delivered | reported | overdue |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|
-`, time.Now().UTC().Format("2006-01-02"), (time.Duration(t.seconds) * time.Second).String(), t.pace, t.capacity, soakConnections)
+`, time.Now().UTC().Format("2006-01-02"), (time.Duration(t.seconds) * time.Second).String(), t.pace, t.capacity, soakConnections, float64(t.messages)/float64(max(t.seconds, 1)))
 	row := func(what string, v soakSample) {
 		fmt.Fprintf(&b, "| %s | %s | %.0f | %.1f | %.0f | %.0f | %.0f | %.1f | %.1f | %.1f | %d | %d | %d | %d |\n", what, strings.Join(v.faults, ", "),
 			v.rss/1e6, v.heap/1e6, v.goroutines, v.files, v.messages, v.age, v.bytes/1e6, float64(v.onDisk)/1e6, v.accepted, v.delivered, v.reported, v.overdue)
 	}
-	row("idle before", t.idle)
+	row("idle, before", t.idle)
 	for _, v := range t.rows {
 		row(v.at.Round(time.Second).String(), v)
 	}
