@@ -91,7 +91,7 @@ var soakFaults = []soakFault{
 	{"200 connections at once", burst},
 	{"a message of 20 MB", func(_ context.Context, s *soak) error {
 		mark := fmt.Sprintf("%s-big-%d", s.load.name, s.n.Add(1))
-		return s.one(letter{to: []string{denies + "0@example.com", consents + "0@example.com", ordinary + "0@example.com"}, text: message(mark, "", bigMessage)}, mark)
+		return s.one(letter{to: []string{denies + "0@example.com", consents + "0@example.com", ordinary + "0@example.com"}, text: attached(mark, bigMessage)}, mark)
 	}},
 }
 
@@ -108,6 +108,17 @@ func burst(_ context.Context, s *soak) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// attached is a message like the others with an attachment of about that many bytes.
+func attached(mark string, size int) string {
+	line := strings.Repeat("A", 76) + "\r\n"
+	text := message(mark, "", 1500)
+	_, html, _ := strings.Cut(text, "\r\n\r\n")
+	return "From: News <news@example.org>\r\nSubject: mark " + mark + "\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=part\r\n\r\n" +
+		"--part\r\nContent-Type: text/html; charset=utf-8\r\n\r\n" + html +
+		"--part\r\nContent-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=big.bin\r\nContent-Transfer-Encoding: base64\r\n\r\n" +
+		strings.Repeat(line, size/len(line)) + "--part--\r\n"
 }
 
 // one sends a message on a connection of its own.

@@ -171,9 +171,9 @@ func (s *soak) measure(ctx context.Context, t *soakTally, seed uint64) error {
 	return err
 }
 
-// turns makes the faults in turn, and takes samples, until ctx is done.
-func (s *soak) turns(ctx context.Context, t *soakTally, begun time.Time) error {
-	ctx, stop := context.WithCancel(ctx)
+// turns makes the faults in turn, and takes samples, until whole is done.
+func (s *soak) turns(whole context.Context, t *soakTally, begun time.Time) error {
+	ctx, stop := context.WithCancel(whole)
 	var mu sync.Mutex
 	var now []string // the faults since the last row
 	failed := make(chan error, 1)
@@ -223,6 +223,9 @@ func (s *soak) turns(ctx context.Context, t *soakTally, begun time.Time) error {
 		}
 	}
 	if err := <-failed; err != nil {
+		return err
+	}
+	if err := whole.Err(); err == context.Canceled { // and not its deadline, which is its end
 		return err
 	}
 	turn := s.every * time.Duration(len(soakFaults))
