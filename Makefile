@@ -1,9 +1,11 @@
 # Commands for people and for CI; each is bounded.
 GO ?= go
 FUZZTIME ?= 30
-FAULTTIME ?= 4m30s
+FAULTTIME ?= 3m30s
+MACHINETIME ?= 3m30s
 REDISFAULTTIME ?= 4m
 MANYTIME ?= 90s
+SOAKTIME ?= 30m
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 VULNDB ?= https://vuln.go.dev
@@ -16,7 +18,7 @@ export GORACE ?= atexit_sleep_ms=20
 # What go's ./... leaves out, since it stands under testdata.
 TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench ./testdata/docs ./testdata/recipes/backup ./testdata/others ./testdata/hostile ./testdata/process
 
-.PHONY: build test recipes boot browser static vuln reproduce sbom need needweb needwatch fuzz others faults hostile bench pagebench guardbench load
+.PHONY: build test recipes boot browser static vuln reproduce sbom need needweb needwatch fuzz others faults soak hostile bench pagebench guardbench load
 
 build: ## a static binary in bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
@@ -81,8 +83,11 @@ others: need ## what other projects test themselves with, fetched and run agains
 	@if command -v nmap >/dev/null 2>&1; then :; elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nmap >/dev/null; fi
 	@GO="$(GO)" testdata/others/run.sh
 
-faults: need ## the gateway killed, its smarthost misbehaving, its disk full, FAULTTIME; then its Redis going wrong, REDISFAULTTIME; then three gateways behind HAProxy, MANYTIME; 0 leaves a part out
-	$(GO) run ./testdata/faults -time $(FAULTTIME) -redis-time $(REDISFAULTTIME) -many-time $(MANYTIME) -results testdata/faults/RESULTS.md
+faults: need ## the gateway killed, its smarthost misbehaving, its disk full, FAULTTIME; its clock, disk, network and process, MACHINETIME; its Redis going wrong, REDISFAULTTIME; three gateways behind HAProxy, MANYTIME; 0 leaves a part out; under 15 minutes
+	$(GO) run ./testdata/faults -time $(FAULTTIME) -machine-time $(MACHINETIME) -redis-time $(REDISFAULTTIME) -many-time $(MANYTIME) -results testdata/faults/RESULTS.md
+
+soak: need ## one gateway at half of what it can for SOAKTIME, with a fault about every minute: nothing lost, and it does not grow
+	$(GO) run ./testdata/faults -time 0 -machine-time 0 -redis-time 0 -many-time 0 -soak-time $(SOAKTIME) -soak-results testdata/faults/SOAK.md
 
 hostile: need ## attacks by strangers, senders and readers, and what the honest notice of them; about ten minutes
 	$(GO) run ./testdata/hostile -results testdata/hostile/RESULTS.md

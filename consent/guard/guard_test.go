@@ -17,11 +17,15 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/boltstore"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/token"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // house is a guard with a store of its own, whose upstream is this machine.
 type house struct {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,8 +16,12 @@ import (
 )
 
 func build(ctx context.Context, dir string) (string, error) {
-	binary := filepath.Join(dir, "consentgate")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "github.com/consentgate/consentgate/cmd/consentgate")
+	return goBuild(ctx, filepath.Join(dir, "consentgate"))
+}
+
+func goBuild(ctx context.Context, binary string, flags ...string) (string, error) {
+	args := slices.Concat([]string{"build", "-trimpath", "-o", binary}, flags, []string{"github.com/consentgate/consentgate/cmd/consentgate"})
+	cmd := exec.CommandContext(ctx, "go", args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
@@ -28,6 +33,7 @@ type gateway struct {
 	binary, dir, config string
 	smtp, api, page     string // the api's is a URL
 	proxied             bool   // who connects has to send a PROXY header
+	env                 []string
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd
@@ -101,6 +107,7 @@ func (g *gateway) start(ctx context.Context) error {
 	defer log.Close()
 	cmd := exec.Command(g.binary, "serve", "--config", g.config)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), g.env...)
 	if err := cmd.Start(); err != nil {
 		return err
 	}

@@ -16,8 +16,9 @@ import (
 // load sends messages with a mark each, over several connections, and remembers what was answered.
 type load struct {
 	addr, name string
-	perConn    int    // messages on one connection, 0 = all
-	from       string // the address of this machine to send from, "" = whatever
+	perConn    int           // messages on one connection, 0 = all
+	from       string        // the address of this machine to send from, "" = whatever
+	pace       time.Duration // from one message on a connection to the next; 0: as the pause says
 	write      func(mark string, random *rand.Rand) letter
 
 	mu      sync.Mutex
@@ -67,10 +68,11 @@ func (l *load) run(ctx context.Context, connections int, pause time.Duration, se
 				}
 				for begun := i; ctx.Err() == nil && (l.perConn == 0 || i < begun+l.perConn); {
 					i++
+					next := time.Now().Add(l.pace)
 					if err := l.send(c, fmt.Sprintf("%s-%d-%d", l.name, n, i), random); err != nil {
 						break
 					}
-					sleep(ctx, pause)
+					sleep(ctx, max(pause, time.Until(next)))
 				}
 				c.Close()
 			}
@@ -88,7 +90,10 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // send sends one message; the error says that the connection is of no use any more.
 func (l *load) send(c *client, mark string, random *rand.Rand) error {
-	m := l.write(mark, random)
+	return l.sendLetter(c, mark, l.write(mark, random))
+}
+
+func (l *load) sendLetter(c *client, mark string, m letter) error {
 	begun := time.Now()
 	code, err := c.transaction(m.to, m.text)
 	took := time.Since(begun)

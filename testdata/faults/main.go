@@ -7,9 +7,13 @@
 // A second part does the same with Redis: killed, paused, slow, wrong, emptied, failing over, with people who
 // change their mind meanwhile. What a person had confirmed must hold, whatever happens to Redis.
 //
-// A third puts three gateways behind HAProxy, on a Redis Cluster, and kills them in turn.
+// Another strikes what surrounds a gateway: its disk, its clock, the network on all sides of it, its process, and its smarthost.
 //
-// make faults runs all. It prints tables and ends with status 1 where a message was lost or went where it must not. It builds
+// A further one puts three gateways behind HAProxy, on a Redis Cluster, and kills them in turn.
+//
+// The soak runs one gateway for long, at half of what it can, with a fault in turn, and sees that it does not grow.
+//
+// make faults runs all but the soak, which is make soak. It prints tables and ends with status 1 where a message was lost or went where it must not. It builds
 // and starts the gateway and Redis itself, stops them by their process ids, and speaks to loopback addresses only.
 package main
 
@@ -21,23 +25,28 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 )
 
 func main() {
-	duration := flag.Duration("time", 4*time.Minute, "how long load and faults last, over all rows; draining comes on top; 0 leaves this part out")
-	redisDuration := flag.Duration("redis-time", 4*time.Minute, "the same for the part with Redis")
-	manyDuration := flag.Duration("many-time", 90*time.Second, "the same for the part with many gateways")
-	only := flag.String("redis-fault", "", "only those of Redis whose name holds this")
+	var times durations
+	flag.DurationVar(&times.first, "time", 4*time.Minute, "how long load and faults last, over all rows; draining comes on top; 0 leaves this part out")
+	flag.DurationVar(&times.machine, "machine-time", 3*time.Minute, "the same for the part with clock, disk, network and process")
+	flag.DurationVar(&times.redis, "redis-time", 4*time.Minute, "the same for the part with Redis")
+	flag.DurationVar(&times.many, "many-time", 90*time.Second, "the same for the part with many gateways")
+	flag.DurationVar(&times.soak, "soak-time", 0, "how long one gateway runs at half of what it can, with a fault in turn; 0 = not")
+	only := flag.String("fault", "", "only those of machine and network, and of Redis, whose name holds this")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of what is random")
 	results := flag.String("results", "", "file to write the tables to; that of a part left out stays")
+	soakResults := flag.String("soak-results", "", "file to write the soak's table to")
 	keep := flag.Bool("keep", false, "keep the folder with the gateway's log, also when all is well")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *duration, *redisDuration, *manyDuration, *only, *seed, *keep, *results); err != nil {
+	if err := run(ctx, times, *only, *seed, *keep, *results, *soakResults); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
 		os.Exit(1)
 	}
@@ -62,7 +71,10 @@ var scenarios = []scenario{
 	{"spool, disk full now and then, killed", "spool", 4 * time.Second, true, 0.15},
 }
 
-func run(ctx context.Context, duration, redisDuration, manyDuration time.Duration, only string, seed uint64, keep bool, results string) error {
+// durations are those of the parts.
+type durations struct{ first, machine, redis, many, soak time.Duration }
+
+func run(ctx context.Context, times durations, only string, seed uint64, keep bool, results, soakResults string) error {
 	dir, err := os.MkdirTemp("", "consentgate-faults-")
 	if err != nil {
 		return err
@@ -77,43 +89,65 @@ func run(ctx context.Context, duration, redisDuration, manyDuration time.Duratio
 		return err
 	}
 	bad := false
-	if duration > 0 {
-		rows, err := runAll(ctx, dir, binary, duration, seed)
+	// part runs one, unless it is left out; made is its section, once it ran.
+	part := func(into *string, what string, d time.Duration, run func() (made string, wrong bool, err error)) error {
+		if d == 0 {
+			return nil
+		}
+		made, wrong, err := run()
+		var skip skipped
+		if errors.As(err, &skip) {
+			fmt.Printf("SKIPPED: %s: %v\n", what, err)
+			return nil
+		}
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w; the folder stays: %s", what, err, dir)
 		}
-		for _, t := range rows {
-			bad = bad || t.lost > 0 || t.needless > inFlight*t.kills || t.tracked > 0 || t.mailed > 0
-		}
-		text[0] = report(rows)
-		fmt.Print("\n", text[0], "\n")
+		bad = bad || wrong
+		*into = made
+		fmt.Print("\n", made, "\n")
+		return nil
 	}
-	if redisDuration > 0 {
-		rows, err := runRedis(ctx, dir, binary, redisDuration, only, seed)
-		var skip skipped
-		if errors.As(err, &skip) {
-			fmt.Printf("SKIPPED: Redis: %v\n", err)
-		} else if err != nil {
-			return err
-		} else {
-			for _, t := range rows {
-				bad = bad || t.bad()
-			}
-			text[1] = redisReport(rows)
-			fmt.Print("\n", text[1])
-		}
+	if err := part(&text[partFirst], "smarthost and disk", times.first, func() (string, bool, error) {
+		rows, err := runAll(ctx, dir, binary, times.first, seed)
+		return report(rows), slices.ContainsFunc(rows, (*tally).bad), err
+	}); err != nil {
+		return err
 	}
-	if manyDuration > 0 {
-		t, err := runMany(ctx, dir, binary, manyDuration, seed)
-		var skip skipped
-		if errors.As(err, &skip) {
-			fmt.Printf("SKIPPED: many gateways: %v\n", err)
-		} else if err != nil {
-			return fmt.Errorf("many gateways: %w; the folder stays: %s", err, dir)
-		} else {
-			bad = bad || t.bad()
-			text[2] = manyReport(t)
-			fmt.Print("\n", text[2])
+	if err := part(&text[partMachine], "machine and network", times.machine, func() (string, bool, error) {
+		rows, err := runMachine(ctx, dir, binary, times.machine, only, seed)
+		return machineReport(rows), slices.ContainsFunc(rows, (*machineTally).bad), err
+	}); err != nil {
+		return err
+	}
+	if err := part(&text[partRedis], "Redis", times.redis, func() (string, bool, error) {
+		rows, err := runRedis(ctx, dir, binary, times.redis, only, seed)
+		return redisReport(rows), slices.ContainsFunc(rows, (*redisTally).bad), err
+	}); err != nil {
+		return err
+	}
+	if err := part(&text[partMany], "many gateways", times.many, func() (string, bool, error) {
+		t, err := runMany(ctx, dir, binary, times.many, seed)
+		if err != nil {
+			return "", false, err
+		}
+		return manyReport(t), t.bad(), nil
+	}); err != nil {
+		return err
+	}
+	var soaked string
+	if err := part(&soaked, "soak", times.soak, func() (string, bool, error) {
+		t, err := runSoak(ctx, dir, binary, times.soak, seed)
+		if err != nil {
+			return "", false, err
+		}
+		return soakReport(t), t.bad(), nil
+	}); err != nil {
+		return err
+	}
+	if soaked != "" && soakResults != "" {
+		if err := os.WriteFile(soakResults, []byte(soaked), 0o644); err != nil {
+			return err
 		}
 	}
 	if results != "" {
@@ -122,7 +156,7 @@ func run(ctx context.Context, duration, redisDuration, manyDuration time.Duratio
 		}
 	}
 	if bad {
-		return fmt.Errorf("mail was lost, or went where it must not; the folder stays: %s", dir)
+		return fmt.Errorf("something is not as it must be (the tables say what: mail lost, mail that went where it must not, a gateway that grew); the folder stays: %s", dir)
 	}
 	if keep {
 		return nil
@@ -141,18 +175,25 @@ func runAll(ctx context.Context, dir, binary string, duration time.Duration, see
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w; the folder stays", sc.name, err)
+			return nil, fmt.Errorf("%s: %w", sc.name, err)
 		}
 		rows = append(rows, t)
 	}
 	return rows, nil
 }
 
-// parts are the headings of the sections behind the first.
-var parts = [...]string{"## Redis", "## Many gateways"}
+// parts are the headings of the sections, in their order; the matrix, which is made of them, stands before.
+var parts = [...]string{"## Smarthost, SIGKILL and a full disk", "## Machine and network", "## Redis", "## Many gateways"}
+
+const (
+	partFirst = iota
+	partMachine
+	partRedis
+	partMany
+)
 
 // sections are those of the file as it is; what is not there is "".
-func sections(results string) (text [1 + len(parts)]string, err error) {
+func sections(results string) (text [len(parts)]string, err error) {
 	all, err := os.ReadFile(results)
 	if errors.Is(err, os.ErrNotExist) {
 		return text, nil
@@ -160,16 +201,15 @@ func sections(results string) (text [1 + len(parts)]string, err error) {
 	rest := "\n" + string(all)
 	for i := len(parts) - 1; i >= 0; i-- { // they stand in this order
 		var found bool
-		if rest, text[i+1], found = strings.Cut(rest, "\n"+parts[i]+"\n"); found {
-			text[i+1] = parts[i] + "\n" + text[i+1]
+		if rest, text[i], found = strings.Cut(rest, "\n"+parts[i]+"\n"); found {
+			text[i] = parts[i] + "\n" + text[i]
 		}
 	}
-	text[0] = rest
 	return text, err
 }
 
-func writeSections(results string, text [1 + len(parts)]string) error {
-	var all []string
+func writeSections(results string, text [len(parts)]string) error {
+	all := []string{strings.TrimSpace(matrix(text[:]))}
 	for _, section := range text {
 		if section = strings.TrimSpace(section); section != "" {
 			all = append(all, section)

@@ -13,58 +13,80 @@ import (
 	"time"
 )
 
-// proxy stands between the gateways and a Redis, and does it wrong as it is told.
+// proxy stands between two that speak TCP, a gateway and its Redis for one, and does it wrong as it is told.
 type proxy struct {
-	listener net.Listener
-	target   string
+	addr   string
+	target string
+	cut    func(client string) // is told the address, towards the target, of each connection that is cut on purpose; nil = nobody is
 
-	mu    sync.Mutex
-	how   behaviour
-	conns map[net.Conn]bool
+	mu       sync.Mutex
+	listener net.Listener // nil while it is away
+	how      behaviour
+	hole     chan struct{}       // not nil while nothing passes; closed when all goes on
+	conns    map[net.Conn]string // by that of the client: its address towards the target
 }
 
 // behaviour is what a proxy does to a connection that begins; the zero value is nothing.
 type behaviour struct {
-	delay  time.Duration // of each answer
-	answer string        // to every command instead of Redis
-	reset  int           // connections are reset after at most so many bytes of answers; 0 = never
+	delay   time.Duration // of each answer
+	answer  string        // to every command instead of Redis
+	reset   int           // connections are reset after at most so many bytes of answers; 0 = never
+	resetUp int           // the same for what is sent to the target
+	rate    int           // bytes a second, each way; 0 = no limit
 }
 
 func newProxy(target string) (*proxy, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p := &proxy{addr: "127.0.0.1:0", target: target, conns: map[net.Conn]string{}}
+	return p, p.back()
+}
+
+// back listens, again where it was away.
+func (p *proxy) back() error {
+	l, err := net.Listen("tcp", p.addr)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p := &proxy{listener: l, target: target, conns: map[net.Conn]bool{}}
+	p.mu.Lock()
+	p.addr, p.listener = l.Addr().String(), l
+	p.mu.Unlock()
 	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			p.mu.Lock()
-			p.conns[c] = true
-			how := p.how
-			p.mu.Unlock()
-			go func() {
-				defer func() {
-					p.mu.Lock()
-					delete(p.conns, c)
-					p.mu.Unlock()
-					c.Close()
-				}()
-				if how.answer != "" {
-					answerAll(c, how.answer)
-				} else {
-					p.pass(c, how)
-				}
-			}()
+			go p.serve(c)
 		}
 	}()
-	return p, nil
+	return nil
 }
 
-func (p *proxy) addr() string { return p.listener.Addr().String() }
+// away cuts all connections, and refuses further ones until it is back.
+func (p *proxy) away() {
+	p.mu.Lock()
+	p.listener.Close()
+	p.listener = nil
+	p.mu.Unlock()
+	p.set(behaviour{})
+}
+
+func (p *proxy) serve(c net.Conn) {
+	p.mu.Lock()
+	p.conns[c] = ""
+	how := p.how
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.conns, c)
+		p.mu.Unlock()
+		c.Close()
+	}()
+	if how.answer != "" {
+		answerAll(c, how.answer)
+	} else {
+		p.pass(c, how)
+	}
+}
 
 // set changes what is done. The connections that there are end, so that no answer of before is
 // taken for one to a later command.
@@ -72,14 +94,53 @@ func (p *proxy) set(how behaviour) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.how = how
-	for c := range p.conns {
+	for c, client := range p.conns {
+		p.tell(client)
 		c.Close()
 	}
 }
 
+func (p *proxy) tell(client string) {
+	if p.cut != nil && client != "" {
+		p.cut(client)
+	}
+}
+
+// swallow lets nothing pass any more, and breaks no connection: whoever waits for an answer waits.
+func (p *proxy) swallow() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hole == nil {
+		p.hole = make(chan struct{})
+	}
+}
+
+// release lets pass what was held up, and what comes.
+func (p *proxy) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hole != nil {
+		close(p.hole)
+		p.hole = nil
+	}
+}
+
+// open waits until there is no hole.
+func (p *proxy) open() {
+	for {
+		p.mu.Lock()
+		hole := p.hole
+		p.mu.Unlock()
+		if hole == nil {
+			return
+		}
+		<-hole
+	}
+}
+
 func (p *proxy) close() {
-	p.listener.Close()
-	p.set(behaviour{})
+	p.away()
+	p.release()
 }
 
 // pass carries bytes both ways until one side ends.
@@ -89,35 +150,69 @@ func (p *proxy) pass(c net.Conn, how behaviour) {
 		return
 	}
 	defer up.Close()
+	client := up.LocalAddr().String()
+	p.mu.Lock()
+	p.conns[c] = client
+	p.mu.Unlock()
+	var reset sync.Once
+	cut := func() {
+		reset.Do(func() {
+			p.tell(client)
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+			up.Close()
+		})
+	}
 	go func() {
-		defer up.Close()
-		io.Copy(up, c)
+		if how.resetUp > 0 {
+			if _, err := io.CopyN(up, c, int64(rand.IntN(how.resetUp))); err == nil {
+				cut()
+			}
+			up.Close()
+			return
+		}
+		p.carry(up, c, behaviour{rate: how.rate})
 	}()
 	if how.reset > 0 {
-		io.CopyN(c, up, int64(rand.IntN(how.reset)))
-		c.(*net.TCPConn).SetLinger(0)
+		if _, err := io.CopyN(c, up, int64(rand.IntN(how.reset))); err == nil {
+			cut()
+		}
 		return
 	}
+	p.carry(c, up, how)
+}
+
+// carry copies until one side ends, each piece as late and as slowly as it is to be.
+func (p *proxy) carry(to, from net.Conn, how behaviour) {
 	type chunk struct {
 		due   time.Time
 		bytes []byte
 	}
-	chunks := make(chan chunk, 1000)
+	chunks, done := make(chan chunk, 1000), make(chan struct{})
 	go func() {
-		defer c.Close()
+		defer close(done)
+		defer to.Close()
 		for k := range chunks {
 			time.Sleep(time.Until(k.due))
-			if _, err := c.Write(k.bytes); err != nil {
-				up.Close()
+			p.open()
+			if _, err := to.Write(k.bytes); err != nil {
+				from.Close()
 			}
 		}
 	}()
-	defer close(chunks)
+	defer func() { close(chunks); <-done }()
+	size := 16 << 10
+	if how.rate > 0 {
+		size = max(how.rate/50, 1)
+	}
 	for {
-		b := make([]byte, 16<<10)
-		n, err := up.Read(b)
+		b := make([]byte, size)
+		n, err := from.Read(b)
 		if n > 0 {
 			chunks <- chunk{time.Now().Add(how.delay), b[:n]}
+			if how.rate > 0 {
+				time.Sleep(time.Duration(n) * time.Second / time.Duration(how.rate))
+			}
 		}
 		if err != nil {
 			return

@@ -32,7 +32,7 @@ func TestProxy(t *testing.T) {
 	ask := func(how behaviour, send string, size int) (string, time.Duration, error) {
 		t.Helper()
 		p.set(how)
-		c, err := net.Dial("tcp", p.addr())
+		c, err := net.Dial("tcp", p.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +62,7 @@ func TestProxy(t *testing.T) {
 	}
 	// What there was ends when the behaviour changes.
 	p.set(behaviour{})
-	c, err := net.Dial("tcp", p.addr())
+	c, err := net.Dial("tcp", p.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,5 +78,91 @@ func TestProxy(t *testing.T) {
 	var timeout net.Error
 	if _, err := c.Read(make([]byte, 1)); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
 		t.Errorf("it goes on: %v", err)
+	}
+}
+
+// What a hole holds up goes on later, over the same connection; who is away is refused; what was cut is told.
+func TestProxyHoleAwayAndCut(t *testing.T) {
+	echo, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer echo.Close()
+	go func() {
+		for {
+			c, err := echo.Accept()
+			if err != nil {
+				return
+			}
+			go func() { io.Copy(c, c); c.Close() }()
+		}
+	}()
+	p, err := newProxy(echo.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	told := make(chan string, 10)
+	p.cut = func(client string) { told <- client }
+	dial := func() net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	say := func(c net.Conn, text string, wait time.Duration) error {
+		c.SetDeadline(time.Now().Add(wait))
+		if _, err := io.WriteString(c, text); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(c, make([]byte, len(text)))
+		return err
+	}
+	c := dial()
+	if err := say(c, "hello", 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	p.swallow()
+	var timeout net.Error
+	if err := say(c, "held", 100*time.Millisecond); !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("through the hole: %v", err)
+	}
+	p.release()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+		t.Errorf("what was held up does not go on: %v", err)
+	}
+	if len(told) > 0 {
+		t.Errorf("%s was cut", <-told)
+	}
+
+	p.away()
+	if client := <-told; client == "" {
+		t.Error("nobody was cut")
+	}
+	if c, err := net.Dial("tcp", p.addr); err == nil {
+		c.Close()
+		t.Error("it is away, and takes a connection")
+	}
+	if err := p.back(); err != nil {
+		t.Fatal(err)
+	}
+	if err := say(dial(), "hello", 5*time.Second); err != nil {
+		t.Errorf("it is back: %v", err)
+	}
+	p.set(behaviour{resetUp: 2})
+	for len(told) > 0 {
+		<-told
+	}
+	if err := say(dial(), "a message that is cut", 5*time.Second); err == nil {
+		t.Error("nothing was reset")
+	}
+	select {
+	case <-told:
+	case <-time.After(5 * time.Second):
+		t.Error("the reset was not told")
 	}
 }

@@ -37,27 +37,39 @@ const (
 
 // runRedis makes each fault whose name holds only for its share of the time.
 func runRedis(ctx context.Context, dir, binary string, duration time.Duration, only string, seed uint64) ([]*redisTally, error) {
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		return nil, skipped("redis-server is not installed; make need does that on Debian")
+	if err := haveRedis(); err != nil {
+		return nil, err
 	}
 	logging.Disable() // go-redis writes to standard error what it also returns
-	var faults []redisFault
-	for _, f := range redisFaults {
-		if strings.Contains(f.name, only) {
-			faults = append(faults, f)
-		}
-	}
+	faults := named(redisFaults, only, func(f redisFault) string { return f.name })
 	var rows []*redisTally
 	for i, f := range faults {
 		share := duration / time.Duration(len(faults))
 		fmt.Printf("Redis %s: %v\n", f.name, share.Round(time.Second))
 		ts, err := f.run(ctx, filepath.Join(dir, fmt.Sprint("redis-", i)), binary, share, seed+uint64(i))
 		if err != nil {
-			return nil, fmt.Errorf("the Redis that is %q: %w; the folder stays: %s", f.name, err, dir)
+			return nil, fmt.Errorf("the Redis that is %q: %w", f.name, err)
 		}
 		rows = append(rows, ts...)
 	}
 	return rows, nil
+}
+
+func haveRedis() error {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		return skipped("redis-server is not installed; make need does that on Debian")
+	}
+	return nil
+}
+
+// named are the faults whose name holds only.
+func named[F any](all []F, only string, name func(F) string) (some []F) {
+	for _, f := range all {
+		if strings.Contains(name(f), only) {
+			some = append(some, f)
+		}
+	}
+	return some
 }
 
 func (f redisFault) run(ctx context.Context, dir, binary string, duration time.Duration, seed uint64) (rows []*redisTally, err error) {
@@ -188,13 +200,7 @@ func (f redisFault) once(ctx context.Context, d *deployment, stations []*station
 	for _, s := range stations {
 		s.tally.times++
 		s.tally.away = max(s.tally.away, back.Sub(struck))
-		late := time.Duration(-1)
-		for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit) && ctx.Err() == nil; sleep(ctx, 10*time.Millisecond) {
-			if at, ok := flowed(s.load, s.sink, back, hit); ok {
-				late = at.Sub(back)
-				break
-			}
-		}
+		late := s.flowsAfter(ctx, back, hit)
 		if late < 0 || s.tally.flows < 0 {
 			s.tally.flows = -1
 		} else {
@@ -205,6 +211,16 @@ func (f redisFault) once(ctx context.Context, d *deployment, stations []*station
 		return f.mend(ctx, d)
 	}
 	return ctx.Err()
+}
+
+// flowsAfter waits until a marketing copy of those that hit names arrives, and returns how long that is after back; < 0: none came in 10 s.
+func (s *station) flowsAfter(ctx context.Context, back time.Time, hit func(to string) bool) time.Duration {
+	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit) && ctx.Err() == nil; sleep(ctx, 10*time.Millisecond) {
+		if at, ok := flowed(s.load, s.sink, back, hit); ok {
+			return at.Sub(back)
+		}
+	}
+	return -1
 }
 
 func newStation(ctx context.Context, dir, binary, mode, key string, d *deployment, c *crowd, name string) (*station, error) {

@@ -22,6 +22,8 @@ type sink struct {
 	addr   string
 	server *smtp.Server
 	wrong  atomic.Bool
+	busy   atomic.Bool // every recipient is answered 451
+	brief  bool        // of the text only what is judged is kept
 
 	mu      sync.Mutex
 	random  *rand.Rand
@@ -30,18 +32,23 @@ type sink struct {
 	came    map[copyOf]time.Time // when that was
 	unsaid  map[copyOf]bool      // it took it and did not say so
 	reports map[copyOf]string    // what a report says of which
+	visits  map[string]*visit    // the open ones, by the client's address
 }
 
 // copyOf names a copy: the message by its own mark, and the recipient.
 type copyOf struct{ mark, to string }
 
 func newSink(seed uint64) (*sink, error) {
-	k := &sink{random: rand.New(rand.NewPCG(seed, 1)), copies: map[copyOf]int{}, unsaid: map[copyOf]bool{}, text: map[copyOf]string{}, came: map[copyOf]time.Time{}, reports: map[copyOf]string{}}
+	k := &sink{random: rand.New(rand.NewPCG(seed, 1)), copies: map[copyOf]int{}, unsaid: map[copyOf]bool{}, text: map[copyOf]string{}, came: map[copyOf]time.Time{}, reports: map[copyOf]string{}, visits: map[string]*visit{}}
 	k.server = smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
 		if k.at(3) {
 			return nil, &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 3, 2}, Message: "not now"}
 		}
-		return &visit{sink: k, conn: c.Conn()}, nil
+		v := &visit{sink: k, conn: c.Conn()}
+		k.mu.Lock()
+		k.visits[v.conn.RemoteAddr().String()] = v
+		k.mu.Unlock()
+		return v, nil
 	}))
 	k.server.Domain, k.server.MaxLineLength = "sink.example.org", 1<<20
 	k.server.EnableDSN, k.server.EnableSMTPUTF8 = true, true
@@ -76,6 +83,23 @@ type visit struct {
 	conn net.Conn
 	from string
 	to   []string
+
+	// Under the sink's lock:
+	cut  bool     // no answer arrives any more
+	last []copyOf // what it brought last
+}
+
+// cutOff notes that the connection from that address was cut on its way: the answer to what it brought last
+// may not have arrived, nor that to what is still read.
+func (k *sink) cutOff(client string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if v := k.visits[client]; v != nil {
+		v.cut = true
+		for _, c := range v.last {
+			k.unsaid[c] = true
+		}
+	}
 }
 
 // reset cuts the connection so that the other side sees it broken.
@@ -113,7 +137,7 @@ func (v *visit) Rcpt(to string, _ *smtp.RcptOptions) error {
 	switch k := v.sink; {
 	case k.at(2):
 		return v.reset()
-	case k.at(6):
+	case k.busy.Load() || k.at(6):
 		return later()
 	case v.from != "" && k.at(4): // a report that is refused for good is nobody's loss but its reader's
 		return never()
@@ -141,7 +165,9 @@ func (v *visit) Data(r io.Reader) error {
 		return never()
 	}
 	mute := k.at(3)
-	k.take(v.from, v.to, text, mute)
+	k.mu.Lock()
+	v.last = k.take(v.from, v.to, text, mute || v.cut)
+	k.mu.Unlock()
 	switch {
 	case mute:
 		return v.reset()
@@ -151,8 +177,17 @@ func (v *visit) Data(r io.Reader) error {
 	return nil
 }
 
-func (v *visit) Reset()        {}
-func (v *visit) Logout() error { return nil }
+func (v *visit) Reset() {}
+
+func (v *visit) Logout() error {
+	k, client := v.sink, v.conn.RemoteAddr().String()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.visits[client] == v {
+		delete(k.visits, client)
+	}
+	return nil
+}
 
 var (
 	markField = regexp.MustCompile(`(?m)^Subject: mark ([0-9a-z-]+)\r?$`)
@@ -160,26 +195,26 @@ var (
 	statusOf  = regexp.MustCompile(`(?m)^Status: (\S+)\r?$`)
 )
 
-// take notes what arrived: a copy, or a report about some; mute says that nobody will be told.
-func (k *sink) take(from string, to []string, text []byte, mute bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+// take notes what arrived and returns that: a copy, or a report about some; mute says that nobody will be told.
+// The sink is locked.
+func (k *sink) take(from string, to []string, text []byte, mute bool) (copies []copyOf) {
 	if from != "" {
 		if m := markField.FindSubmatch(text); m != nil {
 			for _, r := range to {
 				c := copyOf{string(m[1]), r}
+				copies = append(copies, c)
 				k.unsaid[c] = k.unsaid[c] || mute
 				if k.copies[c]++; k.copies[c] == 1 {
-					k.text[c], k.came[c] = string(text), time.Now()
+					k.text[c], k.came[c] = k.judged(text, c.mark), time.Now()
 				}
 			}
 		}
-		return
+		return copies
 	}
 	// The mark stands in the header that the report brings back.
 	m := markField.FindSubmatch(text)
 	if m == nil {
-		return
+		return nil
 	}
 	status := ""
 	scan := bufio.NewScanner(bytes.NewReader(text))
@@ -196,6 +231,21 @@ func (k *sink) take(from string, to []string, text []byte, mute bool) {
 			who = ""
 		}
 	}
+	return nil
+}
+
+// judged is what is kept of a copy's text.
+func (k *sink) judged(text []byte, mark string) string {
+	if !k.brief {
+		return string(text)
+	}
+	kept := ""
+	for _, what := range []string{pixel, "end of " + mark} {
+		if bytes.Contains(text, []byte(what)) {
+			kept += what
+		}
+	}
+	return kept
 }
 
 func (k *sink) close() error {

@@ -207,6 +207,10 @@ func count(l *load, k *sink) *tally {
 	return t
 }
 
+func (t *tally) bad() bool {
+	return t.lost > 0 || t.needless > inFlight*t.kills || t.tracked > 0 || t.mailed > 0
+}
+
 func report(rows []*tally) string {
 	var b strings.Builder
 	restarts, kills := 0, 0
@@ -214,7 +218,7 @@ func report(rows []*tally) string {
 		restarts += t.restarts
 		kills += t.kills
 	}
-	fmt.Fprintf(&b, "# Faults\n\nWritten by `make faults` on %s: %d restarts, %d of them by SIGKILL and the others by SIGTERM.\nThe sender has 8 connections and 1 to 6 recipients a message. \"Doubled\" are copies that arrived more than once, \"refused\" messages answered 4yz or\n5yz, \"unsure\" those whose connection broke before the answer; their sender still has both.\n\n", time.Now().UTC().Format("2006-01-02"), restarts, kills)
+	fmt.Fprintf(&b, "%s\n\nWritten by `make faults` on %s: %d restarts, %d of them by SIGKILL and the others by SIGTERM.\nThe sender has 8 connections and 1 to 6 recipients a message. \"Doubled\" are copies that arrived more than once, \"refused\" messages answered 4yz or\n5yz, \"unsure\" those whose connection broke before the answer; their sender still has both.\n\n", parts[partFirst], time.Now().UTC().Format("2006-01-02"), restarts, kills)
 	b.WriteString("| what is wrong | s | restarts | messages answered 250 | copies owed | delivered | reported | lost | doubled | of these, the first answered 250 | tracked without consent | mailed though unsubscribed | refused | unsure |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, t := range rows {

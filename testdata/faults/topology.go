@@ -58,7 +58,7 @@ func proxied(ctx context.Context, dir string) (*deployment, error) {
 		d.close()
 		return nil, err
 	}
-	d.url = "redis://" + d.proxy.addr() + "/0"
+	d.url = "redis://" + d.proxy.addr + "/0"
 	return d, nil
 }
 
