@@ -45,7 +45,7 @@ type text struct {
 	lent    bool   // plain is memory of the parse's; no copy needs it, so it is nil once the message is parsed
 	jumps   []jump // of quoted-printable, until the edits are found: where plain and raw run apart
 	near    int    // in jumps: that of the place that was asked for last
-	ascii   bool   // plain has no byte over 127
+	ascii   bool   // of text/plain: plain has no byte over 127
 	// readable is false where nobody can say in which character set a reader will read it.
 	readable bool
 
@@ -78,7 +78,7 @@ func (t *text) decode(s *scratch) {
 		t.shared, t.lent = false, false
 	}
 	t.length = len(t.plain)
-	t.ascii = !hasEightBit(t.plain)
+	t.ascii = t.form == plainForm && !hasEightBit(t.plain)
 }
 
 // jump says that the byte at plain[text] begins at raw[raw], and the ones behind it follow one
@@ -122,8 +122,15 @@ func decodeQP(raw, room []byte, old []jump) (plain []byte, jumps []jump) {
 				apart = i - n
 				jumps = append(jumps, jump{int32(n), int32(i)})
 			}
-			plain[n] = byte(unhex(raw[i+1])<<4 | unhex(raw[i+2]))
-			i, n = i+3, n+1
+			for { // they come in rows
+				plain[n] = byte(unhex(raw[i+1])<<4 | unhex(raw[i+2]))
+				i, n = i+3, n+1
+				if i+2 >= len(raw) || raw[i] != '=' || unhex(raw[i+1])|unhex(raw[i+2]) < 0 {
+					break
+				}
+				apart = i - n
+				jumps = append(jumps, jump{int32(n), int32(i)})
+			}
 		default:
 			if next, soft := softBreak(raw, i); soft {
 				i = next
