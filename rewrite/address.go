@@ -56,14 +56,14 @@ func (f *htmlFinder) unescape(raw string) string {
 		return raw
 	}
 	if cap(f.unescaped)-len(f.unescaped) < len(raw) {
-		f.unescaped = make([]byte, 0, max(len(raw), 2048))
+		f.unescaped = f.m.work.room(max(len(raw), 2048))
 	}
 	start := len(f.unescaped)
 	b := appendUnescaped(f.unescaped[start:start:cap(f.unescaped)], raw)
 	if len(b) <= cap(f.unescaped)-start { // else it is longer than raw, and elsewhere
 		f.unescaped = f.unescaped[:start+len(b)]
 	}
-	return unsafe.String(unsafe.SliceData(b), len(b)) // nothing writes to it any more
+	return unsafe.String(unsafe.SliceData(b), len(b)) // nothing writes to it while the message is parsed
 }
 
 func appendUnescaped(b []byte, raw string) []byte {

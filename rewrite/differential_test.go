@@ -52,7 +52,7 @@ func ourLeaves(t *testing.T, src []byte) (all []leaf) {
 		}
 		switch parseTransfer(p.encoding) {
 		case quotedPrintable:
-			body, _ = decodeQP(body)
+			body, _ = decodeQP(body, nil, nil)
 		case base64Transfer:
 			body = decodeBase64(body)
 		}

@@ -33,12 +33,7 @@ func doubtfulComment(data []byte) bool {
 // doubtfulTag looks into a tag with quotes astray: into values that hold markup, and for addresses
 // that stand in no value.
 func (f *htmlFinder) doubtfulTag(tok *htmltoken.Token) {
-	astray := false
-	for i := range tok.Attrs {
-		a := &tok.Attrs[i]
-		astray = astray || hasMark(f.src[a.NameStart:a.NameEnd]) || a.Quote == 0 && hasMark(f.src[a.ValueStart:a.ValueEnd])
-	}
-	if astray {
+	if tok.Astray {
 		as := unseen
 		if name := lower(f.src[tok.NameStart:tok.NameEnd]); isPicture(name) {
 			as = picture
@@ -68,18 +63,6 @@ func (f *htmlFinder) doubtfulTag(tok *htmltoken.Token) {
 		}
 	}
 }
-
-// hasMark reports whether s holds a quote or the begin of a tag.
-func hasMark(s string) bool {
-	for i := range len(s) {
-		if marked[s[i]] {
-			return true
-		}
-	}
-	return false
-}
-
-var marked = [256]bool{'"': true, '\'': true, '<': true}
 
 // readOtherwise reports whether some reader finds more in a text than what was found: one that
 // drops control characters, one that takes them for white space, one that passes over padding
@@ -155,9 +138,12 @@ func isControl(r rune) bool {
 
 // hasControl is bytes.ContainsFunc(b, isControl), and faster.
 func hasControl(b []byte) bool {
-	for ; len(b) >= 16; b = b[16:] {
+	const spaces = 0x2020202020202020
+	for ; len(b) >= 32; b = b[32:] {
 		le := binary.LittleEndian
-		if v, w := le.Uint64(b), le.Uint64(b[8:]); (notUnder(v, ' ')&notUnder(w, ' '))&highs != highs && hasControlByte(b[:16]) {
+		v, w, x, y := le.Uint64(b), le.Uint64(b[8:]), le.Uint64(b[16:]), le.Uint64(b[24:])
+		// Only where a byte is under 32 does any highest bit come out of this: of a byte over 127 it is cleared.
+		if ((v-spaces)&^v|(w-spaces)&^w|(x-spaces)&^x|(y-spaces)&^y)&highs != 0 && hasControlByte(b[:32]) {
 			return true
 		}
 	}

@@ -55,6 +55,7 @@ func literal(s string) []piece {
 // copies in those named by guarded, too.
 type edit struct {
 	start, end    int
+	raw           rawPlace // of quoted-printable, once all are found
 	when, guarded variants
 	pieces        []piece
 	finding       int // index into Message.findings, -1 for none
@@ -81,7 +82,9 @@ func settle(edits []edit, done map[int]Action) []edit {
 		if len(out) > 0 {
 			last := &out[len(out)-1]
 			if e.start < last.end {
-				last.end = max(last.end, e.end)
+				if e.end > last.end {
+					last.end, last.raw.end = e.end, e.raw.end
+				}
 				if e.finding >= 0 {
 					done[e.finding] = last.action
 				}

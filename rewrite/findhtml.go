@@ -55,6 +55,7 @@ type element struct {
 // footerSpot is a place for the footer, with what must be closed before it.
 type footerSpot struct {
 	at     int
+	raw    rawPlace // as in an edit
 	closes string
 }
 
@@ -137,13 +138,11 @@ func shift(t *htmltoken.Token, by int) {
 }
 
 func newHTMLFinder(m *Message, t *text) *htmlFinder {
-	f := &htmlFinder{m: m, t: t}
+	src := t.plain
 	if t.shared {
-		f.src = string(t.plain)
-	} else {
-		f.src = unsafe.String(unsafe.SliceData(t.plain), len(t.plain)) // nothing ever writes to it
+		src = append(m.work.room(len(src)), src...)
 	}
-	return f
+	return &htmlFinder{m: m, t: t, src: unsafe.String(unsafe.SliceData(src), len(src))} // nothing writes to it while m is parsed
 }
 
 // begin reads what must be known before the first tag.

@@ -152,7 +152,7 @@ func TestGuardInPlace(t *testing.T) {
 		}
 		got := render(t, m, Variant{Open: true, Click: true, Guard: sealed})
 		again := parse(t, got)
-		if d := cmp.Diff(x.want, strings.TrimRight(string(again.texts[0].plain), "\r\n")); d != "" {
+		if d := cmp.Diff(x.want, strings.TrimRight(string(again.texts[0].decoded()), "\r\n")); d != "" {
 			t.Errorf("%s (-want +got):\n%s", x.name, d)
 		}
 		for line := range bytes.SplitSeq(got, []byte("\r\n")) {
@@ -173,7 +173,7 @@ func TestPlaceholderCounted(t *testing.T) {
 			for name, v := range map[string]Variant{"none": variant(false, false), "open": variant(true, false), "guarded": guarded(true, true)} {
 				m := parse(t, []byte("Content-Type: text/html\r\n\r\n"+html+"\r\n"))
 				want := strings.Replace(html, counter, testLink, 1)
-				if got := strings.TrimRight(string(parse(t, render(t, m, v)).texts[0].plain), "\r\n"); got != want {
+				if got := strings.TrimRight(string(parse(t, render(t, m, v)).texts[0].decoded()), "\r\n"); got != want {
 					t.Errorf("%s, %s: %s", counter, name, got)
 				}
 			}
@@ -186,7 +186,7 @@ func TestPlaceholderNamed(t *testing.T) {
 	const html = `<a href="https://click.convertkit-mail4.com/abcdef/ghij/a1b2?to={{unsubscribe_url}}" data-consent-href="https://shop.example.org/stop">x</a>`
 	m := parse(t, []byte("Content-Type: text/html\r\n\r\n"+html+"\r\n"))
 	for name, v := range map[string]Variant{"none": variant(false, false), "guarded": guarded(true, true)} {
-		if got := string(parse(t, render(t, m, v)).texts[0].plain); !strings.HasPrefix(got, `<a href="https://shop.example.org/stop">x</a>`) {
+		if got := string(parse(t, render(t, m, v)).texts[0].decoded()); !strings.HasPrefix(got, `<a href="https://shop.example.org/stop">x</a>`) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}

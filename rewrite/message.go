@@ -131,7 +131,6 @@ type Message struct {
 	root       *part
 	texts      []*text
 	targets    []Target // the addresses that guarded copies have others for
-	targetAt   map[Target]int
 	fields     []fieldEdit
 	removals   []removal
 	signatures []signature
@@ -149,8 +148,9 @@ type Message struct {
 	signed     bool     // has a multipart/signed
 	frozen     variants // which kinds of copy would need an edit in a signed body
 
-	work   *scratch                 // while it is parsed, then nil
-	undone map[string]trackers.Link // so, too: links whose destination was read, which is costly, since text and HTML have the same
+	work     *scratch                 // while it is parsed, then nil
+	undone   map[string]trackers.Link // so, too: links whose destination was read, which is costly, since text and HTML have the same
+	targetAt map[Target]int           // and where in targets each is
 
 	mu    sync.Mutex
 	plans map[planKey]*plan
@@ -183,15 +183,25 @@ func parseMessage(src io.ReaderAt, size int64, rules *trackers.Rules, opts Optio
 	if opts.Footers == nil {
 		opts.Footers = builtinFooters
 	}
-	m := &Message{src: src, size: size, rules: rules, opts: opts, depth: depth, plans: map[planKey]*plan{}}
-	m.work = scratches.Get().(*scratch)
+	work := scratches.Get().(*scratch)
+	m := &Message{src: src, size: size, rules: rules, opts: opts, depth: depth, plans: map[planKey]*plan{}, work: work}
+	err := m.parse()
+	m.settle()
+	work.release()
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// parse reads the message, in the memory of m.work.
+func (m *Message) parse() error {
 	m.findings = m.work.findings
-	defer m.settleFindings()
-	w := newWindow(src, size)
+	w := newWindow(m.src, m.size)
 	p := &parser{w: w}
 	m.root, _, _ = p.entity(0, nil, "")
 	if m.root.tooLong {
-		return nil, fmt.Errorf("%w: over %d bytes", ErrHeader, maxHeader)
+		return fmt.Errorf("%w: over %d bytes", ErrHeader, maxHeader)
 	}
 	if len(m.root.children) == 0 {
 		m.root.number = "1"
@@ -204,17 +214,34 @@ func parseMessage(src io.ReaderAt, size int64, rules *trackers.Rules, opts Optio
 	last := w.at(max(0, m.root.end-1), 1)
 	m.cutShort = m.root.end > 0 && len(last) == 1 && last[0] != '\n'
 	if w.err != nil {
-		return nil, fmt.Errorf("reading the message: %w", w.err)
+		return fmt.Errorf("reading the message: %w", w.err)
 	}
 	m.placeFooters()
-	return m, nil
+	return nil
 }
 
-// settleFindings takes what was found out of the memory that the next parse gets.
-func (m *Message) settleFindings() {
+// settle takes what stays out of m.work, which the next parse gets.
+func (m *Message) settle() {
 	m.work.findings, m.findings = m.findings, append([]Finding(nil), m.findings...)
-	m.work.release()
-	m.work, m.undone = nil, nil
+	m.work.keep(func(keep func(*string)) {
+		for i := range m.findings {
+			f := &m.findings[i]
+			keep(&f.Vector)
+			keep(&f.URL)
+			keep(&f.Destination)
+		}
+		for i := range m.targets {
+			keep(&m.targets[i].URL)
+			keep(&m.targets[i].Destination)
+		}
+		keep(&m.lang)
+	})
+	for _, t := range m.texts {
+		if t.lent {
+			t.plain = nil
+		}
+	}
+	m.work, m.undone, m.targetAt = nil, nil, nil
 }
 
 // header notes the fields of the message's header that do not leave.
@@ -344,7 +371,7 @@ func (m *Message) HTMLParts() []HTMLPart {
 	var out []HTMLPart
 	for _, t := range m.texts {
 		if t.form == htmlForm && t.footer {
-			out = append(out, HTMLPart{t.part.number, len(t.plain)})
+			out = append(out, HTMLPart{t.part.number, t.length})
 		}
 	}
 	return out

@@ -25,14 +25,14 @@ func FuzzQuotedPrintable(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		plain, jumps := decodeQP(raw)
+		plain, jumps := decodeQP(raw, nil, nil)
 		tx := &text{enc: quotedPrintable, raw: raw, plain: plain, jumps: jumps}
 		for i := range plain {
 			from, to := tx.rawAt(i), tx.rawEnd(i+1)
 			if from >= to || to > len(raw) {
 				t.Fatalf("byte %d of %q stands at %d to %d of %q", i, plain, from, to, raw)
 			}
-			if one, _ := decodeQP(raw[from:to]); len(one) > 1 || len(one) == 1 && one[0] != plain[i] && raw[from] != ' ' && raw[from] != '\t' {
+			if one, _ := decodeQP(raw[from:to], nil, nil); len(one) > 1 || len(one) == 1 && one[0] != plain[i] && raw[from] != ' ' && raw[from] != '\t' {
 				t.Fatalf("byte %d of %q is %q of %q", i, plain, raw[from:to], raw)
 			}
 		}
@@ -43,7 +43,7 @@ func FuzzQuotedPrintable(f *testing.F) {
 		}
 		// Now raw is the text.
 		encoded, _ := appendQP(nil, raw, 0)
-		if again, _ := decodeQP(encoded); !bytes.Equal(again, raw) {
+		if again, _ := decodeQP(encoded, nil, nil); !bytes.Equal(again, raw) {
 			t.Fatalf("%q becomes %q, which is read as %q", raw, encoded, again)
 		}
 		for line := range bytes.SplitSeq(encoded, []byte("\r\n")) {
@@ -332,7 +332,7 @@ func FuzzCard(f *testing.F) {
 		}
 		at := 0
 		for _, e := range m.texts[0].edits {
-			plain := m.texts[0].plain
+			plain := m.texts[0].decoded()
 			if e.start < at || e.end <= e.start || e.start > 0 && plain[e.start-1] != '\n' || e.end < len(plain) && plain[e.end-1] != '\n' {
 				t.Fatalf("%q is cut from %d to %d", plain, e.start, e.end)
 			}

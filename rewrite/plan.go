@@ -295,6 +295,7 @@ func insertEdit(edits []edit, e edit) []edit {
 	for i > 0 && edits[i-1].end > e.start {
 		i-- // never inside of what goes
 		e.start, e.end = edits[i].start, edits[i].start
+		e.raw = rawPlace{edits[i].raw.start, edits[i].raw.start}
 	}
 	return append(edits[:i:i], append([]edit{e}, edits[i:]...)...)
 }
@@ -338,7 +339,7 @@ func (t *text) footerEdit(ft Footer) (e edit, utf8 bool) {
 		}
 		return []byte(s)
 	}
-	return edit{start: t.spot.at, end: t.spot.at, pieces: []piece{{lit: lit(before)}, {hole: holeLink}, {lit: lit(after)}}, finding: -1}, utf8
+	return edit{start: t.spot.at, end: t.spot.at, raw: t.spot.raw, pieces: []piece{{lit: lit(before)}, {hole: holeLink}, {lit: lit(after)}}, finding: -1}, utf8
 }
 
 // encodedFields replaces the fields of a part that is written anew in another transfer encoding,

@@ -171,7 +171,7 @@ func checkSevenBit(t testing.TB, m *Message, v Variant, eightBit []byte) {
 			t.Fatalf("SevenBit: part %s holds %q", tx.part.number, tx.raw)
 		}
 		// A line end at the end of quoted-printable may be the delimiter's.
-		if a, b := bytes.TrimRight(tx.plain, "\r\n"), bytes.TrimRight(want.texts[i].plain, "\r\n"); !bytes.Equal(a, b) {
+		if a, b := bytes.TrimRight(tx.decoded(), "\r\n"), bytes.TrimRight(want.texts[i].decoded(), "\r\n"); !bytes.Equal(a, b) {
 			t.Fatalf("SevenBit: part %s differs: %s", tx.part.number, cmp.Diff(string(b), string(a)))
 		}
 	}
@@ -221,12 +221,12 @@ func checkOutside(t testing.TB, m *Message, v Variant, out []byte) {
 			}
 			return b
 		}
-		done := 0
+		plain, done := tx.decoded(), 0
 		for _, e := range edits {
 			if e.start < done {
 				t.Fatalf("edits overlap or are out of order in part %s: %+v", tx.part.number, edits)
 			}
-			want = append(want, conv(tx.plain[done:e.start])...)
+			want = append(want, conv(plain[done:e.start])...)
 			for _, p := range e.pieces {
 				if p.hole != noHole {
 					want = append(want, v.values(m.targets)(p.hole)...)
@@ -235,13 +235,13 @@ func checkOutside(t testing.TB, m *Message, v Variant, out []byte) {
 			}
 			done = e.end
 		}
-		want = append(want, conv(tx.plain[done:])...)
-		have := got.plain
+		want = append(want, conv(plain[done:])...)
+		have := got.decoded()
 		if hasTargets(edits) && tx.enc == identity { // a line end at the end of quoted-printable may be the delimiter's
 			have, want = bytes.TrimRight(have, "\r\n"), bytes.TrimRight(want, "\r\n")
 		}
 		if !bytes.Equal(have, want) {
-			t.Fatalf("part %s, variant %v/%v: text differs (-want +got):\n%s", tx.part.number, v.Open, v.Click, cmp.Diff(string(want), string(got.plain)))
+			t.Fatalf("part %s, variant %v/%v: text differs (-want +got):\n%s", tx.part.number, v.Open, v.Click, cmp.Diff(string(want), string(got.decoded())))
 		}
 		if len(edits) == 0 && !bytes.Equal(got.raw, tx.raw) {
 			t.Fatalf("part %s needs no edit and was encoded again", tx.part.number)
@@ -575,7 +575,7 @@ func TestFooterPlace(t *testing.T) {
 			again := parse(t, out)
 			var all []byte
 			for _, tx := range again.texts {
-				all = append(all, tx.plain...)
+				all = append(all, tx.decoded()...)
 			}
 			if got := bytes.Count(all, []byte(testLink)); got != c.links {
 				t.Errorf("%d links, want %d:\n%s", got, c.links, out)
@@ -646,7 +646,7 @@ func TestFooterLanguages(t *testing.T) {
 				v := variant(false, false)
 				v.Language = lang + "-XX"
 				again := parse(t, render(t, m, v))
-				got := string(findCharset(again.root.typ.params["charset"]).decode(again.texts[0].plain))
+				got := string(findCharset(again.root.typ.params["charset"]).decode(again.texts[0].decoded()))
 				want := footerWords[lang].link
 				if !strings.Contains(got, want) && !strings.Contains(got, toASCII(want)) {
 					t.Errorf("%q %s: no %q in\n%s", fields, lang, want, got)

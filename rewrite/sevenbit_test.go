@@ -54,8 +54,8 @@ func TestSevenBit(t *testing.T) {
 			v.SevenBit = false
 			a, b := parse(t, []byte(got)), parse(t, render(t, m, v))
 			for i := range b.texts {
-				if string(a.texts[i].plain) != string(b.texts[i].plain) {
-					t.Errorf("the text differs: %q, %q", a.texts[i].plain, b.texts[i].plain)
+				if string(a.texts[i].decoded()) != string(b.texts[i].decoded()) {
+					t.Errorf("the text differs: %q, %q", a.texts[i].decoded(), b.texts[i].decoded())
 				}
 			}
 		})

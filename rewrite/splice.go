@@ -87,25 +87,15 @@ func (t *text) splice(s *segments, edits []edit) {
 			pieces = append(pieces, edits[j].pieces...)
 			j++
 		}
-		from, to := t.rawSpan(edits[i].start, edits[j-1].end)
+		from, to := int(edits[i].raw.start), int(edits[j-1].raw.end)
+		if edits[i].start == edits[j-1].end { // nothing but insertions
+			to = from
+		}
 		s.source(at+int64(done), at+int64(from))
 		t.spliceQP(s, pieces, from, to)
 		done, i = to, j
 	}
 	s.source(at+int64(done), t.part.content.end)
-}
-
-// rawSpan returns the encoded range of plain[start:end].
-func (t *text) rawSpan(start, end int) (from, to int) {
-	if start == end {
-		if start == len(t.plain) { // before white space and soft line ends that are not text
-			from = t.rawEnd(start)
-			return from, from
-		}
-		from = t.rawAt(start)
-		return from, from
-	}
-	return t.rawAt(start), t.rawEnd(end)
 }
 
 // spliceQP writes pieces in place of raw[from:to], with soft line breaks where a line would get

@@ -5,7 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"math/bits"
-	"sort"
+	"slices"
 )
 
 // transfer is a Content-Transfer-Encoding (RFC 2045 §6).
@@ -40,9 +40,12 @@ type text struct {
 	amp     bool   // goes as a whole without both consents
 	raw     []byte // encoded
 	plain   []byte // decoded; in UTF-8 where charset.wide, else in the part's own charset
+	length  int    // of plain
 	shared  bool   // plain is memory of the source's, which the caller may use again once copies are made
-	jumps   []jump // of quoted-printable: where plain and raw run apart
-	ascii   bool   // plain has no byte over 127
+	lent    bool   // plain is memory of the parse's; no copy needs it, so it is nil once the message is parsed
+	jumps   []jump // of quoted-printable, until the edits are found: where plain and raw run apart
+	near    int    // in jumps: that of the place that was asked for last
+	ascii   bool   // of text/plain: plain has no byte over 127
 	// readable is false where nobody can say in which character set a reader will read it.
 	readable bool
 
@@ -53,11 +56,16 @@ type text struct {
 	placed bool       // a placeholder that a reader sees is here
 }
 
-// decode fills plain from raw.
-func (t *text) decode() {
+// decode fills plain from raw, with memory of s.
+func (t *text) decode(s *scratch) {
 	switch t.enc {
 	case quotedPrintable:
-		t.plain, t.jumps = decodeQP(t.raw)
+		var room []byte
+		if t.lent = t.form == htmlForm; t.lent { // its copies are made of raw
+			room = s.room(len(t.raw) + qpRoom)
+		}
+		t.plain, t.jumps = decodeQP(t.raw, room, s.jumps)
+		s.jumps = t.jumps[:0]
 	case base64Transfer:
 		t.plain = decodeBase64(t.raw)
 	default:
@@ -67,9 +75,10 @@ func (t *text) decode() {
 	if t.charset.wide {
 		t.plain = bytes.TrimPrefix(t.charset.decode(t.plain), []byte("\uFEFF"))
 		t.plain = bytes.ReplaceAll(bytes.ReplaceAll(t.plain, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
-		t.shared = false
+		t.shared, t.lent = false, false
 	}
-	t.ascii = !hasEightBit(t.plain)
+	t.length = len(t.plain)
+	t.ascii = t.form == plainForm && !hasEightBit(t.plain)
 }
 
 // jump says that the byte at plain[text] begins at raw[raw], and the ones behind it follow one
@@ -78,11 +87,12 @@ type jump struct{ text, raw int32 }
 
 // decodeQP decodes quoted-printable as lenient readers do (RFC 2045 §6.7): a wrong escape
 // stands for itself, lower-case digits and bare LF are taken, white space at the end of a line
-// is not part of the text. jumps is never empty.
-func decodeQP(raw []byte) (plain []byte, jumps []jump) {
-	plain = make([]byte, len(raw)+8)                         // as words are copied, up to 7 bytes too many
-	jumps = make([]jump, 1, 2+bytes.Count(raw, []byte{'='})) // one behind each escape or soft line break
-	n, apart := 0, 0                                         // bytes of plain; raw offset minus text offset, as the last jump says
+// is not part of the text. jumps is never empty. Where room has a capacity of qpRoom more than raw has bytes,
+// plain is there; jumps are put into the memory of old.
+func decodeQP(raw, room []byte, old []jump) (plain []byte, jumps []jump) {
+	plain = slices.Grow(room[:0], len(raw)+qpRoom)[:len(raw)+qpRoom]
+	jumps = append(old[:0], jump{})
+	n, apart := 0, 0 // bytes of plain; raw offset minus text offset, as the last jump says
 	for i := 0; i < len(raw); {
 		from := i // from here to i, raw stands for itself
 		i, n = copyUntil(plain, n, raw, i)
@@ -112,8 +122,15 @@ func decodeQP(raw []byte) (plain []byte, jumps []jump) {
 				apart = i - n
 				jumps = append(jumps, jump{int32(n), int32(i)})
 			}
-			plain[n] = byte(unhex(raw[i+1])<<4 | unhex(raw[i+2]))
-			i, n = i+3, n+1
+			for { // they come in rows
+				plain[n] = byte(unhex(raw[i+1])<<4 | unhex(raw[i+2]))
+				i, n = i+3, n+1
+				if i+2 >= len(raw) || raw[i] != '=' || unhex(raw[i+1])|unhex(raw[i+2]) < 0 {
+					break
+				}
+				apart = i - n
+				jumps = append(jumps, jump{int32(n), int32(i)})
+			}
 		default:
 			if next, soft := softBreak(raw, i); soft {
 				i = next
@@ -129,6 +146,9 @@ func decodeQP(raw []byte) (plain []byte, jumps []jump) {
 	}
 	return plain[:n:n], jumps
 }
+
+// qpRoom is how many bytes more than it has must be there for what is decoded: words are copied.
+const qpRoom = 8
 
 // copyUntil copies raw from i on to dst[n:], up to the first '=' or LF, and returns where it came to in both.
 // dst must have room for 7 bytes more than raw.
@@ -168,25 +188,51 @@ func softBreak(raw []byte, i int) (next int, ok bool) {
 	return 0, false
 }
 
-// rawAt returns where the byte plain[i] begins in raw; the end of raw for the end of plain.
-func (t *text) rawAt(i int) int {
-	if t.enc == identity {
-		return i
+// rawPlace is a range of quoted-printable. A text is no longer than maxText.
+type rawPlace struct{ start, end int32 }
+
+// rawPlace returns the encoded range of plain[start:end]. Where that is empty, start is where something can
+// be put in, and end is where what stands before it ends.
+func (t *text) rawPlace(start, end int) rawPlace {
+	p := rawPlace{end: int32(t.rawEnd(end))}
+	if p.start = p.end; end > start || start < len(t.plain) { // else before white space and soft line ends that are not text
+		p.start = int32(t.rawAt(start))
 	}
+	return p
+}
+
+// rawAt returns where the byte plain[i] begins in raw, which is quoted-printable; the end of raw for the end
+// of plain.
+func (t *text) rawAt(i int) int {
 	if i >= len(t.plain) {
 		return len(t.raw)
 	}
-	j := t.jumps[sort.Search(len(t.jumps), func(k int) bool { return int(t.jumps[k].text) > i })-1]
-	return int(j.raw) + i - int(j.text)
+	low := t.near // the jump that is looked for is not before it
+	if int(t.jumps[low].text) > i {
+		low = 0
+	}
+	high := low + 1 // and before this one
+	for step := 1; high < len(t.jumps) && int(t.jumps[high].text) <= i; step *= 2 {
+		low, high = high, min(high+step, len(t.jumps))
+	}
+	for high-low > 1 {
+		if middle := (low + high) / 2; int(t.jumps[middle].text) <= i {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	t.near = low
+	return int(t.jumps[low].raw) + i - int(t.jumps[low].text)
 }
 
-// rawEnd returns where the byte plain[i-1] ends in raw.
+// rawEnd returns where the byte plain[i-1] ends in raw, which is quoted-printable.
 func (t *text) rawEnd(i int) int {
 	if i == 0 {
 		return 0
 	}
 	at := t.rawAt(i - 1)
-	if t.enc == quotedPrintable && t.raw[at] == '=' && at+2 < len(t.raw) && unhex(t.raw[at+1]) >= 0 && unhex(t.raw[at+2]) >= 0 {
+	if t.raw[at] == '=' && at+2 < len(t.raw) && unhex(t.raw[at+1]) >= 0 && unhex(t.raw[at+2]) >= 0 {
 		return at + 3
 	}
 	return at + 1

@@ -25,7 +25,7 @@ func TestDecodeQP(t *testing.T) {
 		{strings.Repeat("x", 20) + "=3D" + strings.Repeat("y", 9), strings.Repeat("x", 20) + "=" + strings.Repeat("y", 9), nil},
 	} {
 		x := &text{enc: quotedPrintable, raw: []byte(c.raw)}
-		x.plain, x.jumps = decodeQP(x.raw)
+		x.plain, x.jumps = decodeQP(x.raw, nil, nil)
 		var at []int
 		for i := range len(x.plain) + 1 {
 			at = append(at, x.rawAt(i))

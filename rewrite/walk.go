@@ -101,7 +101,7 @@ func (m *Message) walk(w *window, p *part, frozen bool) {
 		return
 	}
 	t.raw = w.read(p.content)
-	t.decode()
+	t.decode(m.work)
 	if !t.readable {
 		m.unreadable = "a text part switches character sets that it does not name"
 	}
@@ -187,6 +187,14 @@ func (m *Message) find(t *text, frozen bool) {
 	t.edits = m.work.edits[:0]
 	m.findEdits(t, frozen)
 	m.work.edits, t.edits = t.edits, append([]edit(nil), t.edits...)
+	if t.enc == quotedPrintable {
+		for i := range t.edits {
+			e := &t.edits[i]
+			e.raw = t.rawPlace(e.start, e.end)
+		}
+		t.spot.raw = t.rawPlace(t.spot.at, t.spot.at)
+		t.jumps = nil
+	}
 }
 
 func (m *Message) findEdits(t *text, frozen bool) {

@@ -93,6 +93,7 @@ type Token struct {
 	NameStart, NameEnd int    // the name of a StartTag or EndTag as it is written
 	DataStart, DataEnd int    // Text, Comment, Bogus, CDATA, Doctype: the inside, without what opens and closes it
 	Attrs              []Attr // of a StartTag, in order, with duplicates; overwritten by the next call of Next
+	Astray             bool   // of a StartTag: the name of an attribute, or a value without quotes, holds a quote or <
 	SelfClosing        bool   // a StartTag ends with />
 	Unterminated       bool   // the input ended inside the token: a tag or Bogus without >, a Comment without -->
 	Raw                bool   // a Text that is the content of a raw text element such as style or title

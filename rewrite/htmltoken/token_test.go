@@ -407,6 +407,27 @@ func TestOffsets(t *testing.T) {
 	}
 }
 
+func TestAstray(t *testing.T) {
+	for in, want := range map[string]bool{
+		`<a b="c'<" d='"' e=f g>`: false,
+		`<a">`:                    false, // the name of the tag
+		`<a "=c>`:                 true,
+		`<a b"c>`:                 true,
+		`<a 'b=c>`:                true,
+		`<a b<c=d>`:               true,
+		`<a b=c"d"e>`:             true,
+		`<a b=c<d`:                true,
+		`<a b="c"">`:              true,
+		`</a b">`:                 false, // it has no attributes
+	} {
+		var tok Token
+		New([]byte(in)).Next(&tok)
+		if tok.Astray != want {
+			t.Errorf("%s: %v", in, tok.Astray)
+		}
+	}
+}
+
 func TestNames(t *testing.T) {
 	src := []byte(`<ImG SRC=1 src=2 Width="3">text`)
 	z := New(src)

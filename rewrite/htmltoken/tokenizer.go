@@ -114,6 +114,7 @@ func (z *Tokenizer) tag(t *Token, kind Kind, start, i int) {
 func (z *Tokenizer) attributes(t *Token, i int) {
 	src := z.src
 	attrs := z.attrs[:0]
+	var seen uint8 // classes of the bytes in names and in values without quotes
 	for {
 		for i < len(src) && class[src[i]]&space != 0 {
 			i++
@@ -136,7 +137,9 @@ func (z *Tokenizer) attributes(t *Token, i int) {
 		}
 		a := Attr{NameStart: i}
 		i++ // a = as the first byte belongs to the name (§13.2.5.32)
+		seen |= class[src[i-1]]
 		for i < len(src) && class[src[i]]&endsAttrName == 0 {
+			seen |= class[src[i]]
 			i++
 		}
 		a.NameEnd, a.ValueStart, a.ValueEnd, a.End = i, i, i, i
@@ -144,18 +147,20 @@ func (z *Tokenizer) attributes(t *Token, i int) {
 			i++
 		}
 		if i < len(src) && src[i] == '=' {
-			i = value(src, i+1, &a)
+			i = value(src, i+1, &a, &seen)
 		}
 		if t.Kind == StartTag {
 			attrs = append(attrs, a)
 		}
 	}
+	t.Astray = seen&astray != 0 && t.Kind == StartTag
 	z.attrs = attrs
 	t.Attrs = attrs
 }
 
-// value reads the value of an attribute behind its = at i, and returns where it ends (§13.2.5.35).
-func value(src []byte, i int, a *Attr) int {
+// value reads the value of an attribute behind its = at i, and returns where it ends (§13.2.5.35). The classes
+// of the bytes of one without quotes are added to seen.
+func value(src []byte, i int, a *Attr, seen *uint8) int {
 	a.HasValue = true
 	a.ValueStart, a.ValueEnd, a.End = i, i, i
 	for i < len(src) && class[src[i]]&space != 0 {
@@ -177,6 +182,7 @@ func value(src []byte, i int, a *Attr) int {
 	}
 	a.ValueStart = i
 	for i < len(src) && class[src[i]]&endsUnquoted == 0 { // a / belongs to the value (§13.2.5.38)
+		*seen |= class[src[i]]
 		i++
 	}
 	a.ValueEnd, a.End = i, i
@@ -189,6 +195,7 @@ const (
 	endsAttrName             // space / > =
 	endsUnquoted             // space >
 	letter
+	astray // quotes and <: errors in these places (§13.2.5.33, §13.2.5.38)
 )
 
 var class = func() (c [256]uint8) {
@@ -198,6 +205,7 @@ var class = func() (c [256]uint8) {
 	c['/'] = endsTagName | endsAttrName
 	c['>'] = endsTagName | endsAttrName | endsUnquoted
 	c['='] = endsAttrName
+	c['"'], c['\''], c['<'] = astray, astray, astray
 	for b := 'a'; b <= 'z'; b++ {
 		c[b] = letter
 		c[b-'a'+'A'] = letter

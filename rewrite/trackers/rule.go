@@ -26,7 +26,7 @@ type condition struct {
 // that read. On hosts that are not the provider's own, a rule with a decoder fires only if
 // something like an address was read, since there the path alone proves little.
 func (r *Rule) matches(a *address) (raw string, fires bool) {
-	if !r.onHost(a.host) || !r.path.match(a.path) || !r.hasParams(a.query) {
+	if !r.onHost(a.host) || !r.path.match(a.path) || !r.hasParams(a) {
 		return "", false
 	}
 	if r.decode == nil {
@@ -51,20 +51,20 @@ func (r *Rule) onHost(host string) bool {
 	return false
 }
 
-func (r *Rule) hasParams(query string) bool {
+func (r *Rule) hasParams(a *address) bool {
 	for i := range r.query {
-		if !r.query[i].in(query) {
+		if !r.query[i].in(a) {
 			return false
 		}
 	}
 	return true
 }
 
-func (c *condition) in(query string) bool {
-	if c.literal != "" && !strings.Contains(query, c.literal) && strings.IndexByte(query, '%') < 0 {
+func (c *condition) in(a *address) bool {
+	if c.literal != "" && a.initials()&initial(c.literal) == 0 {
 		return false
 	}
-	for query != "" {
+	for query := a.query; query != ""; {
 		var p pair
 		p, query = nextPair(query)
 		if (c.literal != "" && p.name == c.literal || c.name.match(p.name)) && (c.value == nil || c.value.match(p.value)) {

@@ -13,7 +13,32 @@ type address struct {
 	path     string // begins with "/", or is empty
 	query    string // without the "?"
 	fragment string // without the "#"
+
+	begins uint64 // see initials; 0 until it is asked for
 }
+
+// initials says with what the names of the parameters in the query begin: each of their first bytes has its
+// initial. All bits are set where there is a "%", behind which a name may hide.
+func (a *address) initials() uint64 {
+	if a.begins != 0 {
+		return a.begins
+	}
+	a.begins = ^uint64(0)
+	if strings.IndexByte(a.query, '%') >= 0 {
+		return a.begins
+	}
+	a.begins = 1 // no initial; so that it is not asked again
+	for query := a.query; query != ""; {
+		var p pair
+		if p, query = nextPair(query); p.name != "" {
+			a.begins |= initial(p.name)
+		}
+	}
+	return a.begins
+}
+
+// initial is a bit for the first byte of a name: the same for some that differ.
+func initial(name string) uint64 { return 2 << (name[0] % 63) }
 
 // split takes an absolute http(s) or a protocol-relative URL apart. False for everything
 // else: relative, another scheme, no host, or a host that no browser takes. It allocates only

@@ -12,7 +12,7 @@ func TestSplit(t *testing.T) {
 		want address
 	}{
 		{"https://example.org", address{host: "example.org"}},
-		{"https://example.org/a/b?c=d?e#f#g?h", address{"example.org", "/a/b", "c=d?e", "f#g?h"}},
+		{"https://example.org/a/b?c=d?e#f#g?h", address{host: "example.org", path: "/a/b", query: "c=d?e", fragment: "f#g?h"}},
 		{"https://example.org?a/b", address{host: "example.org", query: "a/b"}},
 		{"https://example.org#a/b", address{host: "example.org", fragment: "a/b"}},
 		{`https:\\example.org\a?b\c`, address{host: "example.org", path: "/a", query: `b\c`}},
@@ -30,7 +30,7 @@ func TestSplit(t *testing.T) {
 		{"https://example.org/./a/../b/%2e/c/.%2E/d/.", address{host: "example.org", path: "/b/d/"}},
 		{"https://example.org/..//a/...", address{host: "example.org", path: "//a/..."}},
 		{`https:\\example.org\a\..\..`, address{host: "example.org", path: "/"}},
-		{"https://example.org/a?/../b#/../c", address{"example.org", "/a", "/../b", "/../c"}},
+		{"https://example.org/a?/../b#/../c", address{host: "example.org", path: "/a", query: "/../b", fragment: "/../c"}},
 		{"https://[2001:DB8::1]:8080/a", address{host: "[2001:db8::1]", path: "/a"}},
 		{"https://127.0.0.1:25/", address{host: "127.0.0.1", path: "/"}},
 	} {
@@ -109,4 +109,27 @@ func FuzzSplit(f *testing.F) {
 			t.Fatalf("%q: %+v, net/url says %q %q %q", s, a, u.Path, u.RawQuery, u.Fragment)
 		}
 	})
+}
+
+func TestInitials(t *testing.T) {
+	for _, c := range []struct {
+		query, name string
+		want        bool
+	}{
+		{"", "a", false},
+		{"a", "a", true},
+		{"bc=a&d", "a", false},
+		{"bc=a&d", "d", true},
+		{"bc=a&&=e&f=", "f", true},
+		{"bc=a&&=e&f=", "e", false},
+		{"bc=%61", "a", true}, // not looked into
+		{"\xff=1", "\xff", true},
+	} {
+		a := address{query: c.query}
+		for range 2 {
+			if got := a.initials()&initial(c.name) != 0; got != c.want {
+				t.Errorf("%q, %q: %v", c.query, c.name, got)
+			}
+		}
+	}
 }
