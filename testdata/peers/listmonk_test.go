@@ -357,5 +357,5 @@ func TestRecipeListmonk(t *testing.T) {
 	if len(who.Lists) != 1 || who.Lists[0].Status != "unsubscribed" {
 		t.Errorf("after one click at listmonk: %+v", who.Lists)
 	}
-	note(t, "listmonk", l.with+"; campaigns of its own to four people, each with another consent")
+	note(t, "listmonk", l.with+"; campaigns of its own to four people, each with another consent; it does not hear of refusals")
 }
