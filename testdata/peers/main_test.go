@@ -1,7 +1,7 @@
 // Package peers runs the built gateway between programs that mail operators really have: in front
 // of it Postfix (as relay, by LMTP, as content filter), smtp-source, swaks, curl, msmtp, Python's
-// smtplib and Nodemailer; behind it Postfix, Exim and smtp-sink by LMTP. Clients use TLS and log in
-// where they can. What the gateway signs is verified by OpenDKIM and mailauth.
+// smtplib, Nodemailer and listmonk; behind it Postfix, Exim and smtp-sink by LMTP. Clients use TLS and
+// log in where they can. What the gateway signs is verified by OpenDKIM and mailauth.
 //
 // Nothing here is imported; there are tests only. Postfix and Exim run with folders and loopback
 // ports of their own; what else of them runs on the machine is not touched. What a machine lacks

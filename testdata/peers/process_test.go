@@ -26,7 +26,10 @@ func start(t testing.TB, cmd *exec.Cmd) *process {
 	p := &process{cmd: cmd, done: make(chan struct{}), log: &journal{}}
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	// Postfix's master wants to lead its session.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setsid = true
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
