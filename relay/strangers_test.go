@@ -65,12 +65,12 @@ func TestStrangersLeaveRoom(t *testing.T) {
 	out("2001:db8:1:2:ffff::1")
 	in("2001:db8:1:3::1")
 	in("203.0.113.2")
-	for range 2 {
-		in("-")
+	for i := range 2 {
+		in(fmt.Sprintf("203.0.113.%d", i+3))
 	}
-	out("203.0.113.3")
-	out("-")
-	// All twelve are taken. A known peer has one of the rest. (Those who were turned away may still count.)
+	out("203.0.113.9")
+	// All twelve are taken. The balancer's own check has one of the rest, and a known peer another.
+	in("-").raw("QUIT\r\n")
 	c := in("192.0.2.1")
 	c.say("EHLO client.example.org")
 	c.expect("250")
@@ -125,6 +125,14 @@ func TestStrangerSaysTooMuch(t *testing.T) {
 		c.expect("250")
 	}
 	c.say("NOOP")
+	c.expect("421 4.7.0 gate.example.org too many commands")
+	c.expectEnd()
+	// What is said at once is answered in order.
+	c = from("203.0.113.1")
+	c.raw(strings.Repeat("NOOP\r\n", 2*maxCommands))
+	for range maxCommands - 1 {
+		c.expect("250")
+	}
 	c.expect("421 4.7.0 gate.example.org too many commands")
 	c.expectEnd()
 	c = from("203.0.113.2")
