@@ -24,9 +24,12 @@ func (q *queue) turn() (end func()) {
 	return func() { <-q.turns }
 }
 
-// maxReady bounds the mail, in bytes as it came, that is kept as it was read until its first attempt, which
+// maxReady bounds the memory, in bytes, of the mail that is kept as it was read until its first attempt, which
 // mostly follows at once. What is beyond is read once more from the spool.
 const maxReady = 4 << 20
+
+// weight is about how many bytes m takes while it waits: as it came, what is known of it, and its recipients.
+func (m *message) weight() int64 { return m.body.size + 4<<10 + 320*int64(len(m.env.rcpts)) }
 
 // take takes up m, which was just put into the spool as stored.
 func (q *queue) take(stored spool.Message, m *message) {
@@ -34,8 +37,8 @@ func (q *queue) take(stored spool.Message, m *message) {
 	it := &item{id: stored.ID, fresh: true}
 	q.mu.Lock()
 	q.fresh++
-	if m.body.file == nil && q.ready+m.body.size <= maxReady {
-		q.ready += m.body.size
+	if m.body.file == nil && q.ready+m.weight() <= maxReady {
+		q.ready += m.weight()
 		it.ready = m
 	}
 	q.mu.Unlock()
@@ -56,7 +59,7 @@ func (q *queue) begin(it *item) *message {
 	}
 	m := it.ready
 	if it.ready = nil; m != nil {
-		q.ready -= m.body.size
+		q.ready -= m.weight()
 	}
 	return m
 }

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +104,31 @@ func TestFreshMailLeavesByWhatHolds(t *testing.T) {
 				t.Errorf("%d bytes and %d messages are still counted", b.queue.ready, b.queue.fresh)
 			}
 		})
+	}
+}
+
+// What is kept as it was read is bounded by what it takes, which for a short mail to many is not its text.
+func TestFreshMailToManyIsNotKept(t *testing.T) {
+	b, c, release := behind(t)
+	defer release()
+	many := make([]string, 500)
+	for i := range many {
+		many[i] = fmt.Sprintf("reader%d@example.com", i)
+	}
+	kept := 0
+	for range 40 { // more than 6 MiB
+		id, ok := strings.CutPrefix(c.sendTo("", many...), "250 2.0.0 ")
+		if !ok {
+			t.Fatal("not accepted")
+		}
+		b.queue.mu.Lock()
+		if b.queue.items[id].ready != nil {
+			kept++
+		}
+		b.queue.mu.Unlock()
+	}
+	if kept == 0 || kept == 40 {
+		t.Errorf("%d of 40 are kept as they were read", kept)
 	}
 }
 
