@@ -69,6 +69,7 @@ func TestStrangersLeaveRoom(t *testing.T) {
 		in(fmt.Sprintf("203.0.113.%d", i+3))
 	}
 	out("203.0.113.9")
+	b.counts(t, map[string]float64{"smtp_connections_refused_total": 3})
 	// All twelve are taken. The balancer's own check has one of the rest, and a known peer another.
 	in("-").raw("QUIT\r\n")
 	c := in("192.0.2.1")
