@@ -10,7 +10,8 @@ import (
 // taken. The first is several times cheaper, so by itself it would win as long as a sender has more, and mail
 // would get old in the spool. So what is accepted may be ahead of what was tried by maxFresh messages. From
 // there on an answer waits for the attempts to catch up, maxYield at most: accepting gets slower, and never
-// ends. It waits only while the smarthost takes mail, since the spool is there for when it does not.
+// ends. It waits only while the processors are what is short. Where the smarthost is, or max_per_second, the
+// spool is there for that.
 const (
 	maxFresh = 10_000
 	maxYield = time.Second
@@ -67,7 +68,7 @@ func (q *queue) begin(it *item) *message {
 // yield lets delivery catch up where it is far behind, before the next message is accepted.
 func (q *queue) yield() {
 	q.mu.Lock()
-	if q.fresh <= q.maxFresh || q.server.cfg.Now().Sub(q.took) >= wakeEvery {
+	if q.fresh <= q.maxFresh || len(q.turns) < cap(q.turns) || q.server.cfg.Now().Sub(q.took) >= wakeEvery {
 		q.mu.Unlock()
 		return
 	}
