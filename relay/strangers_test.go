@@ -148,3 +148,72 @@ func TestStrangerSaysTooMuch(t *testing.T) {
 		c.expect("250")
 	}
 }
+
+// However a stranger's connection ends, it counts no more.
+func TestStrangersAreForgotten(t *testing.T) {
+	b := start(t, func(c *Config, b *testbed) {
+		logins(c, b)
+		c.AllowNetworks = nil
+	})
+	hello := []string{"EHLO client.example.org"}
+	startTLS := append(hello, "STARTTLS")
+	for name, script := range map[string]struct {
+		protocol string
+		plain    []string
+		secure   bool
+		behind   []string // under TLS
+	}{
+		"says nothing":              {"smtp", nil, false, nil},
+		"says nothing under TLS":    {"smtps", nil, false, nil},
+		"no handshake":              {"smtps", hello, false, nil},
+		"leaves":                    {"smtp", append(hello, "QUIT"), false, nil},
+		"breaks off a transaction":  {"smtp", append(hello, "MAIL FROM:<news@example.org>"), false, nil},
+		"a bare CR":                 {"smtp", append(hello, "NO\rOP"), false, nil},
+		"STARTTLS and nothing":      {"smtp", startTLS, false, nil},
+		"STARTTLS and no handshake": {"smtp", append(startTLS, "this is no TLS"), false, nil},
+		"a command in plain text":   {"smtp", []string{"EHLO client.example.org\r\nSTARTTLS\r\nNOOP"}, false, nil},
+		"STARTTLS":                  {"smtp", startTLS, true, append(hello, "QUIT")},
+		"a login":                   {"smtp", startTLS, true, append(hello, "AUTH PLAIN AHNob3AAc2VjcmV0")},
+		"a login under TLS":         {"smtps", nil, true, append(hello, "AUTH PLAIN AHNob3AAc2VjcmV0", "QUIT")},
+		"wrong logins":              {"smtps", nil, true, append(hello, "AUTH PLAIN AHNob3AAd3Jvbmc=", "AUTH PLAIN AHNob3AAd3Jvbmc=", "AUTH PLAIN AHNob3AAd3Jvbmc=")},
+		"by LMTP":                   {"lmtp", []string{"LHLO client.example.org", "STARTTLS"}, true, []string{"LHLO client.example.org"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := b.dialTo(script.protocol)
+			talk := func(lines []string) {
+				for _, line := range lines {
+					c.raw(line + "\r\n")
+					if _, err := c.reply(); err != nil {
+						return
+					}
+				}
+			}
+			if script.protocol != "smtps" {
+				c.expect("220")
+			}
+			talk(script.plain)
+			if script.secure {
+				c.handshake()
+				if script.protocol == "smtps" {
+					c.expect("220")
+				}
+				talk(script.behind)
+			}
+			open := func() int {
+				b.pool.mu.Lock()
+				defer b.pool.mu.Unlock()
+				return len(b.pool.conns)
+			}
+			if script.plain == nil && !script.secure {
+				b.wait("its begin", func() bool { return open() == 1 })
+			}
+			c.Close()
+			b.wait("its end", func() bool { return open() == 0 })
+			b.pool.mu.Lock()
+			defer b.pool.mu.Unlock()
+			if b.pool.strange != 0 || len(b.pool.strangers) != 0 {
+				t.Errorf("%d strangers, %v", b.pool.strange, b.pool.strangers)
+			}
+		})
+	}
+}
