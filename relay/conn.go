@@ -23,8 +23,12 @@ var (
 	stalled = &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 4, 2}, Message: "waited too long for the message"}
 )
 
-// errFull: strangers have all the connections that they may have.
-var errFull = errors.New("too many connections")
+var (
+	// errFull: strangers have all the connections that they may have.
+	errFull = errors.New("too many connections")
+	// errTalks: a stranger has said more than maxCommands.
+	errTalks = errors.New("too many commands")
+)
 
 // phase says where in its dialogue a connection is.
 type phase int
@@ -117,6 +121,7 @@ func (c *conn) open() error {
 			return err
 		}
 		if !c.pool.settle(c) {
+			c.pool.metrics.TurnedAway()
 			if !c.secure {
 				c.pool.sayFull(c.raw)
 			}
@@ -159,6 +164,18 @@ func (c *conn) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := c.take(p)
+	n, err = c.check(p, n, err)
+	if err == errTalks {
+		c.writing.Lock()
+		defer c.writing.Unlock()
+		c.held = append(c.held, "421 4.7.0 "+c.pool.hostname+" too many commands without a message\r\n"...) // Close sends it
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// check looks at what take has read, and puts back what stands behind a command.
+func (c *conn) check(p []byte, n int, err error) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil || n == 0 {
@@ -173,9 +190,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.whole {
 		if c.commands++; c.commands > maxCommands && c.stranger.Load() {
 			c.ended = true
-			c.SetWriteDeadline(time.Now().Add(time.Second))
-			io.WriteString(c.Conn, "421 4.7.0 "+c.pool.hostname+" too many commands without a message\r\n")
-			return 0, io.EOF
+			return 0, errTalks
 		}
 	}
 	if i := c.lost.find(p[:n]); i >= 0 {

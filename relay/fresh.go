@@ -10,7 +10,8 @@ import (
 // taken. The first is several times cheaper, so by itself it would win as long as a sender has more, and mail
 // would get old in the spool. So what is accepted may be ahead of what was tried by maxFresh messages. From
 // there on an answer waits for the attempts to catch up, maxYield at most: accepting gets slower, and never
-// ends. It waits only while the smarthost takes mail, since the spool is there for when it does not.
+// ends. It waits only while the processors are what is short. Where the smarthost is, or max_per_second, the
+// spool is there for that.
 const (
 	maxFresh = 10_000
 	maxYield = time.Second
@@ -24,9 +25,12 @@ func (q *queue) turn() (end func()) {
 	return func() { <-q.turns }
 }
 
-// maxReady bounds the mail, in bytes as it came, that is kept as it was read until its first attempt, which
+// maxReady bounds the memory, in bytes, of the mail that is kept as it was read until its first attempt, which
 // mostly follows at once. What is beyond is read once more from the spool.
 const maxReady = 4 << 20
+
+// weight is about how many bytes m takes while it waits: as it came, what is known of it, and its recipients.
+func (m *message) weight() int64 { return m.body.size + 4<<10 + 320*int64(len(m.env.rcpts)) }
 
 // take takes up m, which was just put into the spool as stored.
 func (q *queue) take(stored spool.Message, m *message) {
@@ -34,8 +38,8 @@ func (q *queue) take(stored spool.Message, m *message) {
 	it := &item{id: stored.ID, fresh: true}
 	q.mu.Lock()
 	q.fresh++
-	if m.body.file == nil && q.ready+m.body.size <= maxReady {
-		q.ready += m.body.size
+	if m.body.file == nil && q.ready+m.weight() <= maxReady {
+		q.ready += m.weight()
 		it.ready = m
 	}
 	q.mu.Unlock()
@@ -56,7 +60,7 @@ func (q *queue) begin(it *item) *message {
 	}
 	m := it.ready
 	if it.ready = nil; m != nil {
-		q.ready -= m.body.size
+		q.ready -= m.weight()
 	}
 	return m
 }
@@ -64,7 +68,7 @@ func (q *queue) begin(it *item) *message {
 // yield lets delivery catch up where it is far behind, before the next message is accepted.
 func (q *queue) yield() {
 	q.mu.Lock()
-	if q.fresh <= q.maxFresh || q.server.cfg.Now().Sub(q.took) >= wakeEvery {
+	if q.fresh <= q.maxFresh || len(q.turns) < cap(q.turns) || q.server.cfg.Now().Sub(q.took) >= wakeEvery {
 		q.mu.Unlock()
 		return
 	}

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -106,9 +107,46 @@ func TestFreshMailLeavesByWhatHolds(t *testing.T) {
 	}
 }
 
-// Where attempts are behind, an answer waits for them, but not for a smarthost that takes nothing.
-func TestAcceptingWaitsForDelivery(t *testing.T) {
+// What is kept as it was read is bounded by what it takes, which for a short mail to many is not its text.
+func TestFreshMailToManyIsNotKept(t *testing.T) {
 	b, c, release := behind(t)
+	defer release()
+	many := make([]string, 500)
+	for i := range many {
+		many[i] = fmt.Sprintf("reader%d@example.com", i)
+	}
+	kept := 0
+	for range 40 { // more than 6 MiB
+		id, ok := strings.CutPrefix(c.sendTo("", many...), "250 2.0.0 ")
+		if !ok {
+			t.Fatal("not accepted")
+		}
+		b.queue.mu.Lock()
+		if b.queue.items[id].ready != nil {
+			kept++
+		}
+		b.queue.mu.Unlock()
+	}
+	if kept == 0 || kept == 40 {
+		t.Errorf("%d of 40 are kept as they were read", kept)
+	}
+}
+
+// Where attempts are behind since the processors are busy with copies, an answer waits for them, but not for a
+// smarthost that takes nothing, or little.
+func TestAcceptingWaitsForDelivery(t *testing.T) {
+	busy := func(b *testbed) (free func()) {
+		for range cap(b.queue.turns) {
+			b.queue.turn()
+		}
+		return func() {
+			for range cap(b.queue.turns) {
+				<-b.queue.turns
+			}
+		}
+	}
+	b, c, release := behind(t)
+	free := busy(b)
 	b.queue.mu.Lock()
 	b.queue.maxFresh, b.queue.maxYield = 0, time.Hour
 	b.queue.mu.Unlock()
@@ -128,6 +166,7 @@ func TestAcceptingWaitsForDelivery(t *testing.T) {
 		t.Errorf("answered: %s", got)
 	default:
 	}
+	free()
 	release()
 	if got := <-answer; !strings.HasPrefix(got, "250") {
 		t.Error(got)
@@ -137,8 +176,15 @@ func TestAcceptingWaitsForDelivery(t *testing.T) {
 	b, c, release = behind(t)
 	defer release()
 	b.queue.mu.Lock()
-	b.queue.maxFresh, b.queue.maxYield, b.queue.took = 0, time.Hour, time.Now().Add(-wakeEvery)
+	b.queue.maxFresh, b.queue.maxYield = 0, time.Hour
 	b.queue.mu.Unlock()
+	if got := c.sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250") || waits() {
+		t.Error(got)
+	}
+	b.queue.mu.Lock()
+	b.queue.took = time.Now().Add(-wakeEvery)
+	b.queue.mu.Unlock()
+	defer busy(b)()
 	if got := c.sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250") || waits() {
 		t.Error(got)
 	}

@@ -149,13 +149,14 @@ func (p *pool) settle(c *conn) bool {
 	return p.place(c)
 }
 
-// place counts c among the strangers if it is one, unless they are too many. p.mu is held.
+// place counts c among the strangers if it is one, unless they are too many. Where a balancer names nobody,
+// it is its own check, which strangers must not make fail. p.mu is held.
 func (p *pool) place(c *conn) bool {
-	if p.known(c) {
+	if !c.peer.IsValid() || p.known(c) {
 		return true
 	}
 	from := origin(c.peer)
-	if p.strange >= p.max-p.max/4 || from.IsValid() && p.strangers[from] >= (p.max+3)/4 {
+	if p.strange >= p.max-p.max/4 || p.strangers[from] >= (p.max+3)/4 {
 		return false
 	}
 	p.strange++
@@ -182,14 +183,13 @@ func (p *pool) forget(c *conn) {
 	}
 }
 
-// origin is what counts as one address: with IPv6 the /64 that a subscriber gets. It is the zero Prefix
-// where a balancer names nobody.
+// origin is what counts as one address: with IPv6 the /64 that a subscriber gets.
 func origin(peer netip.Addr) netip.Prefix {
 	bits := 64
 	if peer.Is4() {
 		bits = 32
 	}
-	from, _ := peer.Prefix(bits) // fails for the zero Addr alone
+	from, _ := peer.Prefix(bits) // fails for the zero Addr alone, which nobody has
 	return from
 }
 

@@ -160,7 +160,7 @@ func (m *machine) chunk(variant, size int) {
 		case tx == nil || len(tx.rcpts) == 0:
 		case last:
 			m.told(tx, 0, code)
-			if m.lmtp {
+			if m.lmtp && code > 0 { // else nobody reads the replies
 				m.rest(tx)
 			}
 			m.tx, m.chunked = nil, false

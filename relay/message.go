@@ -109,7 +109,7 @@ func (m *message) spooled(whose []int) *message {
 // to is m for those people, and nobody else.
 func (m *message) to(people []rcpt) *message {
 	env := *m.env
-	env.rcpts = people
+	env.rcpts, env.seen = people, nil
 	other := *m
 	other.env = &env
 	return &other

@@ -39,7 +39,7 @@ type queue struct {
 	answered  time.Time     // when it was last seen to be back
 	hold      time.Time     // until then it is not asked, since it did not answer just now
 	fresh     int           // messages before their first attempt
-	ready     int64         // bytes of those that are kept as they were read
+	ready     int64         // weight of those that are kept as they were read
 	eased     chan struct{} // closed when fresh is no more than maxFresh; nil = nobody waits for that
 }
 

@@ -150,7 +150,7 @@ func TestTooManyConnections(t *testing.T) {
 }
 
 func TestIdle(t *testing.T) {
-	short := func(c *Config, _ *testbed) { c.IdleTimeout = 100 * time.Millisecond }
+	short := func(c *Config, _ *testbed) { c.IdleTimeout = 300 * time.Millisecond }
 	t.Run("no greeting back", func(t *testing.T) {
 		c := start(t, short).dial()
 		c.expect("220")

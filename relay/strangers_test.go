@@ -65,12 +65,13 @@ func TestStrangersLeaveRoom(t *testing.T) {
 	out("2001:db8:1:2:ffff::1")
 	in("2001:db8:1:3::1")
 	in("203.0.113.2")
-	for range 2 {
-		in("-")
+	for i := range 2 {
+		in(fmt.Sprintf("203.0.113.%d", i+3))
 	}
-	out("203.0.113.3")
-	out("-")
-	// All twelve are taken. A known peer has one of the rest. (Those who were turned away may still count.)
+	out("203.0.113.9")
+	b.counts(t, map[string]float64{"smtp_connections_refused_total": 3})
+	// All twelve are taken. The balancer's own check has one of the rest, and a known peer another.
+	in("-").raw("QUIT\r\n")
 	c := in("192.0.2.1")
 	c.say("EHLO client.example.org")
 	c.expect("250")
@@ -127,6 +128,14 @@ func TestStrangerSaysTooMuch(t *testing.T) {
 	c.say("NOOP")
 	c.expect("421 4.7.0 gate.example.org too many commands")
 	c.expectEnd()
+	// What is said at once is answered in order.
+	c = from("203.0.113.1")
+	c.raw(strings.Repeat("NOOP\r\n", 2*maxCommands))
+	for range maxCommands - 1 {
+		c.expect("250")
+	}
+	c.expect("421 4.7.0 gate.example.org too many commands")
+	c.expectEnd()
 	c = from("203.0.113.2")
 	for range maxCommands { // each is refused, and is a message
 		if got := c.send(requestAddress, "Subject: no token\r\n\r\n"); got[0] != '4' && got[0] != '5' || strings.HasPrefix(got, "421") {
@@ -137,5 +146,74 @@ func TestStrangerSaysTooMuch(t *testing.T) {
 	for range 2 * maxCommands {
 		c.say("NOOP")
 		c.expect("250")
+	}
+}
+
+// However a stranger's connection ends, it counts no more.
+func TestStrangersAreForgotten(t *testing.T) {
+	b := start(t, func(c *Config, b *testbed) {
+		logins(c, b)
+		c.AllowNetworks = nil
+	})
+	hello := []string{"EHLO client.example.org"}
+	startTLS := append(hello, "STARTTLS")
+	for name, script := range map[string]struct {
+		protocol string
+		plain    []string
+		secure   bool
+		behind   []string // under TLS
+	}{
+		"says nothing":              {"smtp", nil, false, nil},
+		"says nothing under TLS":    {"smtps", nil, false, nil},
+		"no handshake":              {"smtps", hello, false, nil},
+		"leaves":                    {"smtp", append(hello, "QUIT"), false, nil},
+		"breaks off a transaction":  {"smtp", append(hello, "MAIL FROM:<news@example.org>"), false, nil},
+		"a bare CR":                 {"smtp", append(hello, "NO\rOP"), false, nil},
+		"STARTTLS and nothing":      {"smtp", startTLS, false, nil},
+		"STARTTLS and no handshake": {"smtp", append(startTLS, "this is no TLS"), false, nil},
+		"a command in plain text":   {"smtp", []string{"EHLO client.example.org\r\nSTARTTLS\r\nNOOP"}, false, nil},
+		"STARTTLS":                  {"smtp", startTLS, true, append(hello, "QUIT")},
+		"a login":                   {"smtp", startTLS, true, append(hello, "AUTH PLAIN AHNob3AAc2VjcmV0")},
+		"a login under TLS":         {"smtps", nil, true, append(hello, "AUTH PLAIN AHNob3AAc2VjcmV0", "QUIT")},
+		"wrong logins":              {"smtps", nil, true, append(hello, "AUTH PLAIN AHNob3AAd3Jvbmc=", "AUTH PLAIN AHNob3AAd3Jvbmc=", "AUTH PLAIN AHNob3AAd3Jvbmc=")},
+		"by LMTP":                   {"lmtp", []string{"LHLO client.example.org", "STARTTLS"}, true, []string{"LHLO client.example.org"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := b.dialTo(script.protocol)
+			talk := func(lines []string) {
+				for _, line := range lines {
+					c.raw(line + "\r\n")
+					if _, err := c.reply(); err != nil {
+						return
+					}
+				}
+			}
+			if script.protocol != "smtps" {
+				c.expect("220")
+			}
+			talk(script.plain)
+			if script.secure {
+				c.handshake()
+				if script.protocol == "smtps" {
+					c.expect("220")
+				}
+				talk(script.behind)
+			}
+			open := func() int {
+				b.pool.mu.Lock()
+				defer b.pool.mu.Unlock()
+				return len(b.pool.conns)
+			}
+			if script.plain == nil && !script.secure {
+				b.wait("its begin", func() bool { return open() == 1 })
+			}
+			c.Close()
+			b.wait("its end", func() bool { return open() == 0 })
+			b.pool.mu.Lock()
+			defer b.pool.mu.Unlock()
+			if b.pool.strange != 0 || len(b.pool.strangers) != 0 {
+				t.Errorf("%d strangers, %v", b.pool.strange, b.pool.strangers)
+			}
+		})
 	}
 }

@@ -27,8 +27,9 @@ address in it decides about allow_networks.`,
 	"smtp.max_recipients":    `Recipients of one message; the next one is told 452 and to come again. In mode "stateless" it is one, whatever stands here.`,
 	"smtp.classes": `What a sender may claim its mail to be by X-Consent-Class. "transactional" (receipts, password resets) also
 reaches people who unsubscribed; take it away where all mail is marketing.`,
-	"smtp.max_connections": `Connections at once; the next one is told 421.`,
-	"smtp.idle_timeout":    `How long a client may say nothing. One that is slower than 500 bytes a second after that is cut off too.`,
+	"smtp.max_connections": `Connections at once; the next one is told 421. Peers that have to log in, and have not, take three quarters
+of them at most, one address a quarter.`,
+	"smtp.idle_timeout": `How long a client may say nothing. One that is slower than 500 bytes a second after that is cut off too.`,
 
 	"login":               `A sender that proves who it is by user name and password. Any number of such blocks; AUTH is offered under TLS only.`,
 	"login.name":          `The user name. Needed in each block.`,
