@@ -22,10 +22,12 @@ type journal struct {
 	unsaid *unsaid // nil: every line is written
 }
 
-// delivered is the one line about a recipient's copy.
+// delivered is the one line about a recipient's copy. That somebody who unsubscribed gets none is no warning.
 func (j journal) delivered(m *message, r rcpt, o *outcome) {
 	level, text := slog.LevelInfo, "message forwarded"
 	switch {
+	case o.err != nil && o.decision.Mail == consent.Suppress:
+		text = "message suppressed"
 	case o.err != nil:
 		level, text = slog.LevelWarn, "message refused"
 		if o.fate() == later {

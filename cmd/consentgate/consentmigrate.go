@@ -244,7 +244,7 @@ func (m *moving) byGateway(ctx context.Context) error {
 			// It is not for this program to hold a file that the gateway will want again.
 			m.say("The gateway stopped and its configuration still names the old store: waiting for it to come back, or for the new consent.store.")
 		case err == nil:
-			m.say("The gateway stops; what it knew is in the new store.")
+			m.say("The gateway stops; what it knew is in the new store. All ends once the configuration names that one as consent.store.")
 		case !errors.Is(err, errEnds):
 			return err
 		}

@@ -275,6 +275,18 @@ func TestWhileNotWatched(t *testing.T) {
 		synctest.Wait()
 		d.wantAsked("empty after the cut", d.anna, true)
 		d.wantAsked("kept after the cut", d.anna, false)
+		if s := log.String(); strings.Count(s, "level=WARN") != 1 {
+			t.Errorf("a subscription that was back at once is warned of:\n%s", s)
+		}
+
+		time.Sleep(longestPause)
+		inner.setMute(true)
+		inner.cut()
+		time.Sleep(firstPause)
+		synctest.Wait()
+		if s := log.String(); strings.Count(s, "level=WARN") != 2 {
+			t.Errorf("a subscription that did not come back is not warned of:\n%s", s)
+		}
 	})
 }
 

@@ -30,11 +30,12 @@ func (s *Store) watch(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !off {
+		lived := !began.IsZero() && time.Since(began) >= longestPause
+		if !off && !lived { // one that lived may be back in a moment, as on a machine that was too busy to hear it
 			s.opts.Log.Warn("no consent is kept in memory until the store tells of changes; every message asks it", "err", err)
 			off = true
 		}
-		if !began.IsZero() && time.Since(began) >= longestPause {
+		if lived {
 			pause = firstPause
 		}
 		select {

@@ -4,13 +4,13 @@
 // Layout of the keys, version 2:
 //
 //	consentgate              string: "2 FINGERPRINT EPOCH [EPOCH]", the layout's version, the fingerprint of the lookup key, a
-//	                         random name for this data, and the name of data whose loss was accepted
+//	                         random name for this data, and the name of data whose loss was accepted, or that it
+//	                         stands in for. While people move from store to store "2-filling" or "2-moved" stands
+//	                         there, which gateways refuse (moving.go)
 //	consent:{KEY}            hash: one field a scope ("newsletter", "*"), its value the record of that person in that
 //	                         scope, as the text that consent.RecordText describes;
 //	                         "@" the sealed address; "#" the number and the proof of the last event
 //	consent:{KEY}:history    list: the events, oldest first, as the text that consent's eventtext.go describes
-//	                         of data whose loss was accepted, or that it stands in for. While people move from store to store "2-filling" or
-//	                         "2-moved" stands there, which gateways refuse (moving.go)
 //	consentgate:synced       while people move: when both stores were the same last, in seconds
 //	consentgate:{0} …        in a Cluster only, 32 strings "2 FINGERPRINT", so that the loss of a part shows
 //	consentgate:FINGERPRINT  channel: the KEY of each person whose record changes, and beats (watch.go)

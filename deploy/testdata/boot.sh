@@ -34,21 +34,10 @@ cp "$units"/consentgate.sysusers.conf etc/sysusers.d/consentgate.conf
 cp "$units"/consentgate.tmpfiles.conf etc/tmpfiles.d/consentgate.conf
 systemd-sysusers --root="$root" consentgate.conf
 systemd-tmpfiles --root="$root" --create consentgate.conf
-chroot --userspec=consentgate . /opt/consentgate keygen /var/lib/consentgate/key
-cat > etc/consentgate/consentgate.toml <<'END'
-hostname = "gate.example.org"
-key_file = "/var/lib/consentgate/key"
-[smtp]
-listen = ["127.0.0.1:2525", "systemd:smtp", "unix:/run/consentgate/smtp"]
-[smarthost]
-urls = ["smtp://127.0.0.1:1"]
-username = "gate"
-password = "${SMARTHOST_PASSWORD}"
-[rewrite]
-opaque_links = "keep"
-[unsubscribe]
-base_url = "https://mail.example.org"
-END
+chroot . /opt/consentgate init --user consentgate --yes --hostname gate.example.org --smarthost smtp://127.0.0.1:1 \
+	--smarthost-user gate --public-url https://mail.example.org --company "Example Shop" --dkim-domain none
+# The first listen is that of [smtp].
+sed -i '0,/^#listen = .*/s||listen = ["127.0.0.1:2525", "systemd:smtp", "unix:/run/consentgate/smtp"]|' etc/consentgate/consentgate.toml
 echo SMARTHOST_PASSWORD=secret > etc/consentgate/environment
 systemd-tmpfiles --root="$root" --create consentgate.conf
 mkdir etc/systemd/system/consentgate.service.d

@@ -56,7 +56,7 @@ type Metrics struct {
 	reloaded    prometheus.Gauge
 }
 
-// Description is a metric as the table in the README shows it.
+// Description is a metric as the table in METRICS.md shows it.
 type Description struct {
 	Name   string
 	Kind   string // "counter", "gauge" or "histogram"

@@ -21,7 +21,7 @@ import (
 	"github.com/consentgate/consentgate/rewrite"
 )
 
-var update = flag.Bool("update", false, "write the table in the README")
+var update = flag.Bool("update", false, "write the table in METRICS.md")
 
 // everything is a set of metrics with all sources.
 func everything() *Metrics {
@@ -254,9 +254,9 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// The table in the README is that of the program. go test ./relay/metrics -update writes it.
-func TestReadme(t *testing.T) {
-	const file, begin, end = "../../README.md", "<!-- metrics:start -->\n", "<!-- metrics:end -->"
+// The table in METRICS.md is that of the program. go test ./relay/metrics -update writes it.
+func TestPage(t *testing.T) {
+	const file, begin, end = "METRICS.md", "<!-- metrics:start -->\n", "<!-- metrics:end -->"
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -269,13 +269,13 @@ func TestReadme(t *testing.T) {
 	before, rest, ok := strings.Cut(string(text), begin)
 	old, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		t.Fatal("the README has no place for the metrics")
+		t.Fatal("METRICS.md has no place for the metrics")
 	}
 	if old == table.String() {
 		return
 	}
 	if !*update {
-		t.Fatal("the table in the README is another one: go test ./relay/metrics -update")
+		t.Fatal("the table in METRICS.md is another one: go test ./relay/metrics -update")
 	}
 	if err := os.WriteFile(file, []byte(before+begin+table.String()+end+after), 0o644); err != nil {
 		t.Fatal(err)

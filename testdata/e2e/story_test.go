@@ -163,7 +163,7 @@ func TestStory(t *testing.T) {
 					`msg="message forwarded" id=ID .*to=f•••@example\.org.* code=250 reply="queued for f•••@example\.org"`,
 					`msg="message deferred" id=ID .*to=l•••@example\.org.* code=451 reply=".*greylisted`,
 					`msg="message refused" id=ID .*to=u•••@example\.org.* code=550 reply="u•••: no such user`,
-					`msg="message refused" id=ID .*to=•••|l•••@example\.org.* mail=suppress`,
+					`level=INFO msg="message suppressed" id=ID .*to=•••|l•••@example\.org.* mail=suppress`,
 					`msg="message forwarded" id=ID .*to=l•••@example\.org.* code=250`,
 					`msg="report to the sender" id=ID report=ID-\w+ about=failed`,
 					`msg="message forwarded" id=ID-\w+ from=<> to=r•••@shop\.example\.net .*machine=true .* code=250`,
