@@ -36,7 +36,7 @@ of them at most, one address a quarter.`,
 	"login.password_hash": `What "consentgate hash-password" prints (argon2id), or bcrypt. Needed in each block.`,
 	"login.scopes":        `Which scopes it may claim by X-Consent-Scope; the first is what its mail belongs to without one. None: any.`,
 	"login.classes":       `Which classes it may claim. None: those of [smtp].`,
-	"login.from_domains":  `Which domains may stand in its From, literally, and in its envelope (there also below them). None: any.`,
+	"login.from_domains":  `Which domains may stand in its From, literally; the envelope is passed on as it came. None: any.`,
 
 	"smarthost": `The next hop, which gets every copy.`,
 	"smarthost.urls": `Needed: in order of preference; one that fails is left alone for a while. smtp://host:port uses STARTTLS when it
