@@ -68,9 +68,9 @@ func (m *Message) isGuarded(addr string) bool { return strings.HasPrefix(addr, m
 // addLink is add for a link: where it is counted, a guarded copy has a hole in place. Where there can be
 // none, as always for the zero edit, it has what a copy without consent has, or what gone says.
 func (m *Message) addLink(t *text, f Finding, e, place, gone edit) {
-	if word := string(placeholders[0][1]); e.action != Stripped && strings.Contains(f.URL, word) {
+	if e.action != Stripped && namesLink(f.URL) {
 		// Around a link of ours that is filled in later: nobody is counted for unsubscribing.
-		if place.end > 0 && (f.Destination == "" || strings.Contains(f.Destination, word)) {
+		if place.end > 0 && (f.Destination == "" || namesLink(f.Destination)) {
 			e = edit{start: place.start, end: place.end, when: withoutClick, action: Undone, pieces: []piece{{hole: holeLink}}}
 		}
 		if e.when != 0 {

@@ -21,6 +21,21 @@ var placeholders = [][3][]byte{
 	{[]byte("%7b%7b"), []byte("unsubscribe_url"), []byte("%7d%7d")},
 }
 
+// namesLink reports whether an address holds the word of a placeholder.
+func namesLink(addr string) bool {
+	const before, after = "unsubscribe", "url"
+	for {
+		i := strings.IndexByte(addr, '_') // rarer than the letters
+		if i < 0 {
+			return false
+		}
+		if strings.HasSuffix(addr[:i], before) && strings.HasPrefix(addr[i+1:], after) {
+			return true
+		}
+		addr = addr[i+1:]
+	}
+}
+
 // findMarks lists the placeholders and our own links in a text, in order.
 func (m *Message) findMarks(plain []byte) []mark {
 	var out []mark
