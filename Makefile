@@ -69,7 +69,7 @@ sbom: build ## what is in that binary, as CycloneDX JSON with licences and hashe
 	@grep -c '"purl"' bin/consentgate.cdx.json | sed 's/$$/ components/'
 
 need: ## what the tests use beside Go; on Debian as root it is installed
-	@miss=""; for c in redis-server:redis-server ip:iproute2 /usr/sbin/haproxy:haproxy /usr/sbin/opendkim:opendkim swaks:swaks python3:python3 chromium:chromium curl:curl msmtp:msmtp /usr/sbin/postfix:postfix,libsasl2-modules node:nodejs npm:npm zsh:zsh fish:fish mandoc:mandoc php:php-cli,libphp-phpmailer django-admin:python3-django systemd-analyze:systemd unshare:util-linux psql:postgresql; do \
+	@miss=""; for c in redis-server:redis-server ip:iproute2 /usr/sbin/haproxy:haproxy /usr/sbin/opendkim:opendkim swaks:swaks python3:python3 chromium:chromium curl:curl msmtp:msmtp /usr/sbin/postfix:postfix,libsasl2-modules node:nodejs npm:npm zsh:zsh fish:fish mandoc:mandoc php:php-cli,libphp-phpmailer django-admin:python3-django systemd-analyze:systemd unshare:util-linux pg_ctlcluster:postgresql; do \
 		command -v $${c%%:*} >/dev/null 2>&1 || miss="$$miss $$(echo $${c##*:} | tr , ' ')"; done; \
 	if [ -n "$$miss" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \

@@ -107,15 +107,15 @@ func (l *listmonk) awaitUp(t testing.TB, times int) {
 // startPostgres runs a PostgreSQL, without a network, until the test ends. Its superuser is listmonk.
 func startPostgres(t testing.TB) (socket, version string) {
 	t.Helper()
-	found, err := filepath.Glob("/usr/lib/postgresql/*/bin")
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(found) == 0 {
 		t.Skip("PostgreSQL is not here, as Debian installs it; this test needs a real one (make need installs it on Debian)")
 	}
-	bin, dir := found[len(found)-1], folder(t)
-	// It refuses to run as root.
+	bin, dir := filepath.Dir(found[len(found)-1]), folder(t)
+	// It refuses to run as root; Debian's package has a user for it.
 	as := &syscall.SysProcAttr{}
 	if os.Geteuid() == 0 {
 		u, err := user.Lookup("postgres")
