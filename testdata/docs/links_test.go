@@ -24,6 +24,9 @@ func TestLinks(t *testing.T) {
 	pages := pages(t, root)
 	checked := 0
 	for path, text := range pages {
+		if strings.Contains(text, "\n<<<<<<< ") || strings.Contains(text, "\n>>>>>>> ") {
+			t.Errorf("%s: what a merge left to be decided", path)
+		}
 		for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(fence.ReplaceAllString(text, ""), ""), -1) {
 			target := m[1]
 			if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
