@@ -341,7 +341,7 @@ func TestUnreadableRecipients(t *testing.T) {
 	if got := b.hello().sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250 2.0.0 ") { // it has its turn behind the first
 		t.Fatal(got)
 	}
-	b.wait("another message", func() bool { return len(b.sink.got()) == 1 })
+	b.wait("another message", func() bool { return len(b.sink.got()) == 1 && len(b.spool.All()) == 1 })
 	// No report could be sent there.
 	c := b.hello()
 	c.say("MAIL FROM:<news@[x]>")
