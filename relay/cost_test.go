@@ -66,8 +66,8 @@ func TestCost(t *testing.T) {
 		ratio  float64
 		do     func()
 	}{
-		{"Parse", 1, 450, 66 << 10, 1.4, func() { parse() }},
-		{"Parse and the first copy", 1, 650, 155 << 10, 1.9, func() { render(parse()) }},
+		{"Parse", 1, 450, 52 << 10, 1.3, func() { parse() }},
+		{"Parse and the first copy", 1, 650, 144 << 10, 1.7, func() { render(parse()) }},
 		{"another copy", 100, 7, 1000, 0.0026, func() { render(parsed) }},
 		{"Sign with Ed25519", 2, 190, 28 << 10, 0.55, func() {
 			if err := signer.Sign(render(parsed)); err != nil {
