@@ -30,7 +30,7 @@ type proxy struct {
 type behaviour struct {
 	delay   time.Duration // of each answer
 	answer  string        // to every command instead of Redis
-	reset   int           // connections are reset after at most so many bytes of answers; 0 = never
+	reset   int           // connections are reset after fewer bytes of answers than that, and one at least; 0 = never, else 2 or more
 	resetUp int           // the same for what is sent to the target
 	rate    int           // bytes a second, each way; 0 = no limit
 }
@@ -165,7 +165,7 @@ func (p *proxy) pass(c net.Conn, how behaviour) {
 	}
 	go func() {
 		if how.resetUp > 0 {
-			if _, err := io.CopyN(up, c, int64(rand.IntN(how.resetUp))); err == nil {
+			if _, err := io.CopyN(up, c, 1+int64(rand.IntN(how.resetUp-1))); err == nil {
 				cut()
 			}
 			up.Close()
@@ -174,7 +174,7 @@ func (p *proxy) pass(c net.Conn, how behaviour) {
 		p.carry(up, c, behaviour{rate: how.rate})
 	}()
 	if how.reset > 0 {
-		if _, err := io.CopyN(c, up, int64(rand.IntN(how.reset))); err == nil {
+		if _, err := io.CopyN(c, up, 1+int64(rand.IntN(how.reset-1))); err == nil {
 			cut()
 		}
 		return

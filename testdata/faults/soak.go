@@ -155,14 +155,14 @@ type soakTally struct {
 	views, badViews int
 	rows            []soakSample // one a minute
 	idle, end       soakSample   // before the load, and after it
-	first, last     soakSample   // medians over the first and the last turn of all faults
+	second, last    soakSample   // medians over the second and the last turn of all faults
 }
 
 // Slack that the end may have over the beginning.
 const (
-	rssFactor, rssMore     = 1.25, 16 << 20 // the medians of the last turn over those of the first
+	rssFactor, rssMore     = 1.25, 16 << 20 // the medians of the last turn over those of the second
 	countFactor, countMore = 1.1, 10        // goroutines and files
-	spoolMore              = 128 << 20      // two segments of the spool's log
+	spoolMore              = 256 << 20      // four segments of the spool's log: more than that is cleared out
 )
 
 // grown says what is larger at the end than it may be.
@@ -185,13 +185,14 @@ func limited(name string, now, before, factor, more float64) limit {
 	return limit{name, now, before, before*factor + more}
 }
 
-// turnLimits compare the last turn of all faults with the first.
+// turnLimits compare the last turn of all faults with the second: in the first the spool's log and what is remembered
+// of it grow to what they are from then on.
 func (t *soakTally) turnLimits() []limit {
 	return []limit{
-		limited("memory (RSS, bytes), median of a turn", t.last.rss, t.first.rss, rssFactor, rssMore),
-		limited("heap at which the next collection is due (bytes), median of a turn", t.last.heap, t.first.heap, rssFactor, rssMore),
-		limited("goroutines, median of a turn", t.last.goroutines, t.first.goroutines, rssFactor, countMore),
-		limited("open files, median of a turn", t.last.files, t.first.files, rssFactor, countMore),
+		limited("memory (RSS, bytes), median of a turn", t.last.rss, t.second.rss, rssFactor, rssMore),
+		limited("heap at which the next collection is due (bytes), median of a turn", t.last.heap, t.second.heap, rssFactor, rssMore),
+		limited("goroutines, median of a turn", t.last.goroutines, t.second.goroutines, rssFactor, countMore),
+		limited("open files, median of a turn", t.last.files, t.second.files, rssFactor, countMore),
 	}
 }
 

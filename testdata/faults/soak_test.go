@@ -10,7 +10,7 @@ import (
 func TestSoakIsBad(t *testing.T) {
 	good := func() *soakTally {
 		v := soakSample{rss: 60e6, goroutines: 50, files: 30, onDisk: 70e6}
-		return &soakTally{redisTally: &redisTally{doubled: 3}, first: v, last: v, idle: v, end: v}
+		return &soakTally{redisTally: &redisTally{doubled: 3}, second: v, last: v, idle: v, end: v}
 	}
 	if all := good(); all.bad() {
 		t.Errorf("all is well, and it is bad: %q", all.grown())
@@ -26,7 +26,7 @@ func TestSoakIsBad(t *testing.T) {
 		"goroutines":         func(t *soakTally) { t.end.goroutines = 70 },
 		"files":              func(t *soakTally) { t.end.files = 50 },
 		"files in a turn":    func(t *soakTally) { t.last.files = 60 },
-		"the spool":          func(t *soakTally) { t.end.onDisk = 210e6 },
+		"the spool":          func(t *soakTally) { t.end.onDisk = 400e6 },
 		"a message is left":  func(t *soakTally) { t.end.messages = 1 },
 	} {
 		all := good()

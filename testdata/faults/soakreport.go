@@ -19,7 +19,8 @@ func soakReport(t *soakTally) string {
 Written by `+"`make soak`"+` on %s. One gateway (cutthrough with its spool, Redis with an append-only file that is synced at each write) ran for %v at half of what it could in its
 first seconds: it was to be sent %.0f of %.0f messages a second, over %d connections, and answered %.0f a second 250. People agreed and took it back meanwhile through the API, the command and by one click, and looked at their page.
 Every fault below was made in turn; a row is the end of the time until the next one. The memory is the whole RSS, and the heap is how
-large Go lets it become before the next collection, twice what lived at the last. "Overdue" are copies that were accepted over a minute ago, and have
+large Go lets it become before the next collection, twice what lived at the last; it rises until segments of the spool's log, of 64 MiB each, are cleared out, of which there are four at most, since the spool
+remembers of what is done where it stands there. "Overdue" are copies that were accepted over a minute ago, and have
 neither arrived nor been reported.
 
 | after | faults since the row above | RSS MB | heap MB | goroutines | open files | spool messages | oldest s | spool MB, as it says | on disk | copies accepted | delivered | reported | overdue |
@@ -42,7 +43,7 @@ The spool was empty %.1f s after the load ended. What may have grown:
 	for _, l := range append(t.turnLimits(), t.idleLimits()...) {
 		fmt.Fprintf(&b, "| %s | %.0f | %.0f | %.0f |\n", l.name, l.now, l.before, l.limit)
 	}
-	b.WriteString("\n\"A turn\" is the time in which each fault was made once, the last against the first.\n\n| fault | times |\n|---|---|\n")
+	b.WriteString("\n\"A turn\" is the time in which each fault was made once, the last against the second: in the first, memory and the spool's log grow to what they are from then on.\n\n| fault | times |\n|---|---|\n")
 	for _, f := range soakFaults {
 		fmt.Fprintf(&b, "| %s | %d |\n", f.name, t.struck[f.name])
 	}

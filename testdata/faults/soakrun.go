@@ -229,11 +229,11 @@ func (s *soak) turns(whole context.Context, t *soakTally, begun time.Time) error
 		return err
 	}
 	turn := s.every * time.Duration(len(soakFaults))
-	if len(all) == 0 || all[len(all)-1].at < 2*turn {
-		return errors.New("it ended before all faults were made twice")
+	if len(all) == 0 || all[len(all)-1].at < 2*turn+turn/2 {
+		return errors.New("it ended before all faults were made three times")
 	}
 	last := all[len(all)-1].at - turn
-	t.first = medians(all, func(v soakSample) bool { return v.at <= turn })
+	t.second = medians(all, func(v soakSample) bool { return v.at > turn && v.at <= 2*turn })
 	t.last = medians(all, func(v soakSample) bool { return v.at > last })
 	return nil
 }

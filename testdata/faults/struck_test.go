@@ -63,7 +63,7 @@ func main() {
 		}
 		unix, _ := strconv.ParseInt(words[0], 10, 64)
 		slow, _ = strconv.Atoi(words[1])
-		return time.Unix(unix, 0).Sub(time.Now()).Round(time.Hour), slow, words[2] + " " + words[3]
+		return time.Until(time.Unix(unix, 0)).Round(time.Hour), slow, words[2] + " " + words[3]
 	}
 	if off, _, failed := run(); off != 0 || failed != "false false" {
 		t.Errorf("all is well, and the clock is %v off, syncs fail: %s", off, failed)
