@@ -115,12 +115,12 @@ func (j journal) reporting(m *message, id string, kind dsn.Kind, recipients int)
 }
 
 // rejected is the line about a message that came to no decision.
-func (j journal) rejected(id string, env *envelope, err error) {
+func (j journal) rejected(id string, c *conn, env *envelope, err error) {
 	to := make([]string, len(env.rcpts))
 	for i, r := range env.rcpts {
 		to[i] = j.person(r.who)
 	}
-	j.Warn("message refused", "id", id, "from", j.sender(env.from), "to", to, "answer", j.text(err.Error()))
+	j.ofStranger(c, "message refused", "id", id, "from", j.sender(env.from), "to", to, "answer", j.text(err.Error()))
 }
 
 // refused is the line about a command that was not accepted.

@@ -294,7 +294,7 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 // reject counts and logs a message that came to no delivery, and returns err.
 func (s *session) reject(id string, env *envelope, err error) error {
 	s.server.refused("DATA", err)
-	s.server.log.rejected(id, env, err)
+	s.server.log.rejected(id, s.conn, env, err)
 	return err
 }
 

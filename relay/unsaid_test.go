@@ -70,3 +70,25 @@ func TestStrangersDoNotFillTheLog(t *testing.T) {
 		t.Errorf("%d lines about a known sender", n)
 	}
 }
+
+// Nor do those whose mail to the unsubscribe address holds no token.
+func TestRequestsDoNotFillTheLog(t *testing.T) {
+	b := start(t, func(c *Config, _ *testbed) {
+		c.MailTo = requestAddress
+		c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		c.AllowNetworks = nil
+	})
+	c := b.dial()
+	c.raw("PROXY TCP4 203.0.113.1 198.51.100.1 50000 25\r\n")
+	c.expect("220")
+	c.say("EHLO client.example.org")
+	c.expect("250")
+	for range strangerBurst + 200 {
+		if got := c.send(requestAddress, "Subject: no token\r\n\r\n"); got[0] != '4' && got[0] != '5' {
+			t.Fatal(got)
+		}
+	}
+	if n := strings.Count(b.log.String(), "level=WARN"); n > strangerBurst+20 {
+		t.Errorf("%d lines", n)
+	}
+}
