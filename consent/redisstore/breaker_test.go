@@ -13,6 +13,7 @@ import (
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/storetest"
 )
 
 // tap is a connection to a server that a test can close.
@@ -138,7 +139,7 @@ func TestSlowCommand(t *testing.T) {
 	if err := bare(t, addr).Do(t.Context(), "client", "pause", "700", "all").Err(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the slow command", func() error {
+	storetest.Eventually(t, "the slow command", func() error {
 		if s.Ping(t.Context()) == nil {
 			return errors.New("it is not slow yet")
 		}

@@ -78,7 +78,7 @@ func TestTwoGateways(t *testing.T) {
 	var took []time.Duration
 	for range 200 {
 		set(one, consent.Granted)
-		eventually(t, "granted", func() error {
+		storetest.Eventually(t, "granted", func() error {
 			if s := state(two); s != consent.Granted {
 				return fmt.Errorf("%s", s)
 			}
@@ -129,7 +129,7 @@ func TestDeafGateway(t *testing.T) {
 		}
 		return nil
 	}
-	eventually(t, "the memory", kept)
+	storetest.Eventually(t, "the memory", kept)
 	p.deaf.Store(true)
 	if rs, err := other.Apply(t.Context(), unsubscribe(who[0])); err != nil || rs[0].Err != nil {
 		t.Fatal(rs, err)
@@ -148,5 +148,5 @@ func TestDeafGateway(t *testing.T) {
 		t.Error("answers are kept while the subscription is deaf")
 	}
 	p.deaf.Store(false)
-	eventually(t, "the memory, once it hears again", kept)
+	storetest.Eventually(t, "the memory, once it hears again", kept)
 }

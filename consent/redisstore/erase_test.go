@@ -13,6 +13,7 @@ import (
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/storetest"
 )
 
 // files returns what lies in a server's folder, folded to lower case.
@@ -92,7 +93,7 @@ func TestErasedIsNotInRedisFiles(t *testing.T) {
 		if err := rdb.BgRewriteAOF(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the rewrite", func() error {
+		storetest.Eventually(t, "the rewrite", func() error {
 			info, err := rdb.Info(t.Context(), "persistence").Result()
 			if err == nil && (infoValue(info, "aof_rewrite_in_progress") != "0" || infoValue(info, "aof_rewrite_scheduled") != "0" || infoValue(info, "aof_last_bgrewrite_status") != "ok") {
 				err = fmt.Errorf("%s", info)
@@ -118,7 +119,7 @@ func TestErasedIsNotInRedisFiles(t *testing.T) {
 	}
 	write()
 	// The old parts of the append-only file are deleted by a thread of the server.
-	eventually(t, "after Erase, in the files", func() error {
+	storetest.Eventually(t, "after Erase, in the files", func() error {
 		if after := found(); after != nil {
 			return fmt.Errorf("%q", after)
 		}

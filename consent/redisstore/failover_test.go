@@ -15,6 +15,7 @@ import (
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/storetest"
 )
 
 // load writes opt-outs and looks up those that were confirmed, until it is stopped.
@@ -110,7 +111,7 @@ func (l *load) count() int {
 func (l *load) grown(t *testing.T, what string, n int) {
 	t.Helper()
 	from := l.count()
-	eventually(t, what, func() error {
+	storetest.Eventually(t, what, func() error {
 		if now := l.count(); now < from+n {
 			return fmt.Errorf("%d of %d opt-outs were confirmed", now-from, n)
 		}
@@ -125,7 +126,7 @@ func (l *load) judge(t *testing.T) {
 	l.wg.Wait()
 	for from := 0; from < len(l.confirmed); from += 500 {
 		people := l.confirmed[from:min(from+500, len(l.confirmed))]
-		eventually(t, "the last look", func() error {
+		storetest.Eventually(t, "the last look", func() error {
 			if !l.look(t, t.Context(), people) {
 				return errors.New("not all were answered")
 			}
@@ -146,7 +147,7 @@ func TestSentinelFailoverUnderLoad(t *testing.T) {
 	master, _ := withReplica(t)
 	host, port, _ := net.SplitHostPort(master.addr)
 	start(t, freePort(t), "--replicaof", host+" "+port)
-	eventually(t, "two replicas", func() error {
+	storetest.Eventually(t, "two replicas", func() error {
 		n, err := bare(t, master.addr).Do(t.Context(), "wait", 2, 100).Int()
 		if err == nil && n != 2 {
 			err = fmt.Errorf("%d replicas", n)
@@ -157,7 +158,7 @@ func TestSentinelFailoverUnderLoad(t *testing.T) {
 	for _, p := range watchers {
 		rdb := redis.NewSentinelClient(&redis.Options{Addr: p.addr})
 		defer rdb.Close()
-		eventually(t, "the sentinels", func() error {
+		storetest.Eventually(t, "the sentinels", func() error {
 			m, err := rdb.Master(t.Context(), "people").Result()
 			if err == nil && m["num-slaves"] != "2" {
 				err = fmt.Errorf("%v", m)
@@ -176,7 +177,7 @@ func TestSentinelFailoverUnderLoad(t *testing.T) {
 	killed := time.Now()
 	ask := redis.NewSentinelClient(&redis.Options{Addr: watchers[0].addr})
 	defer ask.Close()
-	eventually(t, "the failover", func() error {
+	storetest.Eventually(t, "the failover", func() error {
 		now, err := ask.GetMasterAddrByName(t.Context(), "people").Result()
 		if err == nil && net.JoinHostPort(now[0], now[1]) == master.addr {
 			err = errors.New("the old one is still named")
@@ -185,7 +186,7 @@ func TestSentinelFailoverUnderLoad(t *testing.T) {
 	})
 	promoted := time.Now()
 	l.firstOK.Store(nil)
-	eventually(t, "a lookup", func() error {
+	storetest.Eventually(t, "a lookup", func() error {
 		if l.firstOK.Load() == nil {
 			return errors.New("none was answered")
 		}
@@ -218,10 +219,10 @@ func TestClusterFailoverUnderLoad(t *testing.T) {
 		if err := rdb.Do(t.Context(), "cluster", "meet", host, port, bus).Err(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the replica", func() error { return rdb.Do(t.Context(), "cluster", "replicate", id).Err() })
+		storetest.Eventually(t, "the replica", func() error { return rdb.Do(t.Context(), "cluster", "replicate", id).Err() })
 	}
 	for i, p := range nodes {
-		eventually(t, "the replicas", func() error {
+		storetest.Eventually(t, "the replicas", func() error {
 			info, err := bare(t, p.addr).Info(t.Context(), "replication").Result()
 			if want := max(1, 2-i); err == nil && (infoValue(info, "connected_slaves") != fmt.Sprint(want) || strings.Contains(info, "wait_bgsave")) {
 				err = fmt.Errorf("%s", info)
@@ -239,7 +240,7 @@ func TestClusterFailoverUnderLoad(t *testing.T) {
 	nodes[0].stop()
 	killed := time.Now()
 	other := bare(t, nodes[1].addr)
-	eventually(t, "the failover", func() error {
+	storetest.Eventually(t, "the failover", func() error {
 		all, err := other.ClusterNodes(t.Context()).Result()
 		if err != nil {
 			return err
@@ -257,7 +258,7 @@ func TestClusterFailoverUnderLoad(t *testing.T) {
 	})
 	promoted := time.Now()
 	l.firstOK.Store(nil)
-	eventually(t, "a lookup", func() error {
+	storetest.Eventually(t, "a lookup", func() error {
 		if l.firstOK.Load() == nil {
 			return errors.New("none was answered")
 		}

@@ -1,7 +1,6 @@
 package redisstore
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
@@ -9,9 +8,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/consentgate/consentgate/consent/storetest"
 )
 
 // process is a redis-server that a test started.
@@ -95,32 +95,12 @@ func answers(t testing.TB, o *redis.Options) {
 	o.MaxRetries, o.DialerRetries = -1, 1
 	rdb := redis.NewClient(o)
 	defer rdb.Close()
-	eventually(t, "redis-server", func() error {
+	storetest.Eventually(t, "redis-server", func() error {
 		if err := rdb.Ping(t.Context()).Err(); err != nil && !redis.HasErrorPrefix(err, "NOAUTH") {
 			return err
 		}
 		return nil
 	})
-}
-
-// eventually waits until f succeeds, for at most 30 seconds.
-func eventually(t testing.TB, what string, f func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: %v", what, err)
-		case <-tick.C:
-		}
-	}
 }
 
 // bare is a bare client, to look behind the store's back.
@@ -156,7 +136,7 @@ func clusterOf3(t testing.TB) []*process {
 	}
 	for _, p := range nodes {
 		rdb := bare(t, p.addr)
-		eventually(t, "the cluster", func() error {
+		storetest.Eventually(t, "the cluster", func() error {
 			info, err := rdb.ClusterInfo(ctx).Result()
 			if err == nil && (infoValue(info, "cluster_state") != "ok" || infoValue(info, "cluster_known_nodes") != "3") {
 				err = fmt.Errorf("%s", info)
@@ -192,7 +172,7 @@ func withReplica(t testing.TB) (master, replica *process) {
 	host, port, _ := net.SplitHostPort(master.addr)
 	replica = start(t, freePort(t), "--replicaof", host+" "+port)
 	rdb := bare(t, master.addr)
-	eventually(t, "the replica", func() error {
+	storetest.Eventually(t, "the replica", func() error {
 		n, err := rdb.Do(t.Context(), "wait", 1, 100).Int()
 		if err == nil && n != 1 {
 			err = fmt.Errorf("%d replicas", n)
@@ -226,7 +206,7 @@ func sentinels(t testing.TB, master *process) []*process {
 	for _, p := range all {
 		rdb := redis.NewSentinelClient(&redis.Options{Addr: p.addr})
 		t.Cleanup(func() { rdb.Close() })
-		eventually(t, "the sentinels", func() error {
+		storetest.Eventually(t, "the sentinels", func() error {
 			m, err := rdb.Master(t.Context(), "people").Result()
 			if err == nil && m["num-other-sentinels"] != "2" {
 				err = fmt.Errorf("%v", m)

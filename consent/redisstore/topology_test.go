@@ -63,7 +63,7 @@ func TestStoreOnSentinel(t *testing.T) {
 	master.stop()
 	for range keys { // until it is closed
 	}
-	eventually(t, "after the failover", func() error {
+	storetest.Eventually(t, "after the failover", func() error {
 		rs, err := s.Lookup(t.Context(), "newsletter", []consent.Address{person(t, 1)})
 		if err == nil && rs[0].Scope.Mail.State != consent.Unsubscribed {
 			t.Fatalf("the opt-out is lost: %+v", rs)
@@ -231,7 +231,7 @@ func TestWaitReplicas(t *testing.T) {
 	// With a replica again, all is confirmed.
 	host, port, _ := net.SplitHostPort(master.addr)
 	start(t, freePort(t), "--replicaof", host+" "+port)
-	eventually(t, "with a replica again", func() error { return s.Erase(t.Context(), person(t, 1)) })
+	storetest.Eventually(t, "with a replica again", func() error { return s.Erase(t.Context(), person(t, 1)) })
 	if rs, err := s.Apply(t.Context(), unsubscribe(person(t, 1))); err != nil || rs[0].Err != nil || rs[0].Scope.Mail.State != consent.Unsubscribed {
 		t.Errorf("with a replica again: %+v, %v", rs, err)
 	}
