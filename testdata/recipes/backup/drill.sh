@@ -130,7 +130,7 @@ step "Redis is lost whole: nobody counts as subscribed by accident"
 stop_redis
 rm -rf redis/appendonlydir
 start_redis
-until_ eval 'ready | grep -q "store: "'
+until_ eval 'ready | grep -q "store: .*lost"'
 printf '   readyz: %s\n' "$(ready)"
 says 'lost' "$gate" consent get anna@example.org --config gate.toml
 
