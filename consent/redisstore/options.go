@@ -48,6 +48,9 @@ const (
 	dialTimeout = 300 * time.Millisecond
 	readTimeout = 300 * time.Millisecond
 	poolTimeout = 500 * time.Millisecond
+	// readyConns is how many connections are open ahead, to each server: when a thousand senders come at once, the
+	// processors are too busy for a new one to be opened within dialTimeout.
+	readyConns = 8
 
 	waitTime = time.Second // for replicas
 )
@@ -116,16 +119,16 @@ func read(url string) (target, error) {
 // CheckURL says what is wrong with a store's url, without connecting. Like all errors about it, its own does
 // not repeat the url.
 func CheckURL(url string) error {
-	c, err := client(url, 0)
+	c, err := client(url, 0, 0)
 	if err != nil {
 		return err
 	}
 	return c.Close()
 }
 
-// client makes the client for a store's url, without connecting. slow is added to the time that
-// an answer, and the sending of a question, may take.
-func client(url string, slow time.Duration) (redis.UniversalClient, error) {
+// client makes the client for a store's url. It does not wait for a connection; ready are opened ahead, to each
+// server. slow is added to the time that an answer, and the sending of a question, may take.
+func client(url string, slow time.Duration, ready int) (redis.UniversalClient, error) {
 	t, err := read(url)
 	if err != nil {
 		return nil, err
@@ -138,12 +141,6 @@ func client(url string, slow time.Duration) (redis.UniversalClient, error) {
 		}
 		if roots = x509.NewCertPool(); !t.tls || !roots.AppendCertsFromPEM(pem) {
 			return nil, errors.New("the store's tls_ca holds no certificate in PEM, or its address is not of the kind rediss")
-		}
-	}
-	// What the URL's parameters set stays.
-	set := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
 		}
 	}
 	maint := func() *maintnotifications.Config {
@@ -172,6 +169,7 @@ func client(url string, slow time.Duration) (redis.UniversalClient, error) {
 		set(&o.ReadTimeout, readTimeout)
 		set(&o.WriteTimeout, readTimeout)
 		set(&o.PoolTimeout, poolTimeout)
+		set(&o.MinIdleConns, ready)
 		set(&o.MinRetryBackoff, 2*time.Millisecond)
 		set(&o.MaxRetryBackoff, 10*time.Millisecond)
 		o.ReadTimeout += slow
@@ -197,6 +195,7 @@ func client(url string, slow time.Duration) (redis.UniversalClient, error) {
 		set(&o.ReadTimeout, readTimeout)
 		set(&o.WriteTimeout, readTimeout)
 		set(&o.PoolTimeout, poolTimeout)
+		set(&o.MinIdleConns, ready)
 		set(&o.MinRetryBackoff, 2*time.Millisecond)
 		set(&o.MaxRetryBackoff, 10*time.Millisecond)
 		o.ReadTimeout += slow
@@ -217,6 +216,7 @@ func client(url string, slow time.Duration) (redis.UniversalClient, error) {
 	set(&o.ReadTimeout, readTimeout)
 	set(&o.WriteTimeout, readTimeout)
 	set(&o.PoolTimeout, poolTimeout)
+	set(&o.MinIdleConns, ready)
 	set(&o.MinRetryBackoff, 2*time.Millisecond)
 	set(&o.MaxRetryBackoff, 10*time.Millisecond)
 	o.ReadTimeout += slow
@@ -227,6 +227,13 @@ func client(url string, slow time.Duration) (redis.UniversalClient, error) {
 	o.ContextTimeoutEnabled, o.DialerRetries, o.DisableIdentity = true, 1, true
 	o.MaintNotificationsConfig = maint()
 	return redis.NewClient(o), nil
+}
+
+// set gives an option a value, unless the URL's parameters have.
+func set[T int | time.Duration](option *T, v T) {
+	if *option == 0 {
+		*option = v
+	}
 }
 
 // withHosts returns the url in the form that go-redis reads: further hosts as parameters.

@@ -122,7 +122,7 @@ func Open(url string, ring *keyring.Ring, opts Options) (*Store, error) {
 	if opts.Moving != None {
 		slow = patience
 	}
-	rdb, err := client(url, slow)
+	rdb, err := client(url, slow, readyConns)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func Open(url string, ring *keyring.Ring, opts Options) (*Store, error) {
 		s.log = slog.Default()
 	}
 	if s.wait > 0 {
-		if s.writer, err = client(url, waitTime); err != nil {
+		if s.writer, err = client(url, waitTime, 0); err != nil {
 			rdb.Close()
 			return nil, err
 		}

@@ -163,7 +163,7 @@ func TestURLs(t *testing.T) {
 			t.Errorf("%s: the error shows the password: %v", url, err)
 		}
 	}
-	c, err := client("rediss://u:p@redis.example:6380/2?read_timeout=2s", time.Second)
+	c, err := client("rediss://u:p@redis.example:6380/2?read_timeout=2s", time.Second, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ func FuzzURL(f *testing.F) {
 		if err == nil && len(target.hosts) == 0 {
 			t.Fatalf("%q has no host: %+v", url, target)
 		}
-		c, err := client(url, 0)
+		c, err := client(url, 0, 0)
 		if err != nil {
 			if strings.Contains(url, ":swordfish@") && strings.Contains(err.Error(), "swordfish") {
 				t.Fatalf("%q: %v", url, err)
