@@ -115,7 +115,8 @@ func syntax(path string, err error) error {
 	if !errors.As(err, &parse) {
 		return fmt.Errorf("configuration file %s: not TOML", path)
 	}
-	m := Mistake{File: path, Line: parse.Position.Line, Key: parse.LastKey, Wrong: parse.Message}
+	// The library has line 0 for a string that the end of the file cuts off behind a backslash.
+	m := Mistake{File: path, Line: max(parse.Position.Line, 1), Key: parse.LastKey, Wrong: parse.Message}
 	switch {
 	case strings.HasPrefix(parse.Message, "expected value but found"):
 		m.Wrong, m.Right = "not a value", `text stands between quotes: "…"`
