@@ -86,6 +86,9 @@ func (f *htmlFinder) scan(from, to int) {
 		case htmltoken.Text:
 			f.text(&tok)
 		case htmltoken.StartTag:
+			if tok.Crowded {
+				f.m.unreadable = "a tag has too many attributes"
+			}
 			f.startTag(&tok)
 		case htmltoken.EndTag:
 			f.endTag(&tok)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/consentgate/consentgate/rewrite/htmltoken"
 	"github.com/consentgate/consentgate/rewrite/trackers"
 )
 
@@ -677,6 +678,20 @@ func TestAMPGoesAsAWhole(t *testing.T) {
 	}
 	if got := string(render(t, m, variant(true, true))); !strings.Contains(got, "amp-img") || strings.Count(got, testLink) != 4 {
 		t.Errorf("with both consents AMP stays, with a link:\n%s", got)
+	}
+}
+
+func TestManyAttributes(t *testing.T) {
+	for n, refused := range map[int]bool{htmltoken.MaxAttrs: false, htmltoken.MaxAttrs + 1: true} {
+		tag := "<img" + strings.Repeat(" a=b\n", n-3) + " src=https://t.example.org/o.gif width=1 height=1>"
+		m := parse(t, message("Content-Type: text/html\n", "<p>x</p>"+tag+"<p>y</p>\n"))
+		_, err := m.Render(variant(false, false))
+		if errors.Is(err, ErrUnreadable) != refused || err != nil && !refused {
+			t.Errorf("%d attributes: %v", n, err)
+		}
+		if got := string(render(t, m, variant(true, true))); !strings.Contains(got, "o.gif") {
+			t.Errorf("%d attributes: a copy with consent lacks the picture", n)
+		}
 	}
 }
 

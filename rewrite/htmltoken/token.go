@@ -94,6 +94,7 @@ type Token struct {
 	DataStart, DataEnd int    // Text, Comment, Bogus, CDATA, Doctype: the inside, without what opens and closes it
 	Attrs              []Attr // of a StartTag, in order, with duplicates; overwritten by the next call of Next
 	Astray             bool   // of a StartTag: the name of an attribute, or a value without quotes, holds a quote or <
+	Crowded            bool   // of a StartTag: it has more than MaxAttrs attributes, of which those are in Attrs
 	SelfClosing        bool   // a StartTag ends with />
 	Unterminated       bool   // the input ended inside the token: a tag or Bogus without >, a Comment without -->
 	Raw                bool   // a Text that is the content of a raw text element such as style or title

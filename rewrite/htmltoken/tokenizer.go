@@ -109,6 +109,9 @@ func (z *Tokenizer) tag(t *Token, kind Kind, start, i int) {
 	z.raw = z.open.start(src, t)
 }
 
+// MaxAttrs is how many attributes of a tag are told of. No mail has as many, and each takes memory.
+const MaxAttrs = 10_000
+
 // attributes reads what stands between the name of a tag and its end (§13.2.5.32 to §13.2.5.40), and sets
 // End, Attrs, SelfClosing and Unterminated. An end tag has no attributes, though they may be written.
 func (z *Tokenizer) attributes(t *Token, i int) {
@@ -149,8 +152,12 @@ func (z *Tokenizer) attributes(t *Token, i int) {
 		if i < len(src) && src[i] == '=' {
 			i = value(src, i+1, &a, &seen)
 		}
-		if t.Kind == StartTag {
+		switch {
+		case t.Kind != StartTag:
+		case len(attrs) < MaxAttrs:
 			attrs = append(attrs, a)
+		default:
+			t.Crowded = true
 		}
 	}
 	t.Astray = seen&astray != 0 && t.Kind == StartTag
