@@ -27,7 +27,7 @@ func (q *queue) turn() (end func()) {
 
 // maxReady bounds the memory, in bytes, of the mail that is kept as it was read until its first attempt, which
 // mostly follows at once. What is beyond is read once more from the spool.
-const maxReady = 4 << 20
+const maxReady = 32 << 20
 
 // weight is about how many bytes m takes while it waits: as it came, what is known of it, and its recipients.
 func (m *message) weight() int64 { return m.body.size + 4<<10 + 320*int64(len(m.env.rcpts)) }

@@ -60,7 +60,7 @@ type Options struct {
 	ReserveSize int64 // kept for outcomes where the disk is full, or several times of it where many wait; default 8 MiB
 	BatchSize   int64 // up to which what callers wait for is written at once; default 4 MiB
 	BigBody     int64 // a larger body is a file of its own; default 1 MiB
-	Memory      int64 // for bodies that were added lately; default 32 MiB
+	Memory      int64 // for bodies that were added lately; default 8 MiB
 
 	Rand io.Reader // for the segments' marks; default crypto/rand.Reader
 
@@ -81,7 +81,7 @@ func (o Options) withDefaults() Options {
 	o.ReserveSize = cmp.Or(o.ReserveSize, 8<<20)
 	o.BatchSize = cmp.Or(o.BatchSize, 4<<20)
 	o.BigBody = cmp.Or(o.BigBody, 1<<20)
-	o.Memory = cmp.Or(o.Memory, 32<<20)
+	o.Memory = cmp.Or(o.Memory, 8<<20)
 	return o
 }
 
