@@ -52,6 +52,10 @@ const (
 	// processors are too busy for a new one to be opened within dialTimeout.
 	readyConns = 8
 
+	// bufferSize, in bytes, is enough for what is asked about a message. A connection has two, and there may be as many
+	// connections as messages at once.
+	bufferSize = 8 << 10
+
 	waitTime = time.Second // for replicas
 )
 
@@ -170,6 +174,9 @@ func client(url string, slow time.Duration, ready int) (redis.UniversalClient, e
 		set(&o.WriteTimeout, readTimeout)
 		set(&o.PoolTimeout, poolTimeout)
 		set(&o.MinIdleConns, ready)
+		set(&o.ReadBufferSize, bufferSize)
+		set(&o.WriteBufferSize, bufferSize)
+		set(&o.PipelinePoolSize, -1) // all is asked by pipelines, so a pool for them would leave the other one idle
 		set(&o.MinRetryBackoff, 2*time.Millisecond)
 		set(&o.MaxRetryBackoff, 10*time.Millisecond)
 		o.ReadTimeout += slow
@@ -196,6 +203,9 @@ func client(url string, slow time.Duration, ready int) (redis.UniversalClient, e
 		set(&o.WriteTimeout, readTimeout)
 		set(&o.PoolTimeout, poolTimeout)
 		set(&o.MinIdleConns, ready)
+		set(&o.ReadBufferSize, bufferSize)
+		set(&o.WriteBufferSize, bufferSize)
+		set(&o.PipelinePoolSize, -1) // all is asked by pipelines, so a pool for them would leave the other one idle
 		set(&o.MinRetryBackoff, 2*time.Millisecond)
 		set(&o.MaxRetryBackoff, 10*time.Millisecond)
 		o.ReadTimeout += slow
@@ -217,6 +227,9 @@ func client(url string, slow time.Duration, ready int) (redis.UniversalClient, e
 	set(&o.WriteTimeout, readTimeout)
 	set(&o.PoolTimeout, poolTimeout)
 	set(&o.MinIdleConns, ready)
+	set(&o.ReadBufferSize, bufferSize)
+	set(&o.WriteBufferSize, bufferSize)
+	set(&o.PipelinePoolSize, -1) // all is asked by pipelines, so a pool for them would leave the other one idle
 	set(&o.MinRetryBackoff, 2*time.Millisecond)
 	set(&o.MaxRetryBackoff, 10*time.Millisecond)
 	o.ReadTimeout += slow
