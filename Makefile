@@ -20,8 +20,8 @@ TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./t
 
 .PHONY: build test recipes boot browser static vuln reproduce sbom need needweb needwatch fuzz others faults soak hostile bench pagebench guardbench load
 
-build: ## a static binary in bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
+build: ## the program in bin/, which signs by the machine's OpenSSL where it has that; CGO_ENABLED=0: a static one, which does not
+	CGO_ENABLED=$(if $(shell command -v $${CC:-gcc} 2>/dev/null),$(CGO_ENABLED),0) $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
 
 test: need needwatch static ## all tests, under ten minutes on two cores
 	$(GO) test -race -timeout 6m ./...
@@ -69,7 +69,7 @@ sbom: build ## what is in that binary, as CycloneDX JSON with licences and hashe
 	@grep -c '"purl"' bin/consentgate.cdx.json | sed 's/$$/ components/'
 
 need: ## what the tests use beside Go; on Debian as root it is installed
-	@miss=""; for c in redis-server:redis-server ip:iproute2 /usr/sbin/haproxy:haproxy /usr/sbin/opendkim:opendkim swaks:swaks python3:python3 chromium:chromium curl:curl msmtp:msmtp /usr/sbin/postfix:postfix,libsasl2-modules node:nodejs npm:npm zsh:zsh fish:fish mandoc:mandoc php:php-cli,libphp-phpmailer django-admin:python3-django systemd-analyze:systemd unshare:util-linux pg_ctlcluster:postgresql; do \
+	@miss=""; for c in redis-server:redis-server ip:iproute2 /usr/sbin/haproxy:haproxy /usr/sbin/opendkim:opendkim swaks:swaks python3:python3 chromium:chromium curl:curl msmtp:msmtp /usr/sbin/postfix:postfix,libsasl2-modules node:nodejs npm:npm zsh:zsh fish:fish mandoc:mandoc php:php-cli,libphp-phpmailer django-admin:python3-django systemd-analyze:systemd unshare:util-linux pg_ctlcluster:postgresql gcc:gcc,libc6-dev; do \
 		command -v $${c%%:*} >/dev/null 2>&1 || miss="$$miss $$(echo $${c##*:} | tr , ' ')"; done; \
 	if [ -n "$$miss" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \

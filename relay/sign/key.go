@@ -222,7 +222,7 @@ func parsePrivate(text []byte) (crypto.Signer, error) {
 		if k.N.BitLen() < 2048 { // RFC 8301 §3.2
 			return nil, fmt.Errorf("RSA key of %d bits: want 2048 or more", k.N.BitLen())
 		}
-		return k, nil
+		return Fastest(k), nil
 	case ed25519.PrivateKey:
 		return k, nil
 	}

@@ -193,8 +193,8 @@ func TestNewKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if key, ok := k.private.(*rsa.PrivateKey); !ok || key.N.BitLen() != 2048 {
-			t.Errorf("%T", k.private)
+		if key, ok := k.private.Public().(*rsa.PublicKey); !ok || key.N.BitLen() != 2048 {
+			t.Errorf("%T", k.private.Public())
 		}
 		if err := k.Published(k.Record()); err != nil {
 			t.Error(err)

@@ -28,6 +28,7 @@ const selector = "bench"
 // site is what a gateway needs: the program, its keys, its configuration, a Redis.
 type site struct {
 	dir, binary         string
+	static              string // the same program without cgo; "" where binary was given
 	configuration       func(mode, spool string) string
 	gateways            int // served so far
 	dkimKey             *rsa.PrivateKey
@@ -65,15 +66,17 @@ listen = "127.0.0.1:0"
 level = "info"
 `
 
-// newSite builds the gateway, unless there is one at binary, and starts Redis.
+// newSite builds the gateway, with cgo and without, unless there is one at binary, and starts Redis.
 func newSite(ctx context.Context, dir, binary, domain, smarthost string) (*site, error) {
 	s := &site{dir: dir, binary: binary}
 	if s.binary == "" {
-		s.binary = filepath.Join(dir, "consentgate")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", s.binary, "github.com/consentgate/consentgate/cmd/consentgate")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
-		if out, err := build.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("go build: %w\n%s", err, out)
+		s.binary, s.static = filepath.Join(dir, "consentgate"), filepath.Join(dir, "consentgate-static")
+		for cgo, program := range []string{s.static, s.binary} {
+			build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, "github.com/consentgate/consentgate/cmd/consentgate")
+			build.Env = append(os.Environ(), fmt.Sprintf("CGO_ENABLED=%d", cgo))
+			if out, err := build.CombinedOutput(); err != nil {
+				return nil, fmt.Errorf("go build: %w\n%s", err, out)
+			}
 		}
 	}
 	key, dkim := filepath.Join(dir, "key"), filepath.Join(dir, "dkim.pem")
@@ -197,10 +200,18 @@ type gateway struct {
 
 var listens = regexp.MustCompile(`msg=listening for=smtp address=(127\.0\.0\.1:\d+)`)
 
+// inStatic behind a delivery mode asks for the program without cgo.
+const inStatic = ", static"
+
 // serve starts a gateway in that delivery mode, with a folder of its own. Its log goes to a file, as
 // an operator's does.
 func (s *site) serve(ctx context.Context, mode string) (*gateway, error) {
 	s.gateways++
+	binary := s.binary
+	mode, static := strings.CutSuffix(mode, inStatic)
+	if static {
+		binary = s.static
+	}
 	dir := filepath.Join(s.dir, fmt.Sprintf("gateway-%d", s.gateways))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
@@ -209,7 +220,7 @@ func (s *site) serve(ctx context.Context, mode string) (*gateway, error) {
 	if err := os.WriteFile(config, []byte(s.configuration(mode, filepath.Join(dir, "spool"))), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := process.Start(log, s.binary, "serve", "--config", config)
+	p, err := process.Start(log, binary, "serve", "--config", config)
 	if err != nil {
 		return nil, err
 	}

@@ -172,7 +172,8 @@ type bench struct {
 	sink     *sink
 	site     *site
 	peers    *peers
-	rsa      []float64 // CPU ms of a bare signature, from time to time
+	rsa      []float64 // CPU ms of a bare rsa.Sign, from time to time
+	signs    []float64 // the same of a signature as the gateway makes it
 	loudest  float64   // see report
 	failures []error   // of single runs
 	picture  string    // of the part growth
@@ -251,7 +252,7 @@ func (b *bench) mail(ctx context.Context, names []string) (_ string, failed erro
 	r := &report{machine: b.machine, disk: fileSystem(b.dir), versions: b.versions, peers: b.peers.versions(), missing: b.peers.missing,
 		runs: b.runs, window: b.window, people: b.people, loudest: b.loudest, sections: sections}
 	if b.rsa != nil {
-		r.sign = median(b.rsa)
+		r.sign, r.own = median(b.rsa), median(b.signs)
 	}
 	return r.text(), errors.Join(append(b.failures, failed)...)
 }

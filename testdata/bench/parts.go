@@ -11,7 +11,11 @@ func (b *bench) newsletterPart(ctx context.Context) (_ *section, err error) {
 	s := &section{title: "Newsletter, one recipient a message", text: fmt.Sprintf("%d bytes, 60 counted links, one pixel.", b.letter.size())}
 	var rows []*row
 	for _, conns := range b.conns {
-		some, err := b.besideAll(ctx, b.letter, conns, []string{"cutthrough", "stateless"}, postfixSigned, harakaFilter, postfixPlain)
+		modes := []string{"cutthrough", "stateless"}
+		if b.site.static != "" {
+			modes = append(modes, "cutthrough"+inStatic)
+		}
+		some, err := b.besideAll(ctx, b.letter, conns, modes, postfixSigned, harakaFilter, postfixPlain)
 		if err != nil {
 			return nil, err
 		}

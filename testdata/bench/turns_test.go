@@ -51,8 +51,8 @@ func TestTurnsGoOn(t *testing.T) {
 	if !strings.Contains(rows[0].failed, "554 no") || len(rows[0].runs) != 0 || len(b.failures) != 1 {
 		t.Errorf("%+v, failures %v", rows[0], b.failures)
 	}
-	if rows[1].failed != "" || len(rows[1].runs) != 2 || rows[1].sign <= 0 || len(b.rsa) != 2 {
-		t.Errorf("%+v, signatures %v", rows[1], b.rsa)
+	if rows[1].failed != "" || len(rows[1].runs) != 2 || rows[1].sign <= 0 || len(b.rsa) != 2 || len(b.signs) != 2 {
+		t.Errorf("%+v, signatures %v, %v", rows[1], b.rsa, b.signs)
 	}
 	text := (&report{sections: []*section{{table: table(rows, named, perSecond),
 		aims: []aim{b.ratio(rows, "refuses", straight, 2, "messages/s", rate, 3)}}}}).text()
