@@ -30,7 +30,7 @@ func (q *queue) turn() (end func()) {
 const maxReady = 32 << 20
 
 // weight is about how many bytes m takes while it waits: as it came, what is known of it, and its recipients.
-func (m *message) weight() int64 { return m.body.size + 4<<10 + 320*int64(len(m.env.rcpts)) }
+func (m *message) weight() int64 { return m.body.size*3/2 + 4<<10 + 320*int64(len(m.env.rcpts)) }
 
 // take takes up m, which was just put into the spool as stored.
 func (q *queue) take(stored spool.Message, m *message) {

@@ -115,6 +115,9 @@ func TestFreshMailToManyIsNotKept(t *testing.T) {
 	for i := range many {
 		many[i] = fmt.Sprintf("reader%d@example.com", i)
 	}
+	b.queue.mu.Lock()
+	b.queue.ready += maxReady - 4<<20 // as by others
+	b.queue.mu.Unlock()
 	kept := 0
 	for range 40 { // more than 6 MiB
 		id, ok := strings.CutPrefix(c.sendTo("", many...), "250 2.0.0 ")

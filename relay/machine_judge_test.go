@@ -122,7 +122,7 @@ func (m *machine) judge() {
 				if code/100 == 4 && m.spool != nil && d.person != "p4" && !m.hasOther(tx, d) {
 					m.fatalf("%+v was answered %d, though there is a spool", d, code)
 				}
-				if !isRefused(tx.text) && !tx.odd && code/100 == 5 && got.refused == 0 && (tx.reached[d.person] || transactional) && !m.hasOther(tx, d) {
+				if !tx.isRefused() && !tx.odd && code/100 == 5 && got.refused == 0 && (tx.reached[d.person] || transactional) && !m.hasOther(tx, d) {
 					m.fatalf("%+v was answered %d, and nobody had refused it", d, code)
 				}
 			case got.acknowledged == 0:

@@ -40,6 +40,9 @@ func (m *machine) mail(variant int) {
 		if m.broken {
 			right = append(right, 421)
 		}
+		if m.closed && !m.known {
+			right = append(right, 530)
+		}
 		if bad != 0 {
 			right = append(right, bad)
 		}
@@ -50,6 +53,7 @@ func (m *machine) mail(variant int) {
 	}, func(code int) {
 		if code == 250 || code == -250 {
 			m.tx = tx
+			tx.shop = m.closed && m.shop
 			m.all = append(m.all, tx)
 		}
 	})
@@ -213,7 +217,7 @@ func (m *machine) told(tx *deal, i, code int) {
 	if code/100 != 2 && code/100 != 4 && code/100 != 5 || code == 421 && !m.over {
 		m.fatalf("%d behind the end of a message", code)
 	}
-	bad := isRefused(tx.text)
+	bad := tx.isRefused()
 	if bad && !tx.odd && code/100 != 5 {
 		m.fatalf("%d to %q", code, tx.text)
 	}
@@ -252,7 +256,7 @@ func (m *machine) other(variant int) {
 			m.say("LHLO client.example.org", is(500), none)
 		}
 	case 5:
-		m.say("STARTTLS", is(454, 502, 503), none)
+		m.startTLS(0)
 	case 6:
 		m.say("EXPN staff", is(502, 550), none)
 	case 7:
@@ -310,7 +314,12 @@ func (m *machine) message(variant int) string {
 		"<a href=\"https://click.pstmrk.it/3s/www.example.org%%2Foffer/abc/def/ghi\">offer</a>\r\n%smark-%d\r\n", m.bodies, class, extra, end, m.bodies)
 }
 
-// isRefused reports whether a message has to be refused whoever it is for.
+// isRefused reports whether the message of a transaction has to be refused whoever it is for.
+func (tx *deal) isRefused() bool {
+	return isRefused(tx.text) || tx.shop && strings.Contains(tx.text, "X-Consent-Class: transactional")
+}
+
+// isRefused is what can be said of the text alone.
 func isRefused(text string) bool {
 	return strings.Contains(text, "bare") || len(text) > 4000 || strings.Contains(text, "Class: marketing\r\nX-Consent-Class: trans")
 }

@@ -46,6 +46,11 @@ var machineSeeds = [][]byte{
 	{0, opHello, opMail, 0, opRcpt, 0, 0, opCut, 254, opHello, opMail, 0, opRcpt, 0, 0, opCut, 255, opHello, opMail, 0, opRcpt, 0, 0, opCut, 252},
 	{4, opHop, 0, hopRcptRefused, opWhole, 0, 1, opWhole, 0, 1, opHop, 1, hopRcptLater, opWhole, 0, 2},
 	{16, opWhole, 0, 1, opHop, 0, hopDropsKept, opWhole, 0, 1, opHop, 0, hopDropsAtRcpt, opWhole, 0, 1, opHop, 0, hopDropsWithin, opWhole, 0, 1, opHop, 0, hopSaysNonsense, opWhole, 0, 1},
+	{32, opHello, opMail, 0, opLogin, 0, opTLS, 0, opMail, 0, opHello, opMail, 0, opLogin, 1, opLogin, 0, opMail, 0, opLogin, 0, opTLS, 0, opRcpt, 1, 0, opData, 0, opQuit},
+	{32, opHello, opTLS, 0, opHello, opLogin, 2, opMail, 0, opRcpt, 0, 0, opData, 2, opMail, 0, opRcpt, 1, 0, opData, 0, opQuit},
+	{33, opHello, opTLS, 1, opHello, opTLS, 2, opTLS, 0, opHello, opLogin, 2, opHello, opMail, 0, opRcpt, 0, 0, opChunk, 0, 30, opTLS, 0, opHalf},
+	{34, opWhole, 0, 31, opAbort, opWhole, 2, 3, opHalf, opHello, opTLS, 0, opHello, opLogin, 3, opLogin, 4, opLogin, 1, opLogin, 1, opLogin, 1, opMail, 0},
+	{44, opHop, 0, hopDataRefused, opWhole, 0, 31, opMail, 0, opRcpt, 0, 0, opReset, opHello, opMail, 0, opRcpt, 1, 0, opCut, 40, opWhole, 1, 1},
 	{16, opHello, opMail, 0, opRcpt, 0, 0, opData, 1, opMail, 0, opRcpt, 0, 2, opData, 4, opMail, 0, opRcpt, 3, 2, opData, 5, opHalf},
 }
 
@@ -67,6 +72,8 @@ const (
 	opDecide // person: withdraws; who has nothing to withdraw unsubscribes
 	opCut    // how much of a message goes out behind DATA, or BDAT LAST, before the connection ends
 	opWhole  // variant of the message, and bits for who gets it: all that it takes from EHLO on
+	opTLS    // variant of STARTTLS
+	opLogin  // variant of AUTH
 	operations
 )
 
@@ -82,8 +89,10 @@ type machine struct {
 	lmtp   bool
 	each   bool // a command a time, not a group (RFC 2920)
 	pieces bool // what is sent goes out in small pieces
+	closed bool // the server offers TLS, and takes mail only behind a login
 
-	conn    net.Conn
+	tcp     *net.TCPConn
+	conn    net.Conn // tcp, or TLS above it
 	r       *bufio.Reader
 	out     bytes.Buffer
 	waiting []said // what is in out, or was sent, and not answered
@@ -92,13 +101,18 @@ type machine struct {
 
 	// What the server must think of this connection.
 	greeted bool
+	secure  bool
+	known   bool // by a login
+	shop    bool // which is that of the shop
 	tx      *deal
 	chunked bool // a chunk was taken that is not the last
 	broken  bool // a transfer by chunks was broken off
 	errors  int  // that it counts
+	wrong   int  // logins
 	over    bool // it may end the connection
 
-	all []*deal
+	mistaken bool // somebody has given a wrong password
+	all      []*deal
 }
 
 // said is a command with the replies that are right for it when its turn has come.
@@ -112,6 +126,7 @@ type said struct {
 type deal struct {
 	name    string
 	null    bool   // the null sender
+	shop    bool   // behind a login that may send marketing mail alone
 	rcpts   []deed // accepted, in order, twice where they are named twice
 	text    string
 	odd     bool // pieced together from more than one message
@@ -122,17 +137,22 @@ type deal struct {
 }
 
 // newMachine reads the way in: bits 0-1 mode and protocol, 2 a command a time, 3 in small pieces, 4 mode
-// stateless.
+// stateless, 5 behind TLS and a login.
 func newMachine(t *testing.T, script []byte) *machine {
 	m := &machine{t: t, script: script, hop: newScriptedHop(t), people: newMachineStore()}
 	way := m.byte()
-	m.lmtp, m.each, m.pieces = way&2 != 0, way&4 != 0, way&8 != 0
+	m.lmtp, m.each, m.pieces, m.closed = way&2 != 0, way&4 != 0, way&8 != 0, way&32 != 0
 	m.testbed = prepare(t, func(c *Config, b *testbed) {
 		switch {
 		case way&16 == 0 && way&1 == 0:
 			withSpool(Cutthrough)(c, b)
 		case way&16 == 0:
 			withSpool(Spooled)(c, b)
+		}
+		if m.closed {
+			logins(c, b)
+			c.TLSCert, c.TLSKey = machineCertificate(t)
+			c.ListenTLS, c.ListenLMTP, c.AllowNetworks = nil, nil, nil
 		}
 		if m.lmtp {
 			c.Listen, c.ListenLMTP = nil, []string{"127.0.0.1:0"}
@@ -232,7 +252,9 @@ func (m *machine) do(op int) {
 		m.people.decide(m.person(m.byte() % machinePeople))
 	case opWhole:
 		variant, who := m.byte(), m.byte()
-		if !m.greeted {
+		if m.closed && !m.known {
+			m.logIn()
+		} else if !m.greeted {
 			m.hello()
 		}
 		m.mail(0)
@@ -242,6 +264,10 @@ func (m *machine) do(op int) {
 			}
 		}
 		m.data(m.message(variant))
+	case opTLS:
+		m.startTLS(m.byte() % 3)
+	case opLogin:
+		m.auth(m.byte() % 5)
 	case opCut:
 		n := m.byte()
 		m.flush()
@@ -257,8 +283,8 @@ func (m *machine) connect() {
 		m.fatalf("%v", err)
 	}
 	c.SetDeadline(time.Now().Add(20 * time.Second)) // nothing here takes a second: this is how a hang shows
-	m.conn, m.r = c, bufio.NewReader(c)
-	m.greeted, m.tx, m.chunked, m.broken, m.errors, m.over, m.body = false, nil, false, false, 0, false, ""
+	m.tcp, m.conn, m.r = c.(*net.TCPConn), c, bufio.NewReader(c)
+	m.greeted, m.secure, m.known, m.shop, m.tx, m.chunked, m.broken, m.errors, m.wrong, m.over, m.body = false, false, false, false, nil, false, false, 0, 0, false, ""
 	m.out.Reset()
 	m.waiting = []said{{"the greeting", func() []int { return []int{220} }, func(int) {}}}
 }
@@ -344,7 +370,7 @@ func (m *machine) hangUp() {
 	if m.conn == nil {
 		return
 	}
-	m.conn.(*net.TCPConn).CloseWrite()
+	m.endWriting()
 	if _, err := io.Copy(io.Discard, m.r); err != nil {
 		var timeout net.Error
 		if errors.As(err, &timeout) && timeout.Timeout() {
@@ -368,7 +394,8 @@ func (m *machine) abort() {
 			next.then(-right[0])
 		}
 	}
-	m.conn.(*net.TCPConn).SetLinger(0)
+	m.tcp.SetLinger(0)
+	m.tcp.Close()
 	m.forget()
 }
 
