@@ -236,3 +236,21 @@ func TestTurns(t *testing.T) {
 	b.queue.turns <- struct{}{}
 	b.wait("the copy", func() bool { return len(b.sink.copies("joe@example.com")) == 1 })
 }
+
+// A password does not wait behind the newsletters that came before it.
+func TestTransactionalGoesFirst(t *testing.T) {
+	b, c, release := behind(t)
+	for i := range 5 {
+		c.sendTo("", fmt.Sprintf("reader%d@example.com", i))
+	}
+	c.send("joe@example.com", "X-Consent-Class: transactional\r\nFrom: shop@example.org\r\nSubject: your password\r\n\r\nhello\r\n")
+	release()
+	b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+	var order []string
+	for _, m := range b.sink.got() {
+		order = append(order, m.to)
+	}
+	if len(order) != 8 || order[2] != "joe@example.com" || order[3] != "reader0@example.com" {
+		t.Errorf("they left in the order %v", order)
+	}
+}

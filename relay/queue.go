@@ -32,7 +32,7 @@ type queue struct {
 
 	mu        sync.Mutex
 	items     map[string]*item
-	due       dueHeap       // of those without an attempt under way
+	due       [2]dueHeap    // of those without an attempt under way: of class transactional, which go first, and the others
 	recovered time.Time     // when outages were last seen to be over
 	took      time.Time     // when the smarthost last took a copy
 	silent    bool          // the store did not answer when it was last asked
@@ -46,6 +46,7 @@ type queue struct {
 // item is a message that waits.
 type item struct {
 	id     string
+	urgent bool // of class transactional: a password must not wait behind a newsletter
 	due    time.Time
 	since  time.Time // up to when the records in the spool count the waiting
 	loaded bool      // it was there when this process began: before since, the wall clock says how long it waited
@@ -78,13 +79,22 @@ func newQueue(s *Server, sp *spool.Spool) *queue {
 func (q *queue) add(m spool.Message) { q.push(&item{id: m.ID}, m) }
 
 func (q *queue) push(it *item, m spool.Message) {
+	it.urgent = m.Envelope.Class == string(consent.Transactional)
 	it.since = q.server.cfg.Now()
 	it.due = it.since.Add(wait(m, it.since))
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.items[it.id] = it
-	heap.Push(&q.due, it)
+	heap.Push(q.line(it), it)
 	q.wake()
+}
+
+// line is the heap in which an item waits.
+func (q *queue) line(it *item) *dueHeap {
+	if it.urgent {
+		return &q.due[0]
+	}
+	return &q.due[1]
 }
 
 // wait is how long the first of m's recipients still waits. Where the wall clock was set meanwhile,
@@ -132,13 +142,19 @@ func (q *queue) next(ctx context.Context) *item {
 	for {
 		q.mu.Lock()
 		pause := time.Hour
-		if len(q.due) > 0 {
-			now := q.server.cfg.Now()
-			if pause = max(q.due[0].due.Sub(now), q.hold.Sub(now)); pause <= 0 && ctx.Err() == nil {
-				it := heap.Pop(&q.due).(*item)
+		now := q.server.cfg.Now()
+		for i := range q.due {
+			line := &q.due[i]
+			if len(*line) == 0 {
+				continue
+			}
+			first := max((*line)[0].due.Sub(now), q.hold.Sub(now))
+			if first <= 0 && ctx.Err() == nil {
+				it := heap.Pop(line).(*item)
 				q.mu.Unlock()
 				return it
 			}
+			pause = min(pause, first)
 		}
 		q.mu.Unlock()
 		timer := time.NewTimer(pause)
@@ -335,14 +351,14 @@ func (q *queue) back(it *item) {
 		it.due = now.Add(wait(m, now))
 	}
 	it.now = false
-	heap.Push(&q.due, it)
+	heap.Push(q.line(it), it)
 	q.wake()
 }
 
 // adopt takes up a message whose attempt began before it was put into the spool: late brings the
 // outcomes of those that are in it.
 func (q *queue) adopt(m *message, late <-chan numbered) {
-	it := &item{id: m.id, at: -1, since: q.server.cfg.Now()}
+	it := &item{id: m.id, urgent: m.class == consent.Transactional, at: -1, since: q.server.cfg.Now()}
 	q.mu.Lock()
 	q.items[it.id] = it
 	q.mu.Unlock()
@@ -430,7 +446,7 @@ func (q *queue) asked(answered bool) {
 	for _, it := range q.items {
 		if it.at >= 0 && it.asks {
 			it.due = now
-			heap.Fix(&q.due, it.at)
+			heap.Fix(q.line(it), it.at)
 		}
 	}
 	q.wake()
@@ -453,7 +469,7 @@ func (q *queue) works() {
 	for _, it := range q.items {
 		if it.at >= 0 && it.outage { // in this order: it is an attempt's while one is under way
 			it.due, it.woken = now, true
-			heap.Fix(&q.due, it.at)
+			heap.Fix(q.line(it), it.at)
 		}
 	}
 	q.wake()
@@ -472,7 +488,7 @@ func (q *queue) retry(id string) bool {
 		it.now = true
 	default:
 		it.due = q.server.cfg.Now()
-		heap.Fix(&q.due, it.at)
+		heap.Fix(q.line(it), it.at)
 		q.wake()
 	}
 	return true

@@ -373,7 +373,7 @@ func TestWokenInVain(t *testing.T) {
 	dueNow := func() bool {
 		b.queue.mu.Lock()
 		defer b.queue.mu.Unlock()
-		return !b.queue.due[0].due.After(clock.now())
+		return !b.queue.due[1][0].due.After(clock.now())
 	}
 	fail := func() {
 		t.Helper()
@@ -446,7 +446,7 @@ func TestStoreIsBack(t *testing.T) {
 		t.Helper()
 		b.queue.mu.Lock()
 		defer b.queue.mu.Unlock()
-		if got := !b.queue.due[0].due.After(clock.now()); got != want {
+		if got := !b.queue.due[1][0].due.After(clock.now()); got != want {
 			t.Fatalf("%s: due %v", what, got)
 		}
 	}
