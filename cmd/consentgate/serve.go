@@ -29,7 +29,6 @@ import (
 	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay"
 	"github.com/consentgate/consentgate/relay/outbox"
-	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/relay/spool"
 )
 
@@ -360,7 +359,7 @@ func (g *gateway) serve(what string, l net.Listener, h http.Handler) {
 // announce logs what serves where, and what an operator would not want to find out later.
 func (g *gateway) announce(ctx context.Context) {
 	version, commit := build()
-	g.log.Info("consentgate starts", "version", version, "commit", commit, "hostname", g.cfg.Hostname, "rsa_by", sign.RSABy())
+	g.log.Info("consentgate starts", "version", version, "commit", commit, "hostname", g.cfg.Hostname)
 	for _, note := range notes(g.cfg) {
 		g.log.Warn(note)
 	}

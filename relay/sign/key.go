@@ -83,6 +83,13 @@ func ParseKey(keyPEM []byte, domain, selector string) (*Key, error) {
 // Name is where the DNS is asked for the public key, RFC 6376 §3.6.2.1.
 func (k *Key) Name() string { return k.selector + "._domainkey." + k.domain }
 
+// By names what makes its signatures, for the log: the machine's OpenSSL with its version, or Go.
+func (k *Key) By() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return signedBy(k.private)
+}
+
 // Record is what the DNS has to say there as a TXT record, RFC 6376 §3.6.1 and RFC 8463 §4. One string
 // of a record holds 255 bytes at most; that is for whoever writes it down.
 func (k *Key) Record() string {

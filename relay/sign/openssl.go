@@ -2,70 +2,152 @@
 
 package sign
 
+// #cgo LDFLAGS: -ldl
+// #include <dlfcn.h>
+// #include <stddef.h>
+//
+// // What is used of OpenSSL 3, by the names of its manual. None of it is linked: where the library or a function
+// // of it is missing, Go's code signs.
+// static void *(*d2i_AutoPrivateKey)(void **, const unsigned char **, long);
+// static void *(*EVP_PKEY_CTX_new)(void *, void *);
+// static int (*EVP_PKEY_sign_init)(void *);
+// static int (*EVP_PKEY_CTX_set_rsa_padding)(void *, int);
+// static int (*EVP_PKEY_CTX_set_signature_md)(void *, const void *);
+// static int (*EVP_PKEY_sign)(void *, unsigned char *, size_t *, const unsigned char *, size_t);
+// static void (*EVP_PKEY_CTX_free)(void *);
+// static void (*EVP_PKEY_free)(void *);
+// static const void *(*EVP_sha256)(void);
+// static void (*ERR_clear_error)(void);
+// static int (*OPENSSL_init_crypto)(unsigned long long, const void *);
+// static const char *(*OpenSSL_version)(int);
+//
+// // openssl_load returns the version of the library, NULL where it cannot be used. What openssl.cnf would load into
+// // this process, and what the library would do when it ends, is left out.
+// static const char *openssl_load(void) {
+// 	void *library = dlopen("libcrypto.so.3", RTLD_NOW | RTLD_LOCAL);
+// 	if (library == NULL) return NULL;
+// #define find(name) if ((name = dlsym(library, #name)) == NULL) return NULL
+// 	find(d2i_AutoPrivateKey);
+// 	find(EVP_PKEY_CTX_new);
+// 	find(EVP_PKEY_sign_init);
+// 	find(EVP_PKEY_CTX_set_rsa_padding);
+// 	find(EVP_PKEY_CTX_set_signature_md);
+// 	find(EVP_PKEY_sign);
+// 	find(EVP_PKEY_CTX_free);
+// 	find(EVP_PKEY_free);
+// 	find(EVP_sha256);
+// 	find(ERR_clear_error);
+// 	find(OPENSSL_init_crypto);
+// 	find(OpenSSL_version);
+// #undef find
+// 	const unsigned long long noLoadConfig = 0x80, noAtExit = 0x80000;
+// 	if (OPENSSL_init_crypto(noLoadConfig | noAtExit, NULL) != 1) return NULL;
+// 	return OpenSSL_version(0);
+// }
+//
+// static void *openssl_key(const unsigned char *der, long length) {
+// 	void *key = d2i_AutoPrivateKey(NULL, &der, length);
+// 	if (key == NULL) ERR_clear_error();
+// 	return key;
+// }
+//
+// static void openssl_free(void *key) { EVP_PKEY_free(key); }
+//
+// // openssl_sign makes a signature by RSASSA-PKCS1-v1_5 of a SHA-256 hash, and returns its length, 0 where it fails.
+// static size_t openssl_sign(void *key, const unsigned char *hash, size_t hashLength, unsigned char *signature, size_t room) {
+// 	const int pkcs1Padding = 1;
+// 	void *context = EVP_PKEY_CTX_new(key, NULL);
+// 	int ok = context != NULL &&
+// 		EVP_PKEY_sign_init(context) > 0 &&
+// 		EVP_PKEY_CTX_set_rsa_padding(context, pkcs1Padding) > 0 &&
+// 		EVP_PKEY_CTX_set_signature_md(context, EVP_sha256()) > 0 &&
+// 		EVP_PKEY_sign(context, signature, &room, hash, hashLength) > 0;
+// 	EVP_PKEY_CTX_free(context);
+// 	if (ok) return room;
+// 	ERR_clear_error();
+// 	return 0;
+// }
+import "C"
+
 import (
 	"bytes"
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
-	"errors"
+	"crypto/x509"
 	"io"
-	"math/big"
+	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
-
-	"github.com/golang-fips/openssl/v2"
-	"github.com/golang-fips/openssl/v2/bbig"
+	"unsafe"
 )
 
-// opensslFile is the library of OpenSSL 3, which is loaded where the machine has it. It signs by RSA in well under
-// half the time that crypto/rsa takes.
-const opensslFile = "libcrypto.so.3"
-
-var loadOpenSSL = sync.OnceValue(func() error {
-	if ok, _ := openssl.CheckVersion(opensslFile); !ok {
-		return errors.New("OpenSSL 3 is not on this machine")
+// openSSL is the version of the machine's OpenSSL, such as "OpenSSL 3.0.19", which signs by RSA in less than half the
+// time that crypto/rsa takes; "" where there is none to sign by. It is loaded when it is first asked for.
+var openSSL = sync.OnceValue(func() string {
+	text := C.openssl_load()
+	if text == nil {
+		return ""
 	}
-	return openssl.Init(opensslFile)
+	words := strings.Fields(C.GoString(text)) // a name, the number, and a date
+	return strings.Join(words[:min(2, len(words))], " ")
 })
-
-// RSABy names what makes the RSA signatures, for the log.
-func RSABy() string {
-	if loadOpenSSL() != nil {
-		return "Go"
-	}
-	return strings.Join(strings.Fields(openssl.VersionText())[:2], " ")
-}
 
 // opensslKey signs by OpenSSL, and by crypto/rsa where OpenSSL fails.
 type opensslKey struct {
 	*rsa.PrivateKey
-	key *openssl.PrivateKeyRSA
+	key    unsafe.Pointer // an EVP_PKEY, which several threads may sign by at once
+	failed *sync.Once
 }
 
 // Sign makes a signature of PKCS #1 v1.5, which needs no randomness.
-func (k opensslKey) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	if signature, err := openssl.SignRSAPKCS1v15(k.key, opts.HashFunc(), digest); err == nil {
-		return signature, nil
+func (k *opensslKey) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if opts.HashFunc() == crypto.SHA256 && len(digest) == sha256.Size {
+		signature := make([]byte, k.Size())
+		n := C.openssl_sign(k.key, (*C.uchar)(&digest[0]), C.size_t(len(digest)), (*C.uchar)(&signature[0]), C.size_t(len(signature)))
+		runtime.KeepAlive(k)
+		if int(n) == len(signature) {
+			return signature, nil
+		}
+		k.failed.Do(func() { slog.Warn("OpenSSL fails to sign; crypto/rsa does it instead", "version", openSSL()) })
 	}
 	return k.PrivateKey.Sign(random, digest, opts)
 }
 
 // Fastest is k, or signs by OpenSSL with it where that is here and has shown that it makes the same signature.
 func Fastest(k *rsa.PrivateKey) crypto.Signer {
-	if len(k.Primes) != 2 || loadOpenSSL() != nil {
+	if openSSL() == "" {
 		return k
 	}
-	n := func(i *big.Int) openssl.BigInt { return bbig.Enc(i) }
-	key, err := openssl.NewPrivateKeyRSA(n(k.N), n(big.NewInt(int64(k.E))), n(k.D), n(k.Primes[0]), n(k.Primes[1]),
-		n(k.Precomputed.Dp), n(k.Precomputed.Dq), n(k.Precomputed.Qinv))
-	if err != nil {
+	fast := newOpenSSLKey(k, x509.MarshalPKCS1PrivateKey(k))
+	if fast == nil {
 		return k
 	}
 	probe := sha256.Sum256([]byte("consentgate"))
 	want, wantErr := rsa.SignPKCS1v15(nil, k, crypto.SHA256, probe[:])
-	got, err := openssl.SignRSAPKCS1v15(key, crypto.SHA256, probe[:])
+	got, err := fast.Sign(nil, probe[:], crypto.SHA256)
 	if wantErr != nil || err != nil || !bytes.Equal(got, want) {
 		return k
 	}
-	return opensslKey{k, key}
+	return fast
+}
+
+// newOpenSSLKey has OpenSSL sign by a key in DER, which is k; nil where OpenSSL does not take it.
+func newOpenSSLKey(k *rsa.PrivateKey, der []byte) *opensslKey {
+	key := C.openssl_key((*C.uchar)(&der[0]), C.long(len(der)))
+	if key == nil {
+		return nil
+	}
+	fast := &opensslKey{PrivateKey: k, key: key, failed: new(sync.Once)}
+	runtime.AddCleanup(fast, func(key unsafe.Pointer) { C.openssl_free(key) }, key)
+	return fast
+}
+
+// signedBy names what makes the signatures of a private key, for the log.
+func signedBy(key crypto.Signer) string {
+	if _, ok := key.(*opensslKey); ok {
+		return openSSL()
+	}
+	return "Go"
 }

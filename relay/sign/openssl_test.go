@@ -5,25 +5,30 @@ package sign
 import (
 	"bytes"
 	"crypto"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"slices"
+	"crypto/sha512"
+	"crypto/x509"
+	"runtime"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // OpenSSL makes the signatures that crypto/rsa makes, for many at once as for one, and with keys of all sizes.
 func TestOpenSSL(t *testing.T) {
-	if err := loadOpenSSL(); err != nil {
-		t.Skip(err)
+	if openSSL() == "" {
+		t.Skip("no OpenSSL 3 is here")
 	}
 	for _, bits := range []int{2048, 3072, 4096} {
 		k, err := rsa.GenerateKey(rand.Reader, bits)
 		if err != nil {
 			t.Fatal(err)
 		}
-		fast, ok := Fastest(k).(opensslKey)
+		fast, ok := Fastest(k).(*opensslKey)
 		if !ok {
 			t.Fatalf("%d bits: OpenSSL is here and does not sign", bits)
 		}
@@ -45,22 +50,68 @@ func TestOpenSSL(t *testing.T) {
 	}
 }
 
-// Where OpenSSL does not sign, crypto/rsa does.
+// Where OpenSSL does not sign, or does it wrong, crypto/rsa does.
 func TestOpenSSLFails(t *testing.T) {
-	if err := loadOpenSSL(); err != nil {
-		t.Skip(err)
+	if openSSL() == "" {
+		t.Skip("no OpenSSL 3 is here")
 	}
 	k, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fast := Fastest(k).(opensslKey)
-	h := sha256.Sum256(nil)
-	if _, err := fast.Sign(nil, h[:16], crypto.SHA256); err == nil {
-		t.Error("a hash of 16 bytes is signed as SHA-256")
+	_, other, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
 	}
-	three := &rsa.PrivateKey{PublicKey: k.PublicKey, D: k.D, Primes: append(slices.Clone(k.Primes), k.Primes[0])}
-	if _, ok := Fastest(three).(opensslKey); ok {
-		t.Error("OpenSSL got two of three primes")
+	der, err := x509.MarshalPKCS8PrivateKey(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := newOpenSSLKey(k, der) // which cannot sign as RSA does
+	if broken == nil {
+		t.Fatal("OpenSSL does not take a key of Ed25519")
+	}
+	h := sha256.Sum256([]byte("x"))
+	for range 3 {
+		if got, err := signHash(broken, h); err != nil || rsa.VerifyPKCS1v15(&k.PublicKey, crypto.SHA256, h[:], got) != nil {
+			t.Errorf("%x, %v", got, err)
+		}
+	}
+	long := sha512.Sum512([]byte("x"))
+	if got, err := Fastest(k).Sign(nil, long[:], crypto.SHA512); err != nil || rsa.VerifyPKCS1v15(&k.PublicKey, crypto.SHA512, long[:], got) != nil {
+		t.Errorf("another hash: %x, %v", got, err)
+	}
+	if newOpenSSLKey(k, []byte("no key")) != nil {
+		t.Error("OpenSSL takes what is no key")
+	}
+}
+
+// Keys come and go without their memory staying.
+func TestOpenSSLKeysAreFreed(t *testing.T) {
+	if openSSL() == "" {
+		t.Skip("no OpenSSL 3 is here")
+	}
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := sha256.Sum256([]byte("x"))
+	round := func(n int) int64 {
+		for range n {
+			if _, err := signHash(Fastest(k), h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		runtime.GC()
+		time.Sleep(50 * time.Millisecond) // cleanups run by themselves
+		var usage syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+			t.Fatal(err)
+		}
+		return usage.Maxrss
+	}
+	before := round(200)
+	if after := round(1000); after-before > 4<<10 {
+		t.Errorf("a thousand keys more take %d KB", after-before)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/redisstore"
+	"github.com/consentgate/consentgate/relay/sign"
 	"github.com/consentgate/consentgate/testdata/process"
 )
 
@@ -32,6 +33,7 @@ type site struct {
 	configuration       func(mode, spool string) string
 	gateways            int // served so far
 	dkimKey             *rsa.PrivateKey
+	signedBy            string // as the log says
 	ring                *keyring.Ring
 	redis               *process.Process
 	redisAddr, redisURL string
@@ -93,6 +95,11 @@ func newSite(ctx context.Context, dir, binary, domain, smarthost string) (*site,
 	if err := os.WriteFile(dkim, pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(s.dkimKey)}), 0o600); err != nil {
 		return nil, err
 	}
+	loaded, err := sign.LoadKey(dkim, domain, selector)
+	if err != nil {
+		return nil, err
+	}
+	s.signedBy = loaded.By()
 	if err := s.startRedis(ctx); err != nil {
 		return nil, err
 	}

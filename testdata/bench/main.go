@@ -252,7 +252,7 @@ func (b *bench) mail(ctx context.Context, names []string) (_ string, failed erro
 	r := &report{machine: b.machine, disk: fileSystem(b.dir), versions: b.versions, peers: b.peers.versions(), missing: b.peers.missing,
 		runs: b.runs, window: b.window, people: b.people, loudest: b.loudest, sections: sections}
 	if b.rsa != nil {
-		r.sign, r.own = median(b.rsa), median(b.signs)
+		r.sign, r.own, r.by = median(b.rsa), median(b.signs), b.site.signedBy
 	}
 	return r.text(), errors.Join(append(b.failures, failed)...)
 }

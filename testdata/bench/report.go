@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"github.com/consentgate/consentgate/relay/sign"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -28,6 +27,7 @@ type report struct {
 	missing  map[string]string // peers that were not measured, and why
 	sign     float64           // CPU ms of a bare rsa.Sign
 	own      float64           // the same of a signature as the gateway makes it
+	by       string            // by what
 	runs     int
 	window   time.Duration
 	people   int
@@ -52,7 +52,7 @@ func (r *report) text() string {
 	}
 	if r.sign > 0 {
 		fmt.Fprintf(&b, "\nA bare rsa.Sign (RSA-2048, PKCS #1 v1.5, SHA-256): %.2f ms CPU. A signature as the gateway makes it, by %s: %.2f ms; "+
-			"the one that is called static has no OpenSSL in it and signs by rsa.Sign.", r.sign, sign.RSABy(), r.own)
+			"the one that is called static has no OpenSSL in it and signs by rsa.Sign.", r.sign, r.by, r.own)
 	}
 	b.WriteString("\n\n")
 	for _, name := range []string{postfixPlain, postfixSigned, harakaFilter} {
