@@ -29,8 +29,10 @@ func (q *queue) turn() (end func()) {
 // mostly follows at once. What is beyond is read once more from the spool.
 const maxReady = 32 << 20
 
-// weight is about how many bytes m takes while it waits: as it came, what is known of it, and its recipients.
-func (m *message) weight() int64 { return m.body.size*3/2 + 4<<10 + 320*int64(len(m.env.rcpts)) }
+// weight is about how many bytes m takes while it waits: as it came, what was found in it, and its recipients.
+func (m *message) weight() int64 {
+	return m.body.size + 4<<10 + 512*int64(len(m.parts.Findings())) + 320*int64(len(m.env.rcpts))
+}
 
 // take takes up m, which was just put into the spool as stored.
 func (q *queue) take(stored spool.Message, m *message) {

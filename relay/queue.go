@@ -46,7 +46,7 @@ type queue struct {
 // item is a message that waits.
 type item struct {
 	id     string
-	urgent bool // of class transactional: a password must not wait behind a newsletter
+	urgent bool // of class transactional and no report: a password must not wait behind a newsletter
 	due    time.Time
 	since  time.Time // up to when the records in the spool count the waiting
 	loaded bool      // it was there when this process began: before since, the wall clock says how long it waited
@@ -79,7 +79,7 @@ func newQueue(s *Server, sp *spool.Spool) *queue {
 func (q *queue) add(m spool.Message) { q.push(&item{id: m.ID}, m) }
 
 func (q *queue) push(it *item, m spool.Message) {
-	it.urgent = m.Envelope.Class == string(consent.Transactional)
+	it.urgent = m.Envelope.Class == string(consent.Transactional) && !m.Envelope.Machine
 	it.since = q.server.cfg.Now()
 	it.due = it.since.Add(wait(m, it.since))
 	q.mu.Lock()
@@ -358,7 +358,7 @@ func (q *queue) back(it *item) {
 // adopt takes up a message whose attempt began before it was put into the spool: late brings the
 // outcomes of those that are in it.
 func (q *queue) adopt(m *message, late <-chan numbered) {
-	it := &item{id: m.id, urgent: m.class == consent.Transactional, at: -1, since: q.server.cfg.Now()}
+	it := &item{id: m.id, urgent: m.class == consent.Transactional && !m.machine, at: -1, since: q.server.cfg.Now()}
 	q.mu.Lock()
 	q.items[it.id] = it
 	q.mu.Unlock()

@@ -109,9 +109,9 @@ func (f *htmlFinder) readOtherwise() bool {
 	if others == nil {
 		return false
 	}
-	found := len(f.trackersIn(string(src)))
+	found, _ := f.trackersIn(string(src))
 	for _, text := range others {
-		if len(f.trackersIn(text)) > found {
+		if more, all := f.trackersIn(text); len(more) > len(found) || !all {
 			return true
 		}
 	}
@@ -120,12 +120,13 @@ func (f *htmlFinder) readOtherwise() bool {
 
 // opensIn reports whether a text, were it HTML, would hold an open tracker.
 func (f *htmlFinder) opensIn(html string) bool {
-	for _, found := range f.trackersIn(html) {
+	all, readable := f.trackersIn(html)
+	for _, found := range all {
 		if found.Kind == OpenTracker {
 			return true
 		}
 	}
-	return false
+	return !readable
 }
 
 var entityDeclaration = regexp.MustCompile(`<!ENTITY\s+([^\s%"']+)\s+("[^"]*"|'[^']*')`)
@@ -166,12 +167,12 @@ func hasControlByte(b []byte) bool {
 	return false
 }
 
-// trackersIn lists what would have to go from HTML without any consent.
-func (f *htmlFinder) trackersIn(html string) []Finding {
+// trackersIn lists what would have to go from HTML without any consent, and reports whether all of it could be read.
+func (f *htmlFinder) trackersIn(html string) (found []Finding, readable bool) {
 	opts := f.m.opts
 	opts.Everything = false
 	g := newHTMLFinder(&Message{rules: f.m.rules, opts: opts}, &text{part: f.t.part, plain: []byte(html)})
 	g.begin()
 	g.scan(0, len(html))
-	return g.m.findings
+	return g.m.findings, g.m.unreadable == ""
 }

@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/consentgate/consentgate/rewrite/htmltoken"
@@ -453,6 +454,7 @@ func (f *htmlFinder) within(html string) *htmlFinder {
 	g := newHTMLFinder(&Message{rules: f.m.rules, opts: f.m.opts}, &text{part: f.t.part, plain: []byte(html)})
 	g.base, g.bases, g.depth = f.base, f.bases, f.depth+1
 	g.scan(0, len(html))
+	f.m.unreadable = cmp.Or(f.m.unreadable, g.m.unreadable)
 	return g
 }
 

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -54,6 +55,8 @@ func (e usageError) Unwrap() error { return e.error }
 var errReported = errors.New("failed")
 
 func main() {
+	// Where Go's own resolver cannot read all of nsswitch.conf, a program with cgo asks libc, which nothing can stop.
+	net.DefaultResolver.PreferGo = true
 	os.Exit(run(context.Background(), os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 

@@ -45,7 +45,7 @@ func storeWith(cfg *config.Config, ring *keyring.Ring, opts redisstore.Options) 
 // openServed opens the store for the gateway. The file beside the spool tells across a restart that
 // it has lost its data; a gateway without a disk does without.
 func openServed(cfg *config.Config, ring *keyring.Ring, log *slog.Logger) (consent.Store, error) {
-	opts := redisstore.Options{Log: log}
+	opts := redisstore.Options{Ahead: true, Log: log}
 	if cfg.Delivery.Mode != "stateless" {
 		opts.Known = filepath.Join(filepath.Dir(controlPath(cfg)), "store.known")
 	}

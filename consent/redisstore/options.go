@@ -29,6 +29,9 @@ type Options struct {
 	// being filled, or was moved, too. A new store is then none to take from, and to bring to one that is being filled.
 	Moving Role
 
+	// Ahead has connections opened before they are needed, for what serves.
+	Ahead bool
+
 	// Log gets what is wrong and stops nobody; nil is slog.Default().
 	Log *slog.Logger
 }
@@ -48,8 +51,9 @@ const (
 	dialTimeout = 300 * time.Millisecond
 	readTimeout = 300 * time.Millisecond
 	poolTimeout = 500 * time.Millisecond
-	// readyConns is how many connections are open ahead, to each server: when a thousand senders come at once, the
-	// processors are too busy for a new one to be opened within dialTimeout.
+	// readyConns is how many connections are open ahead where that is asked for, half as many to each node of a
+	// cluster: when a thousand senders come at once, the processors are too busy for a new one to be opened within
+	// dialTimeout.
 	readyConns = 8
 
 	// bufferSize, in bytes, is enough for what is asked about a message. A connection has two, and there may be as many
@@ -173,7 +177,7 @@ func client(url string, slow time.Duration, ready int) (redis.UniversalClient, e
 		set(&o.ReadTimeout, readTimeout)
 		set(&o.WriteTimeout, readTimeout)
 		set(&o.PoolTimeout, poolTimeout)
-		set(&o.MinIdleConns, ready)
+		set(&o.MinIdleConns, ready/2)
 		set(&o.ReadBufferSize, bufferSize)
 		set(&o.WriteBufferSize, bufferSize)
 		set(&o.PipelinePoolSize, -1) // all is asked by pipelines, so a pool for them would leave the other one idle

@@ -122,7 +122,11 @@ func Open(url string, ring *keyring.Ring, opts Options) (*Store, error) {
 	if opts.Moving != None {
 		slow = patience
 	}
-	rdb, err := client(url, slow, readyConns)
+	ready := 0
+	if opts.Ahead {
+		ready = readyConns
+	}
+	rdb, err := client(url, slow, ready)
 	if err != nil {
 		return nil, err
 	}
