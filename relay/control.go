@@ -24,33 +24,33 @@ const (
 type control struct {
 	scope    consent.Scope
 	class    consent.Class
-	language string // of the footer, RFC 5646
+	language string // of the footer, RFC 5646; "" in mode spool until the message is read whole, where the sender names none
 	machine  bool
 }
 
-// readControl reads the control fields of m, and checks that who sent it may say that.
-func (c *Settings) readControl(m *rewrite.Message, env *envelope) (control, error) {
+// readControl reads the control fields of a header, and checks that who sent it may say that.
+func (c *Settings) readControl(h *rewrite.Header, env *envelope) (control, error) {
 	var ctl control
 	var err error
-	if ctl.scope, err = c.readScope(m, env.login); err != nil {
+	if ctl.scope, err = c.readScope(h, env.login); err != nil {
 		return control{}, err
 	}
-	if ctl.class, err = c.readClass(m, env.login); err != nil {
+	if ctl.class, err = c.readClass(h, env.login); err != nil {
 		return control{}, err
 	}
-	if err := checkFrom(m, env.login); err != nil {
+	if err := checkFrom(h, env.login); err != nil {
 		return control{}, err
 	}
-	if ctl.language, err = readLanguage(m); err != nil {
+	if ctl.language, err = readLanguage(h); err != nil {
 		return control{}, err
 	}
-	ctl.machine = env.from == "" && isAutomatic(m)
+	ctl.machine = env.from == "" && isAutomatic(h)
 	return ctl, nil
 }
 
 // only returns the value of a field that may stand there several times if all say the same.
-func only[T comparable](m *rewrite.Message, field string, parse func(string) (T, error)) (value T, found bool, err error) {
-	for _, body := range m.Fields(field) {
+func only[T comparable](h *rewrite.Header, field string, parse func(string) (T, error)) (value T, found bool, err error) {
+	for _, body := range h.Fields(field) {
 		v, err := parse(strings.TrimSpace(body))
 		if err != nil {
 			return value, false, refuse(550, "5.7.1", field+": "+err.Error(), nil)
@@ -63,8 +63,8 @@ func only[T comparable](m *rewrite.Message, field string, parse func(string) (T,
 	return value, found, nil
 }
 
-func (c *Settings) readScope(m *rewrite.Message, who *login.Login) (consent.Scope, error) {
-	scope, found, err := only(m, scopeField, func(s string) (consent.Scope, error) {
+func (c *Settings) readScope(h *rewrite.Header, who *login.Login) (consent.Scope, error) {
+	scope, found, err := only(h, scopeField, func(s string) (consent.Scope, error) {
 		scope, err := consent.ParseScope(s)
 		if err == nil && scope == consent.AnyScope {
 			// An unsubscribe link for "*" would end all mail of this gateway.
@@ -85,7 +85,7 @@ func (c *Settings) readScope(m *rewrite.Message, who *login.Login) (consent.Scop
 		return who.Scopes[0], nil
 	}
 	// Without one, the list's own name where it is known: RFC 2919 §2, `phrase <list-id>`.
-	if lists := m.Fields("List-Id"); len(lists) == 1 {
+	if lists := h.Fields("List-Id"); len(lists) == 1 {
 		open, end := strings.LastIndexByte(lists[0], '<'), strings.LastIndexByte(lists[0], '>')
 		if open >= 0 && end > open {
 			scope, err := consent.ParseScope(strings.TrimSpace(lists[0][open+1 : end]))
@@ -97,12 +97,12 @@ func (c *Settings) readScope(m *rewrite.Message, who *login.Login) (consent.Scop
 	return c.DefaultScope, nil
 }
 
-func (c *Settings) readClass(m *rewrite.Message, who *login.Login) (consent.Class, error) {
+func (c *Settings) readClass(h *rewrite.Header, who *login.Login) (consent.Class, error) {
 	may := c.Classes
 	if who != nil {
 		may = slices.DeleteFunc(slices.Clone(may), func(class consent.Class) bool { return !who.MaySend(class) })
 	}
-	class, found, err := only(m, classField, consent.ParseClass)
+	class, found, err := only(h, classField, consent.ParseClass)
 	switch {
 	case err != nil:
 		return "", err
@@ -120,11 +120,11 @@ func (c *Settings) readClass(m *rewrite.Message, who *login.Login) (consent.Clas
 
 // checkFrom checks that every address in the From field is of a domain that the login may use. A
 // field that readers could take for another one than we do is refused with it.
-func checkFrom(m *rewrite.Message, who *login.Login) error {
+func checkFrom(h *rewrite.Header, who *login.Login) error {
 	if who == nil || len(who.FromDomains) == 0 {
 		return nil
 	}
-	domains, err := sign.FromDomains(m.Fields("From"))
+	domains, err := sign.FromDomains(h.Fields("From"))
 	if err != nil {
 		return refuse(550, "5.7.1", "this login needs one From field with addresses that can be read", err)
 	}
@@ -136,22 +136,26 @@ func checkFrom(m *rewrite.Message, who *login.Login) error {
 	return nil
 }
 
-// readLanguage returns the sender's word, else the message's own, else English.
-func readLanguage(m *rewrite.Message) (string, error) {
-	lang, found, err := only(m, languageField, func(s string) (string, error) {
+// readLanguage returns the sender's word, "" where there is none.
+func readLanguage(h *rewrite.Header) (string, error) {
+	lang, _, err := only(h, languageField, func(s string) (string, error) {
 		if !isLanguage(s) {
 			return "", fmt.Errorf("a language is e.g. de or pt-BR, not %q", s)
 		}
 		return strings.ToLower(s), nil
 	})
-	if err != nil || found {
-		return lang, err
-	}
-	if lang := m.Language(); isLanguage(lang) {
-		return lang, nil
-	}
-	return "en", nil
+	return lang, err
 }
+
+// ownLanguage is the message's own language, else English.
+func ownLanguage(m *rewrite.Message) string {
+	if lang := m.Language(); isLanguage(lang) {
+		return lang
+	}
+	return defaultLanguage
+}
+
+const defaultLanguage = "en"
 
 // isLanguage reports whether s has the form of a language tag, RFC 5646 §2.1.
 func isLanguage(s string) bool {
@@ -173,15 +177,15 @@ func isLanguage(s string) bool {
 
 // isAutomatic reports whether the message was made by a machine in answer to another: a report
 // (RFC 6522) or an automatic answer (RFC 3834 §5).
-func isAutomatic(m *rewrite.Message) bool {
-	for _, body := range m.Fields("Auto-Submitted") {
+func isAutomatic(h *rewrite.Header) bool {
+	for _, body := range h.Fields("Auto-Submitted") {
 		word, _, _ := strings.Cut(body, ";")
 		word, _, _ = strings.Cut(word, "(")
 		if word = strings.TrimSpace(word); word != "" && !strings.EqualFold(word, "no") {
 			return true
 		}
 	}
-	types := m.Fields("Content-Type")
+	types := h.Fields("Content-Type")
 	if len(types) != 1 {
 		return false
 	}

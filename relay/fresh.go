@@ -25,31 +25,16 @@ func (q *queue) turn() (end func()) {
 	return func() { <-q.turns }
 }
 
-// maxReady bounds the memory, in bytes, of the mail that is kept as it was read until its first attempt, which
-// mostly follows at once. What is beyond is read once more from the spool.
-const maxReady = 32 << 20
-
-// weight is about how many bytes m takes while it waits: as it came, what was found in it, and its recipients.
-func (m *message) weight() int64 {
-	return m.body.size + 4<<10 + 512*int64(len(m.parts.Findings())) + 320*int64(len(m.env.rcpts))
-}
-
-// take takes up m, which was just put into the spool as stored.
-func (q *queue) take(stored spool.Message, m *message) {
-	m.queued = true
-	it := &item{id: stored.ID, fresh: true}
+// take takes up a message that was just put into the spool, and is to be tried for the first time.
+func (q *queue) take(stored spool.Message) {
 	q.mu.Lock()
 	q.fresh++
-	if m.body.file == nil && q.ready+m.weight() <= maxReady {
-		q.ready += m.weight()
-		it.ready = m
-	}
 	q.mu.Unlock()
-	q.push(it, stored)
+	q.push(&item{id: stored.ID, fresh: true}, stored)
 }
 
-// begin notes that an attempt for it begins, and returns what it.ready was.
-func (q *queue) begin(it *item) *message {
+// begin notes that an attempt for it begins.
+func (q *queue) begin(it *item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if it.fresh {
@@ -60,11 +45,6 @@ func (q *queue) begin(it *item) *message {
 		close(q.eased)
 		q.eased = nil
 	}
-	m := it.ready
-	if it.ready = nil; m != nil {
-		q.ready -= m.weight()
-	}
-	return m
 }
 
 // yield lets delivery catch up where it is far behind, before the next message is accepted.
@@ -86,10 +66,4 @@ func (q *queue) yield() {
 	case <-limit.C:
 	case <-q.server.sending.Done():
 	}
-}
-
-// isStill reports whether m is what reading stored once more would make now: the same people are owed it, and
-// it was read with these settings. A report is read in a way of its own then.
-func (m *message) isStill(stored spool.Message, set *Settings) bool {
-	return m != nil && m.set == set && !m.machine && len(m.env.rcpts) == len(stored.Recipients)
 }

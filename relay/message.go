@@ -1,9 +1,9 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -22,7 +22,7 @@ type message struct {
 	env    *envelope
 	sender string // of the envelope, as the log shows it
 	body   *body
-	parts  *rewrite.Message
+	parts  *rewrite.Message // nil in mode spool until an attempt begins
 	control
 	oneClick   string // the sender's own address for one-click unsubscribe, "" where there is none to be told
 	trace      trace
@@ -32,21 +32,32 @@ type message struct {
 	retryUntil time.Time // about when it is given up, for a report of a delay
 }
 
-// read parses what was received. The error is an *Error.
+// read parses what was received: its header alone in mode spool, where whatever the body may hold is a matter of the
+// copies, which are made later. The error is an *Error.
 func (s *Server) read(id string, env *envelope, b *body) (*message, error) {
 	set := s.settings()
-	parts, err := s.parse(b, set)
+	var parts *rewrite.Message
+	var header *rewrite.Header
+	var err error
+	if s.cfg.Mode == Spooled {
+		header, err = rewrite.ParseHeader(b.ReaderAt, b.size)
+	} else if parts, err = s.parse(b, set); err == nil {
+		header = parts.Header()
+	}
 	if err != nil {
 		return nil, rewriteError(err)
 	}
-	if len(parts.Fields("Received")) >= maxReceived {
+	if len(header.Fields("Received")) >= maxReceived {
 		return nil, refuse(554, "5.4.6", "too many hops: 100 or more Received fields", nil)
 	}
-	ctl, err := set.readControl(parts, env)
+	ctl, err := set.readControl(header, env)
 	if err != nil {
 		return nil, err
 	}
-	return &message{id: id, env: env, sender: s.log.sender(env.from), body: b, parts: parts, control: ctl, oneClick: s.ownOneClick(parts), set: set, tallies: &tallies{}}, nil
+	if parts != nil && ctl.language == "" {
+		ctl.language = ownLanguage(parts)
+	}
+	return &message{id: id, env: env, sender: s.log.sender(env.from), body: b, parts: parts, control: ctl, oneClick: s.ownOneClick(header), set: set, tallies: &tallies{}}, nil
 }
 
 func (s *Server) parse(b *body, set *Settings) (*rewrite.Message, error) {
@@ -106,15 +117,6 @@ func (m *message) spooled(whose []int) *message {
 	return &other
 }
 
-// to is m for those people, and nobody else.
-func (m *message) to(people []rcpt) *message {
-	env := *m.env
-	env.rcpts, env.seen = people, nil
-	other := *m
-	other.env = &env
-	return &other
-}
-
 // envelopeOf is a message of the spool without its text.
 func (s *Server) envelopeOf(w spool.Message) (*message, error) {
 	e := w.Envelope
@@ -122,7 +124,7 @@ func (s *Server) envelopeOf(w spool.Message) (*message, error) {
 		id:      w.ID,
 		sender:  s.log.sender(e.From),
 		env:     &envelope{from: e.From, utf8: e.UTF8, ret: e.Return, envelopeID: e.EnvelopeID},
-		control: control{scope: consent.Scope(e.Scope), class: consent.Class(e.Class), language: e.Language, machine: e.Machine},
+		control: control{scope: consent.Scope(e.Scope), class: consent.Class(e.Class), language: cmp.Or(e.Language, defaultLanguage), machine: e.Machine},
 		trace:   trace{id: w.ID, helo: e.Helo, peer: e.Peer, with: e.With, hostname: s.cfg.Hostname, at: w.Arrived},
 		set:     s.settings(),
 		tallies: &tallies{},
@@ -146,12 +148,8 @@ func (s *Server) restore(w spool.Message, b *body) (*message, error) {
 		return nil, err
 	}
 	b.header8Bit = w.Envelope.Header8Bit
-	if b.size <= inMemory { // package rewrite reads it faster there
-		text := make(rewrite.Bytes, b.size)
-		if _, err := io.ReadFull(io.NewSectionReader(b, 0, b.size), text); err != nil {
-			return nil, err
-		}
-		b.ReaderAt = text
+	if b.spooled != nil && b.spooled.Bytes() != nil { // package rewrite reads it faster there
+		b.ReaderAt = rewrite.Bytes(b.spooled.Bytes())
 	}
 	m.body = b
 	opts := m.set.Rewrite
@@ -161,6 +159,9 @@ func (s *Server) restore(w spool.Message, b *body) (*message, error) {
 	if m.parts, err = rewrite.Parse(b.ReaderAt, b.size, m.set.Rules, opts); err != nil {
 		return nil, rewriteError(err)
 	}
-	m.oneClick = s.ownOneClick(m.parts)
+	if w.Envelope.Language == "" {
+		m.language = ownLanguage(m.parts)
+	}
+	m.oneClick = s.ownOneClick(m.parts.Header())
 	return m, nil
 }

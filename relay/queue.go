@@ -22,7 +22,7 @@ import (
 type queue struct {
 	server *Server
 	spool  *spool.Spool
-	poke   chan struct{} // something may be due earlier than it was
+	poke   [2]chan struct{} // something may be due earlier than it was; for who takes only of due[0], and for who takes of both
 
 	turns chan struct{} // holds one element for each that works on a copy, see turn
 
@@ -39,7 +39,6 @@ type queue struct {
 	answered  time.Time     // when it was last seen to be back
 	hold      time.Time     // until then it is not asked, since it did not answer just now
 	fresh     int           // messages before their first attempt
-	ready     int64         // weight of those that are kept as they were read
 	eased     chan struct{} // closed when fresh is no more than maxFresh; nil = nobody waits for that
 }
 
@@ -54,7 +53,6 @@ type item struct {
 	woken  bool      // works made it due, before its time
 	asks   bool      // it waits for the store to come back, which asked may tell
 	fresh  bool      // it counts in queue.fresh
-	ready  *message  // as it was read when it came, for the first attempt; mostly nil
 	at     int       // place in the heap; -1 = an attempt is under way
 	now    bool      // then: the next is to follow at once
 
@@ -64,7 +62,7 @@ type item struct {
 }
 
 func newQueue(s *Server, sp *spool.Spool) *queue {
-	q := &queue{server: s, spool: sp, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), maxFresh: maxFresh, maxYield: maxYield, poke: make(chan struct{}, 1), items: map[string]*item{}}
+	q := &queue{server: s, spool: sp, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), maxFresh: maxFresh, maxYield: maxYield, poke: [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}, items: map[string]*item{}}
 	for _, m := range sp.All() {
 		it := &item{id: m.ID, loaded: true}
 		if it.fresh = !slices.ContainsFunc(m.Recipients, func(r spool.Recipient) bool { return r.Attempts > 0 }); it.fresh {
@@ -108,25 +106,39 @@ func wait(m spool.Message, now time.Time) time.Duration {
 }
 
 func (q *queue) wake() {
-	select {
-	case q.poke <- struct{}{}:
-	default:
+	for _, poke := range q.poke {
+		select {
+		case poke <- struct{}{}:
+		default:
+		}
 	}
 }
+
+// urgentDeliveries is how many messages of class transactional are on their way at once beside all the others,
+// each of which may be one to thousands.
+const urgentDeliveries = 2
 
 // run makes attempts, several at once, until ctx is done; then no copy is begun any more. It returns when
 // none is under way. What an attempt still waits for is given up when sending ends.
 func (q *queue) run(ctx, sending context.Context) {
+	var both sync.WaitGroup
+	both.Go(func() { q.attempts(ctx, sending, 1, urgentDeliveries) })
+	both.Go(func() { q.attempts(ctx, sending, len(q.due), q.server.cfg.MaxDeliveries) })
+	both.Wait()
+}
+
+// attempts makes those of the first lines of q.due, so many at once.
+func (q *queue) attempts(ctx, sending context.Context, lines, most int) {
 	var underWay sync.WaitGroup
 	defer underWay.Wait()
-	room := make(chan struct{}, q.server.cfg.MaxDeliveries)
+	room := make(chan struct{}, most)
 	for {
 		select {
 		case room <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
-		it := q.next(ctx)
+		it := q.next(ctx, lines)
 		if it == nil {
 			return
 		}
@@ -137,13 +149,13 @@ func (q *queue) run(ctx, sending context.Context) {
 	}
 }
 
-// next waits for a message that is due and takes it out of the heap; nil when ctx is done.
-func (q *queue) next(ctx context.Context) *item {
+// next waits for a message of the first lines of q.due that is due and takes it out of the heap; nil when ctx is done.
+func (q *queue) next(ctx context.Context, lines int) *item {
 	for {
 		q.mu.Lock()
 		pause := time.Hour
 		now := q.server.cfg.Now()
-		for i := range q.due {
+		for i := range lines {
 			line := &q.due[i]
 			if len(*line) == 0 {
 				continue
@@ -160,7 +172,7 @@ func (q *queue) next(ctx context.Context) *item {
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
-		case <-q.poke:
+		case <-q.poke[lines-1]:
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
@@ -171,7 +183,7 @@ func (q *queue) next(ctx context.Context) *item {
 
 // deliver makes an attempt for a message, and puts it back or forgets it.
 func (q *queue) deliver(ctx, sending context.Context, it *item) {
-	ready := q.begin(it)
+	q.begin(it)
 	defer q.back(it)
 	if !q.save(it, nil, nil) {
 		return
@@ -180,11 +192,7 @@ func (q *queue) deliver(ctx, sending context.Context, it *item) {
 	if !ok {
 		return
 	}
-	m := ready
-	var err error
-	if !m.isStill(stored, q.server.settings()) {
-		m, err = q.load(stored)
-	}
+	m, err := q.load(stored)
 	if err != nil {
 		q.unreadable(it, stored, err)
 		return

@@ -386,7 +386,7 @@ func TestWokenInVain(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer m.body.Close()
-		it := b.queue.next(t.Context())
+		it := b.queue.next(t.Context(), 2)
 		b.queue.settle(it, m, []*outcome{{err: sendError(smarthost.ErrUnreachable)}})
 		b.queue.back(it)
 	}
@@ -433,7 +433,7 @@ func TestStoreIsBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer m.body.Close()
-		it := b.queue.next(t.Context())
+		it := b.queue.next(t.Context(), 2)
 		if it == nil || it.id != "abc" {
 			t.Fatal("it is not due")
 		}

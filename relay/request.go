@@ -110,11 +110,11 @@ func readRequest(r io.Reader) ([]string, error) {
 	if end := strings.Index(string(head), "\r\n\r\n"); end >= 0 {
 		head = head[:end+4]
 	}
-	m, err := rewrite.Parse(rewrite.Bytes(head), int64(len(head)), nil, rewrite.Options{})
+	h, err := rewrite.ParseHeader(rewrite.Bytes(head), int64(len(head)))
 	if err != nil {
 		return nil, rewriteError(err)
 	}
-	return m.Fields("Subject"), nil
+	return h.Fields("Subject"), nil
 }
 
 // Bounds of the search for a token in one Subject.
@@ -159,8 +159,8 @@ func (s *Server) claimsIn(subjects []string, join bool) (token.Claims, bool) {
 
 // ownOneClick returns the address of the sender's own pair of RFC 8058 §3.1, "" where there is none that could be
 // called, or none is to be.
-func (s *Server) ownOneClick(m *rewrite.Message) string {
-	lists, posts := m.Fields("List-Unsubscribe"), m.Fields("List-Unsubscribe-Post")
+func (s *Server) ownOneClick(h *rewrite.Header) string {
+	lists, posts := h.Fields("List-Unsubscribe"), h.Fields("List-Unsubscribe-Post")
 	if !s.cfg.Chain || len(lists) != 1 || len(posts) != 1 || !strings.EqualFold(strings.TrimSpace(posts[0]), "List-Unsubscribe=One-Click") {
 		return ""
 	}

@@ -220,7 +220,6 @@ func (s *Server) spoolFirst(m *message, each bool) ([]*outcome, error) {
 	}
 	now := s.cfg.Now()
 	var owed []spool.Recipient
-	var whose []rcpt // for each of owed
 	for i, o := range outcomes {
 		r := m.env.rcpts[i]
 		if o.err != nil && (each || suppress == len(outcomes)) {
@@ -228,8 +227,7 @@ func (s *Server) spoolFirst(m *message, each bool) ([]*outcome, error) {
 			continue
 		}
 		outcomes[i] = &outcome{spooled: true}
-		r.index = len(owed)
-		owed, whose = append(owed, r.owed(now)), append(whose, r)
+		owed = append(owed, r.owed(now))
 	}
 	if len(owed) == 0 {
 		return outcomes, nil
@@ -240,7 +238,7 @@ func (s *Server) spoolFirst(m *message, each bool) ([]*outcome, error) {
 		return nil, spoolError(err)
 	}
 	s.log.spooled(m, len(owed))
-	s.queue.take(n.Message, m.to(whose))
+	s.queue.take(n.Message)
 	s.queue.yield()
 	return outcomes, nil
 }

@@ -2,6 +2,8 @@ package rewrite
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"strings"
 )
 
@@ -22,6 +24,40 @@ type header struct {
 	// blank line; where body == end the blank line is missing.
 	end, body int64
 	tooLong   bool
+}
+
+// Header is the header of a message (RFC 5322 §2.2), for who has no use for the rest yet.
+type Header struct{ header }
+
+// ParseHeader reads the header of the message of size bytes as Parse does. The error is one of reading src, or wraps
+// ErrHeader.
+func ParseHeader(src io.ReaderAt, size int64) (*Header, error) {
+	w := newWindow(src, size)
+	p := &parser{w: w}
+	h := p.readHeader(0, true)
+	if h.tooLong {
+		return nil, errHeader()
+	}
+	p.fill(&h)
+	if w.err != nil {
+		return nil, fmt.Errorf("reading the message: %w", w.err)
+	}
+	return &Header{h}, nil
+}
+
+func errHeader() error { return fmt.Errorf("%w: over %d bytes", ErrHeader, maxHeader) }
+
+// Fields returns the bodies (unfolded, trimmed) of all fields of that name, in order; names are compared without case.
+func (h *Header) Fields(name string) []string { return h.all(name) }
+
+func (h *header) all(name string) []string {
+	var out []string
+	for i := range h.fields {
+		if f := &h.fields[i]; strings.EqualFold(f.name, name) {
+			out = append(out, f.body)
+		}
+	}
+	return out
 }
 
 // get returns the body of the first field of that name, "" if there is none.

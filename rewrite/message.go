@@ -201,7 +201,7 @@ func (m *Message) parse() error {
 	p := &parser{w: w}
 	m.root, _, _ = p.entity(0, nil, "")
 	if m.root.tooLong {
-		return fmt.Errorf("%w: over %d bytes", ErrHeader, maxHeader)
+		return errHeader()
 	}
 	if len(m.root.children) == 0 {
 		m.root.number = "1"
@@ -343,17 +343,11 @@ func (m *Message) follow(addr string, f *Finding) (to string, action Action, ok 
 	return to, action, true
 }
 
-// Fields returns the bodies (unfolded, trimmed) of all fields of that name in the message's
-// header, in order; names are compared without case.
-func (m *Message) Fields(name string) []string {
-	var out []string
-	for _, f := range m.root.fields {
-		if strings.EqualFold(f.name, name) {
-			out = append(out, f.body)
-		}
-	}
-	return out
-}
+// Header returns the message's header.
+func (m *Message) Header() *Header { return &Header{m.root.header} }
+
+// Fields is Header().Fields.
+func (m *Message) Fields(name string) []string { return m.root.all(name) }
 
 // Language is the message's own (RFC 5646): Content-Language (RFC 3282), else <html lang>, else
 // "". Whoever keeps it keeps nothing of the message's text alive.

@@ -13,8 +13,12 @@ import (
 type Body struct {
 	io.ReaderAt
 	size int64
-	file file // nil where the body is in memory
+	text []byte // nil where the body is in a file of its own
+	file file   // nil where it is not
 }
+
+// Bytes returns the body where it is in memory, else nil. It must not be changed.
+func (b *Body) Bytes() []byte { return b.text }
 
 // Size is the body's length in bytes.
 func (b *Body) Size() int64 { return b.size }
@@ -41,7 +45,7 @@ func (s *Spool) Body(id string) (*Body, error) {
 		s.mu.Unlock()
 
 		if body != nil {
-			return &Body{ReaderAt: bytes.NewReader(body), size: size}, nil
+			return inMemory(body), nil
 		}
 		var f file
 		var err error
@@ -57,7 +61,7 @@ func (s *Spool) Body(id string) (*Body, error) {
 		case err == nil && big:
 			return &Body{ReaderAt: f, size: size, file: f}, nil
 		case err == nil:
-			return &Body{ReaderAt: bytes.NewReader(body), size: size}, nil
+			return inMemory(body), nil
 		case s.moved(id, e, at):
 			continue // what was read was on its way out
 		case errors.Is(err, ErrDamaged):
@@ -65,6 +69,10 @@ func (s *Spool) Body(id string) (*Body, error) {
 		}
 		return nil, fmt.Errorf("body of %s: %w", id, err)
 	}
+}
+
+func inMemory(text []byte) *Body {
+	return &Body{ReaderAt: bytes.NewReader(text), size: int64(len(text)), text: text}
 }
 
 // moved says whether the message is no more where it was.
@@ -207,25 +215,19 @@ func (s *Spool) setAside(name string, data []byte) error {
 	return err
 }
 
-// remember keeps the body of e in memory, and lets go of others where they are too many.
+// remember keeps the body of e in memory, where there is room: those that came before it are needed sooner.
 func (s *Spool) remember(e *entry, body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.msg == nil || e.kept != nil {
+	if e.msg == nil || e.body != nil || s.memory+int64(len(body)) > s.opts.Memory {
 		return
 	}
-	e.body, e.kept = body, s.cached.PushBack(e)
+	e.body = body
 	s.memory += int64(len(body))
-	for s.memory > s.opts.Memory {
-		s.forget(s.cached.Front().Value.(*entry))
-	}
 }
 
 // forget lets go of the body of e in memory. s.mu is held.
 func (s *Spool) forget(e *entry) {
-	if e.kept != nil {
-		s.memory -= int64(len(e.body))
-		s.cached.Remove(e.kept)
-		e.body, e.kept = nil, nil
-	}
+	s.memory -= int64(len(e.body))
+	e.body = nil
 }

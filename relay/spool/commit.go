@@ -259,6 +259,7 @@ func (s *Spool) apply(r *record, p place) {
 	case kindState:
 		owed = e.msg.only(r.changes)
 	}
+	s.forget(e) // who waits on does so for minutes
 	if !owed {
 		s.finish(e)
 	}
@@ -283,7 +284,6 @@ func (e *entry) settle() {
 func (s *Spool) finish(e *entry) {
 	e.at.seg.live -= e.at.length
 	e.msg, e.at = nil, place{}
-	s.forget(e)
 	if e.big {
 		s.trash = append(s.trash, e.id)
 	}

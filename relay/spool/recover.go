@@ -2,7 +2,6 @@ package spool
 
 import (
 	"cmp"
-	"container/list"
 	"fmt"
 	"io"
 	"os"
@@ -21,7 +20,7 @@ func Open(dir string, opts Options) (*Spool, error) {
 	s := &Spool{
 		dir: dir, opts: opts, fs: opts.files, log: opts.Log,
 		messages: map[string]*entry{}, done: map[string]*entry{}, adding: map[string]bool{}, big: map[string]int64{},
-		cached: list.New(), stopped: make(chan struct{}),
+		stopped: make(chan struct{}),
 	}
 	s.wake = sync.NewCond(&s.mu)
 	if err := s.fs.Mkdir(dir); err != nil {
