@@ -363,6 +363,11 @@ func (g *gateway) announce(ctx context.Context) {
 	for _, note := range notes(g.cfg) {
 		g.log.Warn(note)
 	}
+	if keys, err := dkimKeys(g.cfg); err == nil { // they could be read before
+		for _, k := range keys {
+			g.log.Info("copies are signed", "key", k.Name(), "by", k.By())
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	if err := g.store.Ping(ctx); err != nil {

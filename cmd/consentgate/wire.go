@@ -105,9 +105,6 @@ func openSigner(cfg *config.Config, log *slog.Logger) (*sign.Signer, error) {
 	if err != nil || len(keys) == 0 {
 		return nil, err
 	}
-	for _, k := range keys {
-		log.Info("copies are signed", "key", k.Name(), "by", k.By())
-	}
 	return sign.New(keys, sign.Options{LeaveOut: cfg.DKIM.LeaveOut, Log: log, Now: time.Now}), nil
 }
 
