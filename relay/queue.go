@@ -238,9 +238,13 @@ func (q *queue) load(stored spool.Message) (m *message, err error) {
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if m == nil { // for a panic, too
+			text.Close()
+		}
+	}()
 	defer q.turn()()
 	if m, err = q.server.restore(stored, &body{ReaderAt: text, size: text.Size(), spooled: text}); err != nil {
-		text.Close()
 		return nil, err
 	}
 	m.queued = true

@@ -71,11 +71,17 @@ func TestOpenSSLFails(t *testing.T) {
 	if broken == nil {
 		t.Fatal("OpenSSL does not take a key of Ed25519")
 	}
+	if broken.sign(make([]byte, sha256.Size)) != nil {
+		t.Fatal("it signs all the same")
+	}
 	h := sha256.Sum256([]byte("x"))
 	for range 3 {
 		if got, err := signHash(broken, h); err != nil || rsa.VerifyPKCS1v15(&k.PublicKey, crypto.SHA256, h[:], got) != nil {
 			t.Errorf("%x, %v", got, err)
 		}
+	}
+	if got, err := Fastest(k).Sign(rand.Reader, h[:], &rsa.PSSOptions{Hash: crypto.SHA256}); err != nil || rsa.VerifyPSS(&k.PublicKey, crypto.SHA256, h[:], got, nil) != nil {
+		t.Errorf("PSS: %x, %v", got, err)
 	}
 	long := sha512.Sum512([]byte("x"))
 	if got, err := Fastest(k).Sign(nil, long[:], crypto.SHA512); err != nil || rsa.VerifyPKCS1v15(&k.PublicKey, crypto.SHA512, long[:], got) != nil {

@@ -215,11 +215,12 @@ func (s *Spool) setAside(name string, data []byte) error {
 	return err
 }
 
-// remember keeps the body of e in memory, where there is room: those that came before it are needed sooner.
+// remember keeps the body of e in memory, where there is room: those that came before it are needed sooner. That does
+// not hold for jobs, which may wait for a day.
 func (s *Spool) remember(e *entry, body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.msg == nil || e.body != nil || s.memory+int64(len(body)) > s.opts.Memory {
+	if e.msg == nil || e.msg.Job != nil || e.body != nil || s.memory+int64(len(body)) > s.opts.Memory {
 		return
 	}
 	e.body = body
