@@ -138,19 +138,7 @@ func TestNamedTests(t *testing.T) {
 	for path, text := range pages(t, root) {
 		for _, m := range namedTest.FindAllStringSubmatch(text, -1) {
 			checked++
-			files, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(m[1]), "*_test.go"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			found := false
-			for _, file := range files {
-				text, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				found = found || strings.Contains(string(text), "\nfunc "+m[2]+"(")
-			}
-			if !found {
+			if !hasTest(t, filepath.Join(root, filepath.FromSlash(m[1])), m[2]) {
 				t.Errorf("%s names %s.%s, which is not there", path, m[1], m[2])
 			}
 		}

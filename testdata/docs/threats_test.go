@@ -41,19 +41,7 @@ func TestThreatsAreHeld(t *testing.T) {
 				}
 				continue
 			}
-			files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			found := false
-			for _, file := range files {
-				text, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				found = found || strings.Contains(string(text), "\nfunc "+h[2]+"(")
-			}
-			if !found {
+			if !hasTest(t, dir, h[2]) {
 				t.Errorf("%s has no %s", h[1], h[2])
 			}
 		}
@@ -61,4 +49,23 @@ func TestThreatsAreHeld(t *testing.T) {
 	if rows < 20 {
 		t.Errorf("only %d lines were found", rows)
 	}
+}
+
+// hasTest reports whether the tests of a folder have a function of that name.
+func hasTest(t *testing.T, dir, name string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), "\nfunc "+name+"(") {
+			return true
+		}
+	}
+	return false
 }

@@ -8,12 +8,14 @@ import (
 	"time"
 )
 
-func TestProxy(t *testing.T) {
+// proxyToEcho is a proxy before a server that says what it hears.
+func proxyToEcho(t *testing.T) *proxy {
+	t.Helper()
 	echo, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer echo.Close()
+	t.Cleanup(func() { echo.Close() })
 	go func() {
 		for {
 			c, err := echo.Accept()
@@ -27,7 +29,12 @@ func TestProxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.close()
+	t.Cleanup(func() { p.close() })
+	return p
+}
+
+func TestProxy(t *testing.T) {
+	p := proxyToEcho(t)
 	const get = "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"
 	ask := func(how behaviour, send string, size int) (string, time.Duration, error) {
 		t.Helper()
@@ -83,25 +90,7 @@ func TestProxy(t *testing.T) {
 
 // What a hole holds up goes on later, over the same connection; who is away is refused; what was cut is told.
 func TestProxyHoleAwayAndCut(t *testing.T) {
-	echo, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer echo.Close()
-	go func() {
-		for {
-			c, err := echo.Accept()
-			if err != nil {
-				return
-			}
-			go func() { io.Copy(c, c); c.Close() }()
-		}
-	}()
-	p, err := newProxy(echo.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.close()
+	p := proxyToEcho(t)
 	told := make(chan string, 10)
 	p.cut = func(client string) { told <- client }
 	dial := func() net.Conn {
@@ -157,7 +146,7 @@ func TestProxyHoleAwayAndCut(t *testing.T) {
 	for len(told) > 0 {
 		<-told
 	}
-	c, err = net.Dial("tcp", p.addr)
+	c, err := net.Dial("tcp", p.addr)
 	if err == nil { // it may be reset before it is known to be there
 		defer c.Close()
 		err = say(c, "a message that is cut", 5*time.Second)
