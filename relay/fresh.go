@@ -1,34 +1,73 @@
 package relay
 
 import (
+	"runtime/metrics"
 	"time"
 
 	"github.com/consentgate/consentgate/relay/spool"
 )
 
 // In mode spool two things want the processor: taking mail in, and making and signing the copies of what was
-// taken. The first is several times cheaper, so by itself it would win as long as a sender has more, and mail
-// would get old in the spool. So what is accepted may be ahead of what was tried by maxFresh messages. From
-// there on an answer waits for the attempts to catch up, maxYield at most: accepting gets slower, and never
-// ends. It waits only while the processors are what is short. Where the smarthost is, or max_per_second, the
-// spool is there for that.
+// taken. The first is several times cheaper, and somebody waits for it, so where mail comes in faster than it
+// leaves it goes first: each piece of work on copies is followed by a rest of rests times its length, in which
+// others have the processor. That ends where mail waits for its attempt longer than maxLag, until there is no lag
+// any more, and where what was accepted is ahead of what was tried by maxFresh messages. From there on an answer
+// waits for the attempts to catch up, maxYield at most: accepting gets slower, and never ends. It waits only while
+// the processors are what is short. Where the smarthost is, or max_per_second, the spool is there for that.
 const (
+	rests    = 6
+	maxRest  = 10 * time.Millisecond
+	maxLag   = 5 * time.Second
 	maxFresh = 10_000
 	maxYield = time.Second
 )
 
 // turn waits until one of the processors is free of other work on copies of what waits, and returns what is to be
 // called when that work is done. Without it a command that comes in would stand in line behind as many signatures
-// as copies may be under way at once, and a sender that waits for each answer would get nowhere.
-func (q *queue) turn() (end func()) {
-	q.turns <- struct{}{}
-	return func() { <-q.turns }
+// as copies may be under way at once, and a sender that waits for each answer would get nowhere. Mail that is urgent
+// has a line of its own, and no rests.
+func (q *queue) turn(urgent bool) (end func()) {
+	turns := q.turns[1]
+	if urgent {
+		turns = q.turns[0]
+	}
+	turns <- struct{}{}
+	began := time.Now()
+	return func() {
+		free := func() { <-turns }
+		if rest := min(rests*time.Since(began), maxRest); !urgent && q.rests() {
+			time.AfterFunc(rest, free)
+			return
+		}
+		free()
+	}
+}
+
+// rests reports whether the processors are to be left to mail that comes in.
+func (q *queue) rests() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.server.cfg.Now()
+	var lag time.Duration
+	if line := q.due[1]; len(line) > 0 {
+		lag = now.Sub(line[0].due)
+	}
+	q.late = lag > maxLag || q.late && lag > maxLag/100
+	return !q.late && q.fresh <= q.maxFresh && now.Sub(q.taken) < maxRest && processorsAreShort()
+}
+
+// processorsAreShort reports whether anything waits for a processor.
+func processorsAreShort() bool {
+	waiting := []metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}}
+	metrics.Read(waiting)
+	return waiting[0].Value.Uint64() > 0
 }
 
 // take takes up a message that was just put into the spool, and is to be tried for the first time.
 func (q *queue) take(stored spool.Message) {
 	q.mu.Lock()
 	q.fresh++
+	q.taken = q.server.cfg.Now()
 	q.mu.Unlock()
 	q.push(&item{id: stored.ID, fresh: true}, stored)
 }
@@ -50,7 +89,7 @@ func (q *queue) begin(it *item) {
 // yield lets delivery catch up where it is far behind, before the next message is accepted.
 func (q *queue) yield() {
 	q.mu.Lock()
-	if q.fresh <= q.maxFresh || len(q.turns) < cap(q.turns) || q.server.cfg.Now().Sub(q.took) >= wakeEvery {
+	if q.fresh <= q.maxFresh || len(q.turns[0])+len(q.turns[1]) < cap(q.turns[1]) || q.server.cfg.Now().Sub(q.took) >= wakeEvery {
 		q.mu.Unlock()
 		return
 	}

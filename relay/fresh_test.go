@@ -2,8 +2,11 @@ package relay
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,12 +109,12 @@ func TestWaitingMailLeavesByWhatHolds(t *testing.T) {
 // smarthost that takes nothing, or little.
 func TestAcceptingWaitsForDelivery(t *testing.T) {
 	busy := func(b *testbed) (free func()) {
-		for range cap(b.queue.turns) {
-			b.queue.turn()
+		for range cap(b.queue.turns[1]) {
+			b.queue.turn(false)
 		}
 		return func() {
-			for range cap(b.queue.turns) {
-				<-b.queue.turns
+			for range cap(b.queue.turns[1]) {
+				<-b.queue.turns[1]
 			}
 		}
 	}
@@ -187,23 +190,97 @@ func TestTurns(t *testing.T) {
 		withSpool(Spooled)(c, b)
 		c.Signer, _ = newSigner(t)
 	})
-	b.queue.turns = make(chan struct{}) // without room: who takes one, or gives it back, waits for this test
+	turns := make(chan struct{}) // without room: who takes one, or gives it back, waits for this test
+	b.queue.turns[1] = turns
 	b.run()
 	if got := b.hello().sendTo("", "joe@example.com"); !strings.HasPrefix(got, "250") {
 		t.Fatal(got)
 	}
 	for range 2 {
 		select {
-		case <-b.queue.turns:
+		case <-turns:
 		case <-time.After(20 * time.Second):
 			t.Fatal("nobody takes a turn")
 		}
 		if n := len(b.sink.got()); n != 0 {
 			t.Errorf("the smarthost has %d copies already", n)
 		}
-		b.queue.turns <- struct{}{}
+		turns <- struct{}{}
 	}
 	b.wait("the copy", func() bool { return len(b.sink.copies("joe@example.com")) == 1 })
+}
+
+// Work on copies leaves the processors to mail that comes in, as long as nothing waits long for its attempt.
+func TestRests(t *testing.T) {
+	now := time.Now()
+	b := prepare(t, func(c *Config, b *testbed) {
+		withSpool(Spooled)(c, b)
+		c.Now = func() time.Time { return now }
+	})
+	q := b.queue
+	var stop atomic.Bool
+	var spinning sync.WaitGroup
+	defer spinning.Wait()
+	defer stop.Store(true)
+	for range 8 * runtime.GOMAXPROCS(0) {
+		spinning.Go(func() {
+			for !stop.Load() {
+				runtime.Gosched()
+			}
+		})
+	}
+	for !processorsAreShort() {
+		runtime.Gosched()
+	}
+	lag := func(d time.Duration) { q.due[1] = dueHeap{{due: now.Add(-d)}} }
+	all := []struct {
+		name string
+		set  func()
+		want bool
+	}{
+		{"nothing came", func() {}, false},
+		{"mail comes in", func() { q.taken = now }, true},
+		{"the attempts are behind", func() { lag(maxLag) }, true},
+		{"too far", func() { lag(maxLag + 1) }, false},
+		{"still behind", func() { lag(maxLag / 2) }, false},
+		{"no more", func() { lag(maxLag / 100) }, true},
+		{"many wait", func() { q.fresh = q.maxFresh }, true},
+		{"too many wait", func() { q.fresh++ }, false},
+		{"none waits", func() { q.fresh, q.due[1] = 0, nil }, true},
+		{"no more comes in", func() { q.taken = now.Add(-maxRest) }, false},
+	}
+	for _, step := range all {
+		step.set()
+		got := q.rests()
+		for i := 0; step.want && !got && i < 1000; i++ { // whoever waits may just have been served
+			runtime.Gosched()
+			got = q.rests()
+		}
+		if got != step.want {
+			t.Errorf("%s: %v", step.name, got)
+		}
+	}
+
+	// Urgent mail neither waits for the others' turns nor rests.
+	for range cap(q.turns[1]) {
+		q.turn(false)
+	}
+	q.taken = now
+	q.turn(true)()
+	if len(q.turns[0]) != 0 {
+		t.Error("it rests")
+	}
+}
+
+// Behind a rest the turn is free.
+func TestRestEnds(t *testing.T) {
+	b := prepare(t, withSpool(Spooled))
+	b.queue.turns[1] = make(chan struct{}, 1)
+	for range 100 {
+		b.queue.take(spool.Message{ID: "a"})
+		b.queue.turn(false)()
+	}
+	b.wait("the turn", func() bool { return len(b.queue.turns[1]) == 0 })
 }
 
 // A password does not wait behind the newsletters that came before it.

@@ -77,11 +77,14 @@ func (j journal) delivered(m *message, r rcpt, o *outcome) {
 
 // received is the line about a message that came in whole.
 func (j journal) received(m *message, c *conn) {
-	attrs := []any{"id", m.id, "peer", c.who(), "with", m.trace.with, "from", j.sender(m.env.from), "recipients", len(m.env.rcpts), "scope", m.scope, "class", m.class, "bytes", m.body.size}
+	attrs := append(make([]slog.Attr, 0, 9),
+		slog.String("id", m.id), slog.String("peer", c.who()), slog.String("with", m.trace.with), slog.String("from", m.sender),
+		slog.Int("recipients", len(m.env.rcpts)), slog.String("scope", string(m.scope)), slog.String("class", string(m.class)), slog.Int64("bytes", m.body.size),
+	)
 	if m.env.login != nil {
-		attrs = append(attrs, "login", m.env.login.Name)
+		attrs = append(attrs, slog.String("login", m.env.login.Name))
 	}
-	j.Info("message received", attrs...)
+	j.LogAttrs(context.Background(), slog.LevelInfo, "message received", attrs...)
 }
 
 // waits is the line about a message for some of whose recipients there is another attempt.
@@ -96,7 +99,9 @@ func (j journal) requested(id string, c *conn, from string, claims token.Claims)
 
 // spooled is the line about a message that waits on disk for so many of its recipients.
 func (j journal) spooled(m *message, owed int) {
-	j.Info("message spooled", "id", m.id, "from", m.sender, "recipients", owed, "scope", m.scope, "class", m.class, "bytes", m.body.size)
+	j.LogAttrs(context.Background(), slog.LevelInfo, "message spooled",
+		slog.String("id", m.id), slog.String("from", m.sender), slog.Int("recipients", owed),
+		slog.String("scope", string(m.scope)), slog.String("class", string(m.class)), slog.Int64("bytes", m.body.size))
 }
 
 // unkept is the line about a message that the spool could not take.

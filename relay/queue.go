@@ -24,7 +24,7 @@ type queue struct {
 	spool  *spool.Spool
 	poke   [2]chan struct{} // something may be due earlier than it was; for who takes only of due[0], and for who takes of both
 
-	turns chan struct{} // holds one element for each that works on a copy, see turn
+	turns [2]chan struct{} // hold one element for each that works on a copy, in the order of due, see turn
 
 	// The constants, but in tests.
 	maxFresh int
@@ -39,6 +39,8 @@ type queue struct {
 	answered  time.Time     // when it was last seen to be back
 	hold      time.Time     // until then it is not asked, since it did not answer just now
 	fresh     int           // messages before their first attempt
+	taken     time.Time     // when a message was last taken up
+	late      bool          // mail waited too long for its attempts, and still does so
 	eased     chan struct{} // closed when fresh is no more than maxFresh; nil = nobody waits for that
 }
 
@@ -62,7 +64,11 @@ type item struct {
 }
 
 func newQueue(s *Server, sp *spool.Spool) *queue {
-	q := &queue{server: s, spool: sp, turns: make(chan struct{}, runtime.GOMAXPROCS(0)), maxFresh: maxFresh, maxYield: maxYield, poke: [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}, items: map[string]*item{}}
+	q := &queue{server: s, spool: sp, maxFresh: maxFresh, maxYield: maxYield, items: map[string]*item{}}
+	for i := range q.due {
+		q.turns[i] = make(chan struct{}, runtime.GOMAXPROCS(0))
+		q.poke[i] = make(chan struct{}, 1)
+	}
 	for _, m := range sp.All() {
 		it := &item{id: m.ID, loaded: true}
 		if it.fresh = !slices.ContainsFunc(m.Recipients, func(r spool.Recipient) bool { return r.Attempts > 0 }); it.fresh {
@@ -127,26 +133,27 @@ func (q *queue) run(ctx, sending context.Context) {
 	both.Wait()
 }
 
-// attempts makes those of the first lines of q.due, so many at once.
+// attempts makes those of the first lines of q.due, so many at once. Who makes them goes on to the next: a stack that
+// has grown once for reading and signing need not do so for each message.
 func (q *queue) attempts(ctx, sending context.Context, lines, most int) {
-	var underWay sync.WaitGroup
-	defer underWay.Wait()
-	room := make(chan struct{}, most)
-	for {
-		select {
-		case room <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		it := q.next(ctx, lines)
-		if it == nil {
-			return
-		}
-		underWay.Go(func() {
-			q.deliver(ctx, sending, it)
-			<-room
+	var (
+		all  sync.WaitGroup
+		turn sync.Mutex // to take the next
+	)
+	for range most {
+		all.Go(func() {
+			for {
+				turn.Lock()
+				it := q.next(ctx, lines)
+				turn.Unlock()
+				if it == nil {
+					return
+				}
+				q.deliver(ctx, sending, it)
+			}
 		})
 	}
+	all.Wait()
 }
 
 // next waits for a message of the first lines of q.due that is due and takes it out of the heap; nil when ctx is done.
@@ -192,7 +199,7 @@ func (q *queue) deliver(ctx, sending context.Context, it *item) {
 	if !ok {
 		return
 	}
-	m, err := q.load(stored)
+	m, err := q.load(stored, it.urgent)
 	if err != nil {
 		q.unreadable(it, stored, err)
 		return
@@ -200,10 +207,15 @@ func (q *queue) deliver(ctx, sending context.Context, it *item) {
 	defer m.body.Close()
 
 	all := make(chan numbered, len(m.env.rcpts))
-	go func() {
+	attempt := func() {
 		defer close(all)
 		q.server.attempt(sending, ctx, m, func(i int, o *outcome) { all <- numbered{i, o} })
-	}()
+	}
+	if len(m.env.rcpts) == 1 {
+		attempt() // there is nothing to follow meanwhile
+	} else {
+		go attempt()
+	}
 	q.settle(it, m, q.follow(it, m, all))
 }
 
@@ -232,7 +244,7 @@ func (q *queue) follow(it *item, m *message, all <-chan numbered) []*outcome {
 	return outcomes
 }
 
-func (q *queue) load(stored spool.Message) (m *message, err error) {
+func (q *queue) load(stored spool.Message, urgent bool) (m *message, err error) {
 	defer q.server.caught(stored.ID, &err)
 	text, err := q.spool.Body(stored.ID)
 	if err != nil {
@@ -243,7 +255,7 @@ func (q *queue) load(stored spool.Message) (m *message, err error) {
 			text.Close()
 		}
 	}()
-	defer q.turn()()
+	defer q.turn(urgent)()
 	if m, err = q.server.restore(stored, &body{ReaderAt: text, size: text.Size(), spooled: text}); err != nil {
 		return nil, err
 	}
@@ -370,7 +382,7 @@ func (q *queue) back(it *item) {
 // adopt takes up a message whose attempt began before it was put into the spool: late brings the
 // outcomes of those that are in it.
 func (q *queue) adopt(m *message, late <-chan numbered) {
-	it := &item{id: m.id, urgent: m.class == consent.Transactional && !m.machine, at: -1, since: q.server.cfg.Now()}
+	it := &item{id: m.id, urgent: m.urgent(), at: -1, since: q.server.cfg.Now()}
 	q.mu.Lock()
 	q.items[it.id] = it
 	q.mu.Unlock()

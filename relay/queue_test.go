@@ -381,7 +381,7 @@ func TestWokenInVain(t *testing.T) {
 			t.Fatal("it is not due")
 		}
 		stored, _ := b.spool.Get("abc")
-		m, err := b.queue.load(stored)
+		m, err := b.queue.load(stored, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -428,7 +428,7 @@ func TestStoreIsBack(t *testing.T) {
 	attempt := func(meanwhile func()) {
 		t.Helper()
 		stored, _ := b.spool.Get("abc")
-		m, err := b.queue.load(stored)
+		m, err := b.queue.load(stored, false)
 		if err != nil {
 			t.Fatal(err)
 		}

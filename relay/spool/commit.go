@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // request is what one caller waits for.
@@ -97,6 +98,9 @@ func (s *Spool) next() (requests []*request, last bool) {
 		}
 		s.wake.Wait()
 	}
+	if s.crowded && s.hasTime() {
+		s.waitForMore()
+	}
 	var size int64
 	n := 0
 	for n < len(s.pending) && (n == 0 || size < s.opts.BatchSize) {
@@ -105,7 +109,29 @@ func (s *Spool) next() (requests []*request, last bool) {
 	}
 	requests = slices.Clone(s.pending[:n])
 	s.pending = slices.Delete(s.pending, 0, n)
+	s.crowded = n > 1
 	return requests, false
+}
+
+// waitForMore waits until something comes that has no time, no longer than an outcome waits for others to be synced
+// with: a sync costs as much for one as for all. It holds nobody's answer back. s.mu is held.
+func (s *Spool) waitForMore() {
+	over := false
+	limit := time.AfterFunc(s.opts.patience, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		over = true
+		s.wake.Signal()
+	})
+	defer limit.Stop()
+	for !over && s.hasTime() {
+		s.wake.Wait()
+	}
+}
+
+// hasTime reports whether all that is asked for are outcomes. s.mu is held.
+func (s *Spool) hasTime() bool {
+	return !s.closed && !slices.ContainsFunc(s.pending, func(r *request) bool { return !r.essential })
 }
 
 // commit writes what requests hold as one batch and answers them. Where that fails, outcomes are

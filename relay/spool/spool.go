@@ -63,7 +63,8 @@ type Options struct {
 
 	Rand io.Reader // for the segments' marks; default crypto/rand.Reader
 
-	files files // default: the real ones
+	files    files         // default: the real ones
+	patience time.Duration // of an outcome, where several came at a time before; default 2 ms
 }
 
 func (o Options) withDefaults() Options {
@@ -76,6 +77,7 @@ func (o Options) withDefaults() Options {
 	if o.files == nil {
 		o.files = osFiles{}
 	}
+	o.patience = cmp.Or(o.patience, 2*time.Millisecond)
 	o.SegmentSize = cmp.Or(o.SegmentSize, 64<<20)
 	o.ReserveSize = cmp.Or(o.ReserveSize, 8<<20)
 	o.BatchSize = cmp.Or(o.BatchSize, 4<<20)
@@ -97,6 +99,7 @@ type Spool struct {
 	mu       sync.Mutex
 	wake     *sync.Cond // something for the writer to do
 	pending  []*request
+	crowded  bool // the last batch answered several callers
 	closed   bool
 	messages map[string]*entry
 	owed     int               // recipients in messages

@@ -67,6 +67,42 @@ func TestHeldBody(t *testing.T) {
 	must(t, s.Close())
 }
 
+// TestOutcomesWaitForMore: where several came at a time before, an outcome waits for others, but nothing waits with it.
+func TestOutcomesWaitForMore(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "spool"), Options{patience: time.Hour})
+	must(t, err)
+	must(t, s.Add(newMessage("alone", 1, "a body")))
+	must(t, s.Update("alone", []Change{{Index: 0, Done: true}})) // no crowd, no waiting
+	must(t, waits(t, s, func() error { return s.Add(newMessage("new", 1, "a body")) }))
+	must(t, waits(t, s, func() error { return s.Room(1, 1) }))
+	must(t, waits(t, s, func() error { return s.Alive(t.Context()) }))
+	must(t, waits(t, s, s.Close))
+
+	s, err = Open(filepath.Join(t.TempDir(), "spool"), Options{patience: time.Millisecond})
+	must(t, err)
+	must(t, waits(t, s, func() error { return nil }))
+	must(t, s.Close())
+}
+
+// waits has an outcome written in a crowd, calls hurry while it waits, and returns what became of both.
+func waits(t *testing.T, s *Spool, hurry func() error) error {
+	t.Helper()
+	must(t, s.Add(newMessage("waits", 1, "a body")))
+	s.mu.Lock()
+	s.crowded = true
+	s.mu.Unlock()
+	done := make(chan error)
+	go func() { done <- s.Update("waits", []Change{{Index: 0, Done: true}}) }()
+	if s.opts.patience == time.Hour {
+		select {
+		case <-done:
+			t.Error("it did not wait")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return errors.Join(hurry(), <-done)
+}
+
 // TestRoundTrip: all that was said comes back, from memory and from the disk.
 func TestRoundTrip(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
