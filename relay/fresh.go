@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"runtime"
 	"runtime/metrics"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 // waits for the attempts to catch up, maxYield at most: accepting gets slower, and never ends. It waits only while
 // the processors are what is short. Where the smarthost is, or max_per_second, the spool is there for that.
 const (
-	rests    = 6
+	rests    = 8
 	maxRest  = 10 * time.Millisecond
 	maxLag   = 5 * time.Second
 	maxFresh = 10_000
@@ -56,11 +57,12 @@ func (q *queue) rests() bool {
 	return !q.late && q.fresh <= q.maxFresh && now.Sub(q.taken) < maxRest && processorsAreShort()
 }
 
-// processorsAreShort reports whether anything waits for a processor.
+// processorsAreShort reports whether there waits as much for a processor as there are processors. Where mail comes in at
+// a rate at which it can leave, that is rare.
 func processorsAreShort() bool {
 	waiting := []metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}}
 	metrics.Read(waiting)
-	return waiting[0].Value.Uint64() > 0
+	return waiting[0].Value.Uint64() >= uint64(runtime.GOMAXPROCS(0))
 }
 
 // take takes up a message that was just put into the spool, and is to be tried for the first time.
