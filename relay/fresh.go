@@ -10,9 +10,9 @@ import (
 
 // In mode spool two things want the processor: taking mail in, and making and signing the copies of what was
 // taken. The first is several times cheaper, and somebody waits for it, so where mail comes in faster than it
-// leaves it goes first: each piece of work on copies is followed by a rest of rests times its length, in which
-// others have the processor. That ends where mail waits for its attempt longer than maxLag, until there is no lag
-// any more, and where what was accepted is ahead of what was tried by maxFresh messages. From there on an answer
+// leaves it goes first: each time that a message was read or a copy signed, a rest follows that is rests times as
+// long, maxRest at most, in which others have the processor. That ends where mail waits for its attempt longer than
+// maxLag, until there is hardly a lag any more, and where what was accepted is ahead of what was tried by maxFresh messages. From there on an answer
 // waits for the attempts to catch up, maxYield at most: accepting gets slower, and never ends. It waits only while
 // the processors are what is short. Where the smarthost is, or max_per_second, the spool is there for that.
 const (
@@ -45,7 +45,10 @@ func (q *queue) turn(urgent bool) (end func()) {
 }
 
 // rests reports whether the processors are to be left to mail that comes in.
-func (q *queue) rests() bool {
+func (q *queue) rests() bool { return q.comesIn() && processorsAreShort() }
+
+// comesIn reports whether a message came in just now, and nothing waits too long for its attempt.
+func (q *queue) comesIn() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.server.cfg.Now()
@@ -54,7 +57,7 @@ func (q *queue) rests() bool {
 		lag = now.Sub(line[0].due)
 	}
 	q.late = lag > maxLag || q.late && lag > maxLag/100
-	return !q.late && q.fresh <= q.maxFresh && now.Sub(q.taken) < maxRest && processorsAreShort()
+	return !q.late && q.fresh <= q.maxFresh && now.Sub(q.taken) < maxRest
 }
 
 // processorsAreShort reports whether there waits as much for a processor as there are processors. Where mail comes in at
@@ -69,7 +72,6 @@ func processorsAreShort() bool {
 func (q *queue) take(stored spool.Message) {
 	q.mu.Lock()
 	q.fresh++
-	q.taken = q.server.cfg.Now()
 	q.mu.Unlock()
 	q.push(&item{id: stored.ID, fresh: true}, stored)
 }

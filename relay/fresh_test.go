@@ -148,6 +148,7 @@ func TestAcceptingWaitsForDelivery(t *testing.T) {
 
 	b, c, release = behind(t)
 	defer release()
+	b.wait("the end of a rest", func() bool { return len(b.queue.turns[1]) == 0 })
 	b.queue.mu.Lock()
 	b.queue.maxFresh, b.queue.maxYield = 0, time.Hour
 	b.queue.mu.Unlock()
@@ -218,20 +219,7 @@ func TestRests(t *testing.T) {
 		c.Now = func() time.Time { return now }
 	})
 	q := b.queue
-	var stop atomic.Bool
-	var spinning sync.WaitGroup
-	defer spinning.Wait()
-	defer stop.Store(true)
-	for range 8 * runtime.GOMAXPROCS(0) {
-		spinning.Go(func() {
-			for !stop.Load() {
-				runtime.Gosched()
-			}
-		})
-	}
-	for !processorsAreShort() {
-		runtime.Gosched()
-	}
+	defer shortOfProcessors()()
 	lag := func(d time.Duration) { q.due[1] = dueHeap{{due: now.Add(-d)}} }
 	all := []struct {
 		name string
@@ -272,15 +260,44 @@ func TestRests(t *testing.T) {
 	}
 }
 
-// Behind a rest the turn is free.
+// Behind work there is a rest, and behind a rest the turn is free.
 func TestRestEnds(t *testing.T) {
 	b := prepare(t, withSpool(Spooled))
-	b.queue.turns[1] = make(chan struct{}, 1)
+	defer shortOfProcessors()()
+	q := b.queue
+	q.turns[1] = make(chan struct{}, 1)
+	rested := false
 	for range 100 {
-		b.queue.take(spool.Message{ID: "a"})
-		b.queue.turn(false)()
+		end := q.turn(false)
+		time.Sleep(time.Millisecond)
+		q.take(spool.Message{ID: "a"})
+		end()
+		rested = rested || len(q.turns[1]) == 1
 	}
-	b.wait("the turn", func() bool { return len(b.queue.turns[1]) == 0 })
+	if !rested {
+		t.Error("it does not rest")
+	}
+	b.wait("the turn", func() bool { return len(q.turns[1]) == 0 })
+}
+
+// shortOfProcessors has more waiting for a processor than there are, until end is called.
+func shortOfProcessors() (end func()) {
+	var stop atomic.Bool
+	var spinning sync.WaitGroup
+	for range 8 * runtime.GOMAXPROCS(0) {
+		spinning.Go(func() {
+			for !stop.Load() {
+				runtime.Gosched()
+			}
+		})
+	}
+	for !processorsAreShort() {
+		runtime.Gosched()
+	}
+	return func() {
+		stop.Store(true)
+		spinning.Wait()
+	}
 }
 
 // A password does not wait behind the newsletters that came before it.

@@ -39,7 +39,7 @@ type queue struct {
 	answered  time.Time     // when it was last seen to be back
 	hold      time.Time     // until then it is not asked, since it did not answer just now
 	fresh     int           // messages before their first attempt
-	taken     time.Time     // when a message was last taken up
+	taken     time.Time     // when a message that is not urgent last came in
 	late      bool          // mail waited too long for its attempts, and still does so
 	eased     chan struct{} // closed when fresh is no more than maxFresh; nil = nobody waits for that
 }
@@ -88,6 +88,9 @@ func (q *queue) push(it *item, m spool.Message) {
 	it.due = it.since.Add(wait(m, it.since))
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if it.fresh && !it.urgent {
+		q.taken = it.since
+	}
 	q.items[it.id] = it
 	heap.Push(q.line(it), it)
 	q.wake()

@@ -114,7 +114,7 @@ func (s *Spool) next() (requests []*request, last bool) {
 }
 
 // waitForMore waits until something comes that has no time, no longer than an outcome waits for others to be synced
-// with: a sync costs as much for one as for all. It holds nobody's answer back. s.mu is held.
+// with: a sync costs as much for one as for all. It holds no sender's answer back. s.mu is held.
 func (s *Spool) waitForMore() {
 	over := false
 	limit := time.AfterFunc(s.opts.patience, func() {

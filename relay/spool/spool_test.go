@@ -91,13 +91,17 @@ func waits(t *testing.T, s *Spool, hurry func() error) error {
 	s.mu.Lock()
 	s.crowded = true
 	s.mu.Unlock()
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() { done <- s.Update("waits", []Change{{Index: 0, Done: true}}) }()
 	if s.opts.patience == time.Hour {
-		select {
-		case <-done:
-			t.Error("it did not wait")
-		case <-time.After(20 * time.Millisecond):
+		for pending := 0; pending == 0 && len(done) == 0; runtime.Gosched() {
+			s.mu.Lock()
+			pending = len(s.pending)
+			s.mu.Unlock()
+		}
+		time.Sleep(20 * time.Millisecond)
+		if len(done) != 0 {
+			t.Fatal("it did not wait")
 		}
 	}
 	return errors.Join(hurry(), <-done)
