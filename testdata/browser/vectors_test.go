@@ -137,7 +137,11 @@ func (b *tab) vector(v vector) (fetched bool) {
 			b.t.Errorf("%s, %s: no copy: %v", v.name, images, err)
 			continue
 		}
-		if left := b.open(document{html, "utf-8"}); len(left) > 0 {
+		left := b.open(document{html, "utf-8"})
+		if len(left) > 0 { // a prefetch of the original that came too late does not come again
+			left = b.open(document{html, "utf-8"})
+		}
+		if len(left) > 0 {
 			b.t.Errorf("%s, %s: the copy fetches %q:\n%s", v.name, images, left, html)
 		}
 	}
