@@ -107,7 +107,7 @@ func atOnce(t *testing.T, s *Store) {
 }
 
 func TestDeadPort(t *testing.T) {
-	port := freePort(t)
+	port := storetest.FreePort(t)
 	s := open(t, "redis://127.0.0.1:"+port, keyring.Ephemeral())
 	atOnce(t, s)
 	start(t, port)
@@ -169,7 +169,7 @@ func TestImpatientCaller(t *testing.T) {
 // A subscription through which nothing comes any more is noticed within two seconds, also where the
 // connection stays up; and each one that breaks closes its channel.
 func TestWatchThatBreaks(t *testing.T) {
-	srv := start(t, freePort(t))
+	srv := start(t, storetest.FreePort(t))
 	p := newTap(t, srv.addr)
 	s := open(t, "redis://"+p.Addr().String(), keyring.Ephemeral())
 	closed := func(what string, keys <-chan consent.Told) {

@@ -37,7 +37,7 @@ func (p *process) files(t *testing.T) (all []byte, names string) {
 // were written anew: in no spelling, nor what stood for them. The files are kept uncompressed here, so
 // that what is in them can be found.
 func TestErasedIsNotInRedisFiles(t *testing.T) {
-	p := start(t, freePort(t), "--appendonly", "yes", "--aof-use-rdb-preamble", "no", "--rdbcompression", "no", "--appendfsync", "always")
+	p := start(t, storetest.FreePort(t), "--appendonly", "yes", "--aof-use-rdb-preamble", "no", "--rdbcompression", "no", "--appendfsync", "always")
 	s := open(t, "redis://"+p.addr, keyring.Ephemeral())
 	rdb := bare(t, p.addr)
 	const mailbox = "Quentin.Zebra+Offers@Rare-Domain.example"

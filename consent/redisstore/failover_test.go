@@ -146,7 +146,7 @@ func TestSentinelFailoverUnderLoad(t *testing.T) {
 	t.Parallel()
 	master, _ := withReplica(t)
 	host, port, _ := net.SplitHostPort(master.addr)
-	start(t, freePort(t), "--replicaof", host+" "+port)
+	start(t, storetest.FreePort(t), "--replicaof", host+" "+port)
 	storetest.Eventually(t, "two replicas", func() error {
 		n, err := bare(t, master.addr).Do(t.Context(), "wait", 2, 100).Int()
 		if err == nil && n != 2 {
@@ -211,7 +211,7 @@ func TestClusterFailoverUnderLoad(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := start(t, freePort(t), "--cluster-enabled", "yes", "--cluster-port", freePort(t), "--cluster-node-timeout", "2000",
+		p := start(t, storetest.FreePort(t), "--cluster-enabled", "yes", "--cluster-port", storetest.FreePort(t), "--cluster-node-timeout", "2000",
 			"--repl-diskless-sync-delay", "0")
 		rdb := bare(t, p.addr)
 		host, port, _ := net.SplitHostPort(of.addr)

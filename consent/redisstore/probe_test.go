@@ -9,12 +9,13 @@ import (
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/storetest"
 )
 
 // However often a server refused a connection, it is used again at once when it is back: it takes the probes
 // no longer than their own pace.
 func TestLongAway(t *testing.T) {
-	port := freePort(t)
+	port := storetest.FreePort(t)
 	p := start(t, port, "--appendonly", "yes")
 	s := open(t, "redis://"+p.addr+"?pool_size=2", keyring.Ephemeral())
 	works(t, "before", s)
@@ -31,7 +32,7 @@ func TestLongAway(t *testing.T) {
 
 // BenchmarkLookupDead is what a lookup costs while the server is known not to answer.
 func BenchmarkLookupDead(b *testing.B) {
-	s := open(b, "redis://127.0.0.1:"+freePort(b), keyring.Ephemeral())
+	s := open(b, "redis://127.0.0.1:"+storetest.FreePort(b), keyring.Ephemeral())
 	people := []consent.Address{person(b, 1)}
 	b.ReportAllocs()
 	for b.Loop() {

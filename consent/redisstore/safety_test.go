@@ -11,6 +11,7 @@ import (
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/storetest"
 )
 
 // lost checks that nothing works, and that nothing is written.
@@ -47,7 +48,7 @@ func works(t *testing.T, what string, s *Store) {
 }
 
 func TestLostAcrossARestart(t *testing.T) {
-	p := start(t, freePort(t))
+	p := start(t, storetest.FreePort(t))
 	ring := keyring.Ephemeral()
 	dir := t.TempDir()
 	gateway := func(name string) *Store {
@@ -118,7 +119,7 @@ func TestLostAcrossARestart(t *testing.T) {
 }
 
 func TestEviction(t *testing.T) {
-	p := start(t, freePort(t), "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+	p := start(t, storetest.FreePort(t), "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
 	ring := keyring.Ephemeral()
 	opts := Options{Known: filepath.Join(t.TempDir(), "known"), Log: quiet}
 	gateway := func() *Store {

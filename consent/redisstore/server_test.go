@@ -2,12 +2,10 @@ package redisstore
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -20,22 +18,6 @@ import (
 type process struct {
 	addr, socket, dir string
 	cmd               *exec.Cmd
-}
-
-// freePort returns a port of loopback that nobody uses now, and that no connection gets by chance meanwhile.
-func freePort(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(20_000))))
-		if err != nil {
-			continue
-		}
-		defer l.Close()
-		_, port, _ := net.SplitHostPort(l.Addr().String())
-		return port
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 // program is the redis-server to test with: that in PATH, or whatever REDIS_SERVER names, such as a
@@ -57,7 +39,7 @@ func program(t testing.TB) string {
 // loopback and the path of its unix socket.
 func server(t testing.TB, more ...string) (addr, socket string) {
 	t.Helper()
-	p := start(t, freePort(t), more...)
+	p := start(t, storetest.FreePort(t), more...)
 	return p.addr, p.socket
 }
 
@@ -122,7 +104,7 @@ func clusterOf3(t testing.TB) []*process {
 	t.Helper()
 	var nodes []*process
 	for range 3 {
-		nodes = append(nodes, start(t, freePort(t), "--cluster-enabled", "yes", "--cluster-port", freePort(t), "--cluster-node-timeout", "2000"))
+		nodes = append(nodes, start(t, storetest.FreePort(t), "--cluster-enabled", "yes", "--cluster-port", storetest.FreePort(t), "--cluster-node-timeout", "2000"))
 	}
 	ctx := t.Context()
 	do := func(p *process, args ...any) {
@@ -174,9 +156,9 @@ func flush(t testing.TB, nodes ...*process) {
 // withReplica starts a master and a replica that is in step with it.
 func withReplica(t testing.TB) (master, replica *process) {
 	t.Helper()
-	master = start(t, freePort(t), "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0")
+	master = start(t, storetest.FreePort(t), "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0")
 	host, port, _ := net.SplitHostPort(master.addr)
-	replica = start(t, freePort(t), "--replicaof", host+" "+port)
+	replica = start(t, storetest.FreePort(t), "--replicaof", host+" "+port)
 	rdb := bare(t, master.addr)
 	storetest.Eventually(t, "the replica", func() error {
 		n, err := rdb.Do(t.Context(), "wait", 1, 100).Int()
@@ -196,7 +178,7 @@ func sentinels(t testing.TB, master *process) []*process {
 	var all []*process
 	for range 3 {
 		p := &process{dir: t.TempDir()}
-		own := freePort(t)
+		own := storetest.FreePort(t)
 		p.addr = "127.0.0.1:" + own
 		conf := filepath.Join(p.dir, "sentinel.conf")
 		text := fmt.Sprintf("bind 127.0.0.1\nport %s\ndir %s\nsentinel monitor people %s %s 2\nsentinel down-after-milliseconds people 500\n"+

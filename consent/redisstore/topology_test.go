@@ -230,7 +230,7 @@ func TestWaitReplicas(t *testing.T) {
 	}
 	// With a replica again, all is confirmed.
 	host, port, _ := net.SplitHostPort(master.addr)
-	start(t, freePort(t), "--replicaof", host+" "+port)
+	start(t, storetest.FreePort(t), "--replicaof", host+" "+port)
 	storetest.Eventually(t, "with a replica again", func() error { return s.Erase(t.Context(), person(t, 1)) })
 	if rs, err := s.Apply(t.Context(), unsubscribe(person(t, 1))); err != nil || rs[0].Err != nil || rs[0].Scope.Mail.State != consent.Unsubscribed {
 		t.Errorf("with a replica again: %+v, %v", rs, err)
@@ -311,7 +311,7 @@ func TestLeastRights(t *testing.T) {
 		}
 	}
 	t.Run("unix socket", func(t *testing.T) {
-		p := start(t, freePort(t))
+		p := start(t, storetest.FreePort(t))
 		permit(t, p, false)
 		suite(t, "redis+unix://gate:p%40ss@"+p.socket+"?db=3", []*process{p})
 		// What is not needed is not permitted.
@@ -341,7 +341,7 @@ func TestLeastRights(t *testing.T) {
 func TestTLS(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := certificate(t, dir)
-	port := freePort(t)
+	port := storetest.FreePort(t)
 	start(t, "0", append([]string{"--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no", "--user", "default", "off", "--user",
 		"gate", "on", ">p@ss:w/ord"}, leastRights(t, false)...)...)
 	host := "127.0.0.1:" + port

@@ -3,8 +3,10 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,16 +14,20 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// freePort returns a port of loopback that nobody uses now.
-func freePort(t testing.TB) string {
+// FreePort returns a port of loopback that nobody uses now, and that no connection gets by chance meanwhile.
+func FreePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(20_000))))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		return port
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	t.Fatal("no port is free")
+	return ""
 }
 
 // RedisServer starts a real redis-server and returns its address. The test is skipped where there is none.
@@ -31,7 +37,7 @@ func RedisServer(t testing.TB, more ...string) string {
 	if err != nil {
 		t.Skip("redis-server is not to be found: this test needs a real one")
 	}
-	port := freePort(t)
+	port := FreePort(t)
 	cmd := exec.Command(path, append([]string{"--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", t.TempDir()}, more...)...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -59,7 +65,7 @@ func RedisCluster(t testing.TB) string {
 	var nodes []string
 	bus := map[string]string{}
 	for range 3 {
-		port := freePort(t)
+		port := FreePort(t)
 		addr := RedisServer(t, "--cluster-enabled", "yes", "--cluster-port", port)
 		nodes = append(nodes, addr)
 		bus[addr] = port
