@@ -335,7 +335,7 @@ func (s *Server) offer(ctx context.Context, m *message, r rcpt, copy *rewrite.Co
 
 func (s *Server) sign(m *message, signer *sign.Signer, copy *rewrite.Copy) error {
 	if m.queued {
-		defer s.queue.turn(m.urgent())()
+		defer s.queue.turn(isUrgent(m.class, m.machine))()
 	} else {
 		defer s.work.on(m.body)()
 	}

@@ -5,23 +5,31 @@ import (
 	"runtime/metrics"
 	"time"
 
+	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/relay/spool"
 )
 
-// In mode spool two things want the processor: taking mail in, and making and signing the copies of what was
-// taken. The first is several times cheaper, and somebody waits for it, so where mail comes in faster than it
-// leaves it goes first: each time that a message was read or a copy signed, a rest follows that is rests times as
-// long, maxRest at most, in which others have the processor. That ends where mail waits for its attempt longer than
-// maxLag, until there is hardly a lag any more, and where what was accepted is ahead of what was tried by maxFresh messages. From there on an answer
-// waits for the attempts to catch up, maxYield at most: accepting gets slower, and never ends. It waits only while
-// the processors are what is short. Where the smarthost is, or max_per_second, the spool is there for that.
+// In mode spool two things want the processor: taking mail in, and making and signing the copies of what was taken.
+// The first is several times cheaper, and somebody waits for it, so where mail comes in faster than it leaves it
+// goes first: each time that a message was read or a copy signed, a rest follows that is restRatio times as long,
+// maxRest at most, in which others have the processor. That ends where mail waits for its attempt longer than
+// maxLag, until there is hardly a lag any more, and where what was accepted is ahead of what was tried by maxFresh
+// messages. From there on an answer waits for the attempts to catch up, maxYield at most: accepting gets slower, and
+// never ends. It waits only while the processors are what is short. Where the smarthost is, or max_per_second, the
+// spool is there for that.
 const (
-	rests    = 8
-	maxRest  = 10 * time.Millisecond
-	maxLag   = 5 * time.Second
-	maxFresh = 10_000
-	maxYield = time.Second
+	restRatio = 8
+	maxRest   = 10 * time.Millisecond
+	maxLag    = 5 * time.Second
+	maxFresh  = 10_000
+	maxYield  = time.Second
 )
+
+// isUrgent reports whether mail of that class must not wait behind a newsletter: a password, say, but no report, which
+// is machine's.
+func isUrgent(class consent.Class, machine bool) bool {
+	return class == consent.Transactional && !machine
+}
 
 // turn waits until one of the processors is free of other work on copies of what waits, and returns what is to be
 // called when that work is done. Without it a command that comes in would stand in line behind as many signatures
@@ -35,12 +43,11 @@ func (q *queue) turn(urgent bool) (end func()) {
 	turns <- struct{}{}
 	began := time.Now()
 	return func() {
-		free := func() { <-turns }
-		if rest := min(rests*time.Since(began), maxRest); !urgent && q.rests() {
-			time.AfterFunc(rest, free)
+		if urgent || !q.rests() {
+			<-turns
 			return
 		}
-		free()
+		time.AfterFunc(min(restRatio*time.Since(began), maxRest), func() { <-turns })
 	}
 }
 

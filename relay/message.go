@@ -32,9 +32,6 @@ type message struct {
 	retryUntil time.Time // about when it is given up, for a report of a delay
 }
 
-// urgent reports whether m must not wait behind a newsletter: a password, say, but no report.
-func (m *message) urgent() bool { return m.class == consent.Transactional && !m.machine }
-
 // read parses what was received: its header alone in mode spool, where whatever the body may hold is a matter of the
 // copies, which are made later. The error is an *Error.
 func (s *Server) read(id string, env *envelope, b *body) (*message, error) {

@@ -83,7 +83,7 @@ func newQueue(s *Server, sp *spool.Spool) *queue {
 func (q *queue) add(m spool.Message) { q.push(&item{id: m.ID}, m) }
 
 func (q *queue) push(it *item, m spool.Message) {
-	it.urgent = m.Envelope.Class == string(consent.Transactional) && !m.Envelope.Machine
+	it.urgent = isUrgent(consent.Class(m.Envelope.Class), m.Envelope.Machine)
 	it.since = q.server.cfg.Now()
 	it.due = it.since.Add(wait(m, it.since))
 	q.mu.Lock()
@@ -139,24 +139,21 @@ func (q *queue) run(ctx, sending context.Context) {
 // attempts makes those of the first lines of q.due, so many at once. Who makes them goes on to the next: a stack that
 // has grown once for reading and signing need not do so for each message.
 func (q *queue) attempts(ctx, sending context.Context, lines, most int) {
-	var (
-		all  sync.WaitGroup
-		turn sync.Mutex // to take the next
-	)
+	var taking sync.Mutex
+	take := func() *item {
+		taking.Lock()
+		defer taking.Unlock()
+		return q.next(ctx, lines)
+	}
+	var underWay sync.WaitGroup
 	for range most {
-		all.Go(func() {
-			for {
-				turn.Lock()
-				it := q.next(ctx, lines)
-				turn.Unlock()
-				if it == nil {
-					return
-				}
+		underWay.Go(func() {
+			for it := take(); it != nil; it = take() {
 				q.deliver(ctx, sending, it)
 			}
 		})
 	}
-	all.Wait()
+	underWay.Wait()
 }
 
 // next waits for a message of the first lines of q.due that is due and takes it out of the heap; nil when ctx is done.
@@ -385,7 +382,7 @@ func (q *queue) back(it *item) {
 // adopt takes up a message whose attempt began before it was put into the spool: late brings the
 // outcomes of those that are in it.
 func (q *queue) adopt(m *message, late <-chan numbered) {
-	it := &item{id: m.id, urgent: m.urgent(), at: -1, since: q.server.cfg.Now()}
+	it := &item{id: m.id, urgent: isUrgent(m.class, m.machine), at: -1, since: q.server.cfg.Now()}
 	q.mu.Lock()
 	q.items[it.id] = it
 	q.mu.Unlock()

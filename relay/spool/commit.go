@@ -10,7 +10,7 @@ import (
 // request is what one caller waits for.
 type request struct {
 	records   []record
-	essential bool // may use the reserve
+	essential bool // an outcome: it may use the reserve, and has time to wait for others
 	room      room // asked for, where there are no records; none: only an answer is
 	done      chan error
 }
