@@ -53,20 +53,31 @@ package sign
 //
 // static void openssl_free(void *key) { EVP_PKEY_free(key); }
 //
-// // openssl_sign makes a signature by RSASSA-PKCS1-v1_5 of a SHA-256 hash, and returns its length, 0 where it fails.
-// static size_t openssl_sign(void *key, const unsigned char *hash, size_t hashLength, unsigned char *signature, size_t room) {
+// // struct signing is a signature to be made. It holds no address of Go's memory.
+// struct signing {
+// 	void *key;                    // an EVP_PKEY
+// 	unsigned char hash[32];       // SHA-256
+// 	unsigned char signature[512]; // room for a key of 4096 bits
+// 	size_t length;                // of the signature; 0 where it could not be made
+// };
+//
+// // openssl_sign makes a signature by RSASSA-PKCS1-v1_5.
+// static void openssl_sign(struct signing *s) {
 // 	const int pkcs1Padding = 1;
-// 	void *context = EVP_PKEY_CTX_new(key, NULL);
+// 	void *context = EVP_PKEY_CTX_new(s->key, NULL);
+// 	s->length = sizeof s->signature;
 // 	int ok = context != NULL &&
 // 		EVP_PKEY_sign_init(context) > 0 &&
 // 		EVP_PKEY_CTX_set_rsa_padding(context, pkcs1Padding) > 0 &&
 // 		EVP_PKEY_CTX_set_signature_md(context, EVP_sha256()) > 0 &&
-// 		EVP_PKEY_sign(context, signature, &room, hash, hashLength) > 0;
+// 		EVP_PKEY_sign(context, s->signature, &s->length, s->hash, sizeof s->hash) > 0;
 // 	EVP_PKEY_CTX_free(context);
-// 	if (ok) return room;
+// 	if (ok) return;
 // 	ERR_clear_error();
-// 	return 0;
+// 	s->length = 0;
 // }
+//
+// static void *openssl_sign_address(void) { return openssl_sign; }
 import "C"
 
 import (
@@ -114,16 +125,26 @@ func (k *opensslKey) Sign(random io.Reader, digest []byte, opts crypto.SignerOpt
 
 // sign is Sign by OpenSSL alone, for a SHA-256 hash; nil where it fails.
 func (k *opensslKey) sign(hash []byte) []byte {
-	signature := make([]byte, k.Size())
-	n := C.openssl_sign(k.key, (*C.uchar)(&hash[0]), C.size_t(len(hash)), (*C.uchar)(&signature[0]), C.size_t(len(signature)))
+	s := signing{key: k.key}
+	copy(unsafe.Slice((*byte)(&s.hash[0]), len(s.hash)), hash)
+	s.make()
 	runtime.KeepAlive(k)
-	if int(n) != len(signature) {
+	if int(s.length) != k.Size() {
 		return nil
 	}
-	return signature
+	return C.GoBytes(unsafe.Pointer(&s.signature[0]), C.int(s.length))
 }
 
-// Fastest is k, or signs by OpenSSL with it where that is here and has shown that it makes the same signature.
+type signing C.struct_signing
+
+// call has openssl_sign called as any function of C is.
+func (s *signing) call() { C.openssl_sign((*C.struct_signing)(s)) }
+
+// signFunction is the address of openssl_sign.
+var signFunction = sync.OnceValue(func() unsafe.Pointer { return C.openssl_sign_address() })
+
+// Fastest is k, or signs by OpenSSL with it where that is here, takes a key of that length (up to 4096 bits), and has
+// shown that it makes the same signature.
 func Fastest(k *rsa.PrivateKey) crypto.Signer {
 	if openSSL() == "" {
 		return k
