@@ -7,12 +7,11 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
-	"sync"
 	"syscall"
 
 	"github.com/emersion/go-smtp"
 
+	"github.com/consentgate/consentgate/relay/buffer"
 	"github.com/consentgate/consentgate/relay/spool"
 	"github.com/consentgate/consentgate/rewrite"
 )
@@ -26,6 +25,7 @@ type body struct {
 	size       int64
 	header8Bit bool
 	file       *os.File    // nil while it is in memory
+	lent       []byte      // what package buffer lent for it; nil = nothing
 	spooled    *spool.Body // it waits there
 }
 
@@ -35,7 +35,10 @@ func (b *body) Bytes() []byte {
 	return text
 }
 
+// Close lets go of the body, whose text must not be used any more.
 func (b *body) Close() {
+	buffer.Put(b.lent)
+	b.lent = nil
 	if b.file != nil {
 		b.file.Close() // it has no name any more: closing is what deletes it
 	}
@@ -53,19 +56,20 @@ func receive(r io.Reader, max int64, tempFile func() (*os.File, error)) (_ *body
 			b.Close()
 		}
 	}()
-	room := rooms.Get().(*[]byte)
+	// text is what came and is not in the file, which is where it goes once it is too long.
+	text := buffer.Get(usualSize)
 	defer func() {
-		if cap(*room) <= keptRoom {
-			rooms.Put(room)
+		if b.lent == nil {
+			buffer.Put(text)
 		}
 	}()
-	// text is what came and is not in the file, which is where it goes once it is too long.
-	text := (*room)[:0]
 	var lines strictLines
 	for {
 		if len(text) == cap(text) {
 			if b.file == nil && len(text) < inMemory {
-				text = slices.Grow(text, len(text))
+				more := append(buffer.Get(2*len(text)), text...)
+				buffer.Put(text)
+				text = more
 			} else if err := b.store(text, tempFile); err != nil {
 				return nil, err
 			} else {
@@ -105,16 +109,16 @@ func receive(r io.Reader, max int64, tempFile func() (*os.File, error)) (_ *body
 		b.ReaderAt = b.file
 		return b, nil
 	}
-	*room = text
-	b.ReaderAt = rewrite.Bytes(bytes.Clone(text))
+	if cap(text) > buffer.Max || len(text) < cap(text)/2 { // it may be in memory for long, so it takes no more than it needs
+		b.ReaderAt = rewrite.Bytes(bytes.Clone(text))
+		return b, nil
+	}
+	b.ReaderAt, b.lent = rewrite.Bytes(text), text
 	return b, nil
 }
 
-// rooms are for messages that are on their way in: how long one is shows at its end.
-var rooms = sync.Pool{New: func() any { room := make([]byte, 32<<10); return &room }}
-
-// keptRoom is the size of the largest that is used again.
-const keptRoom = 256 << 10
+// usualSize has room for most messages. How long one is shows at its end.
+const usualSize = 32 << 10
 
 // store puts text at the end of b's file.
 func (b *body) store(text []byte, tempFile func() (*os.File, error)) (err error) {

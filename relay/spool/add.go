@@ -11,10 +11,7 @@ import (
 func (s *Spool) prepare(messages []New) (recs []record, settle func(error) error, err error) {
 	settle = func(err error) error {
 		for _, r := range recs {
-			switch {
-			case err == nil && !r.big:
-				s.remember(r.entry, r.body)
-			case err != nil && r.big && !errors.As(err, new(doubt)):
+			if err != nil && r.big && !errors.As(err, new(doubt)) {
 				s.removeBig(r.entry.id)
 			}
 		}

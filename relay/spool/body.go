@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+
+	"github.com/consentgate/consentgate/relay/buffer"
 )
 
 // Body is a message's body. It stays readable until it is closed, whatever becomes of the message.
@@ -17,7 +19,7 @@ type Body struct {
 	file file   // nil where it is not
 }
 
-// Bytes returns the body where it is in memory, else nil. It must not be changed.
+// Bytes returns the body where it is in memory, else nil. It must not be changed, nor used once b is closed.
 func (b *Body) Bytes() []byte { return b.text }
 
 // Size is the body's length in bytes.
@@ -25,6 +27,8 @@ func (b *Body) Size() int64 { return b.size }
 
 // Close lets go of the body.
 func (b *Body) Close() error {
+	buffer.Put(b.text)
+	b.text = nil
 	if b.file == nil {
 		return nil
 	}
@@ -41,13 +45,11 @@ func (s *Spool) Body(id string) (*Body, error) {
 			s.mu.Unlock()
 			return nil, fmt.Errorf("%w: %q", ErrNotFound, id)
 		}
-		at, size, sum, big, damaged, body := e.at, e.msg.Size, e.sum, e.big, e.damaged, e.body
+		at, size, sum, big, damaged := e.at, e.msg.Size, e.sum, e.big, e.damaged
 		s.mu.Unlock()
 
-		if body != nil {
-			return inMemory(body), nil
-		}
 		var f file
+		var body []byte
 		var err error
 		switch {
 		case damaged:
@@ -61,7 +63,7 @@ func (s *Spool) Body(id string) (*Body, error) {
 		case err == nil && big:
 			return &Body{ReaderAt: f, size: size, file: f}, nil
 		case err == nil:
-			return inMemory(body), nil
+			return &Body{ReaderAt: bytes.NewReader(body), size: size, text: body}, nil
 		case s.moved(id, e, at):
 			continue // what was read was on its way out
 		case errors.Is(err, ErrDamaged):
@@ -69,10 +71,6 @@ func (s *Spool) Body(id string) (*Body, error) {
 		}
 		return nil, fmt.Errorf("body of %s: %w", id, err)
 	}
-}
-
-func inMemory(text []byte) *Body {
-	return &Body{ReaderAt: bytes.NewReader(text), size: int64(len(text)), text: text}
 }
 
 // moved says whether the message is no more where it was.
@@ -89,7 +87,7 @@ func (s *Spool) readBody(at place, size int64, sum uint32) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	body := make([]byte, size)
+	body := buffer.Get(int(size))[:size]
 	if n, err := f.ReadAt(body, at.body); err == io.EOF && n < len(body) {
 		return body[:n], fmt.Errorf("%w: it is cut off", ErrDamaged)
 	} else if err != nil && err != io.EOF {
@@ -213,22 +211,4 @@ func (s *Spool) setAside(name string, data []byte) error {
 		err = s.fs.SyncDir(s.path("bad"))
 	}
 	return err
-}
-
-// remember keeps the body of e in memory, where there is room: those that came before it are needed sooner. That does
-// not hold for jobs, which may wait for a day.
-func (s *Spool) remember(e *entry, body []byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e.msg == nil || e.msg.Job != nil || e.body != nil || s.memory+int64(len(body)) > s.opts.Memory {
-		return
-	}
-	e.body = body
-	s.memory += int64(len(body))
-}
-
-// forget lets go of the body of e in memory. s.mu is held.
-func (s *Spool) forget(e *entry) {
-	s.memory -= int64(len(e.body))
-	e.body = nil
 }

@@ -285,7 +285,6 @@ func (s *Spool) apply(r *record, p place) {
 	case kindState:
 		owed = e.msg.only(r.changes)
 	}
-	s.forget(e) // who waits on does so for minutes
 	if !owed {
 		s.finish(e)
 	}

@@ -194,7 +194,6 @@ func TestDamagedBody(t *testing.T) {
 	for _, size := range []int{100, 2000} {
 		d := newDisk(t)
 		opts := small(d)
-		opts.Memory = 1
 		opts.SegmentSize = 64 << 10
 		s := open(t, opts)
 		must(t, s.Add(newMessage("a", 1, strings.Repeat("a", size))))

@@ -12,7 +12,7 @@ import (
 )
 
 // loadOptions make segments and clearing out frequent.
-var loadOptions = Options{SegmentSize: 128 << 10, ReserveSize: 32 << 10, BigBody: 8 << 10, Memory: 64 << 10}
+var loadOptions = Options{SegmentSize: 128 << 10, ReserveSize: 32 << 10, BigBody: 8 << 10}
 
 // load is the process that TestKill kills: it says each thing that the spool promised, after that.
 func load(dir string) {

@@ -20,7 +20,7 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // small are sizes at which a short test sees everything happen.
 func small(d *disk) Options {
-	return Options{SegmentSize: 3 << 10, ReserveSize: 2 << 10, BatchSize: 2 << 10, BigBody: 900, Memory: 3000, files: d}
+	return Options{SegmentSize: 3 << 10, ReserveSize: 2 << 10, BatchSize: 2 << 10, BigBody: 900, files: d}
 }
 
 // model is what a spool is to hold.

@@ -118,12 +118,13 @@ func (s *Spool) again(e *entry, seg *segment) (r record, needed bool, err error)
 	stated := slices.ContainsFunc(e.states, func(st stateAt) bool { return st.seg == seg })
 	here := slices.Contains(e.copies, seg)
 	elsewhere := slices.ContainsFunc(e.copies, func(c *segment) bool { return c != seg })
-	msg, at, body, damaged := e.msg, e.at, e.body, e.damaged
+	msg, at, damaged := e.msg, e.at, e.damaged
 	s.mu.Unlock()
 	switch {
 	case msg != nil && at.seg == seg:
 		m := msg.clone()
-		if body == nil && !e.big && !damaged {
+		var body []byte
+		if !e.big && !damaged {
 			body, err = s.readBody(at, m.Size, e.sum)
 			if errors.Is(err, ErrDamaged) {
 				s.damage(e, body)

@@ -59,7 +59,6 @@ type Options struct {
 	ReserveSize int64 // kept for outcomes where the disk is full, or several times of it where many wait; default 8 MiB
 	BatchSize   int64 // up to which what callers wait for is written at once; default 4 MiB
 	BigBody     int64 // a larger body is a file of its own; default 1 MiB
-	Memory      int64 // for bodies that were added lately; default 32 MiB
 
 	Rand io.Reader // for the segments' marks; default crypto/rand.Reader
 
@@ -82,7 +81,6 @@ func (o Options) withDefaults() Options {
 	o.ReserveSize = cmp.Or(o.ReserveSize, 8<<20)
 	o.BatchSize = cmp.Or(o.BatchSize, 4<<20)
 	o.BigBody = cmp.Or(o.BigBody, 1<<20)
-	o.Memory = cmp.Or(o.Memory, 32<<20)
 	return o
 }
 
@@ -107,7 +105,6 @@ type Spool struct {
 	adding   map[string]bool   // IDs of Adds under way
 	big      map[string]int64  // bytes of big bodies, by ID
 	segments []*segment        // in the order of their numbers
-	memory   int64             // bytes of the bodies in memory
 	trash    []string          // big bodies that nothing needs any more
 
 	// The writer's own; nobody else looks at them.
@@ -132,7 +129,6 @@ type entry struct {
 	big     bool // the body is big/ID.eml
 	damaged bool
 	sum     uint32     // CRC32C of the body
-	body    []byte     // nil where not in memory
 	copies  []*segment // all that hold the message, or may
 	states  []stateAt  // the records that say what became of it since
 }
