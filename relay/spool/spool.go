@@ -55,7 +55,7 @@ var (
 type Options struct {
 	Log *slog.Logger // default: none. No address is ever written to it
 
-	SegmentSize int64 // of a segment of the log; default 32 MiB
+	SegmentSize int64 // of a segment of the log; default 64 MiB
 	ReserveSize int64 // kept for outcomes where the disk is full, or several times of it where many wait; default 8 MiB
 	BatchSize   int64 // up to which what callers wait for is written at once; default 4 MiB
 	BigBody     int64 // a larger body is a file of its own; default 1 MiB
