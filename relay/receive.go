@@ -37,8 +37,10 @@ func (b *body) Bytes() []byte {
 
 // Close lets go of the body, whose text must not be used any more.
 func (b *body) Close() {
-	buffer.Put(b.lent)
-	b.lent = nil
+	if b.lent != nil {
+		buffer.Put(b.lent)
+		b.lent, b.ReaderAt = nil, buffer.Closed{}
+	}
 	if b.file != nil {
 		b.file.Close() // it has no name any more: closing is what deletes it
 	}
@@ -109,7 +111,8 @@ func receive(r io.Reader, max int64, tempFile func() (*os.File, error)) (_ *body
 		b.ReaderAt = b.file
 		return b, nil
 	}
-	if cap(text) > buffer.Max || len(text) < cap(text)/2 { // it may be in memory for long, so it takes no more than it needs
+	// It may be in memory for long, so it takes no more than twice what it needs.
+	if cap(text) > buffer.Max || len(text) < cap(text)/2 && !buffer.Spoils {
 		b.ReaderAt = rewrite.Bytes(bytes.Clone(text))
 		return b, nil
 	}

@@ -282,6 +282,7 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 	}
 	m.trace = s.trace(id, env)
 	s.server.log.received(m, s.conn)
+	kept = true // after a panic, too: a copy that is on its way would read what is lent to another message by then
 	outcomes, kept, err = s.server.submit(m, each)
 	for _, o := range outcomes {
 		if o.err == nil {

@@ -81,6 +81,9 @@ func TestStoreOnSentinel(t *testing.T) {
 		case err == nil || !errors.Is(err, consent.ErrUnreachable):
 			t.Fatalf("without any replica: %v", err)
 		case !errors.Is(err, consent.ErrNotDurable):
+			if rs, err := s.Lookup(t.Context(), "newsletter", []consent.Address{person(t, 2)}); err == nil && rs[0].Scope.Mail.State == consent.Unsubscribed {
+				t.Fatal("it was written all the same")
+			}
 			return err
 		}
 		return nil

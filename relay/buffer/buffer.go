@@ -1,8 +1,11 @@
-// Package buffer lends memory for the texts of messages. Each is needed for moments, and would be garbage then: most
-// of what is allocated for a message.
+// Package buffer lends memory for the texts of messages. Each is needed while the message passes, and would be garbage
+// then: most of what is allocated for a message.
 package buffer
 
-import "sync"
+import (
+	"os"
+	"sync"
+)
 
 // Max is the size in bytes of the largest buffer that is lent again.
 const Max = 256 << 10
@@ -30,7 +33,7 @@ func Put(b []byte) {
 	if cap(b) < least || cap(b) > Max {
 		return
 	}
-	if spoils {
+	if Spoils {
 		b = b[:cap(b)]
 		for i := range b {
 			b[i] = 0xAA
@@ -38,3 +41,9 @@ func Put(b []byte) {
 	}
 	pool.Put(&b)
 }
+
+// Closed is an io.ReaderAt in place of a text that was given back.
+type Closed struct{}
+
+// ReadAt fails with os.ErrClosed.
+func (Closed) ReadAt([]byte, int64) (int, error) { return 0, os.ErrClosed }

@@ -23,7 +23,7 @@ func TestGet(t *testing.T) {
 
 // What reads a buffer that was given back is seen by the tests that run under the race detector.
 func TestSpoils(t *testing.T) {
-	if !spoils {
+	if !Spoils {
 		t.Skip("only under the race detector")
 	}
 	b := append(Get(3), "abc"...)

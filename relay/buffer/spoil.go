@@ -2,4 +2,5 @@
 
 package buffer
 
-const spoils = false
+// Spoils says whether what is given back is overwritten at once.
+const Spoils = false

@@ -2,5 +2,6 @@
 
 package buffer
 
-// spoils says that what was given back is overwritten, so that tests under the race detector see who still reads it.
-const spoils = true
+// Spoils says whether what is given back is overwritten at once: under the race detector, so that tests see who still
+// reads it.
+const Spoils = true

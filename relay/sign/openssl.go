@@ -127,13 +127,20 @@ func (k *opensslKey) Sign(random io.Reader, digest []byte, opts crypto.SignerOpt
 func (k *opensslKey) sign(hash []byte) []byte {
 	s := signing{key: k.key}
 	copy(unsafe.Slice((*byte)(&s.hash[0]), len(s.hash)), hash)
-	s.make()
+	if k.Size() > mostComputed {
+		s.call()
+	} else {
+		s.make()
+	}
 	runtime.KeepAlive(k)
 	if int(s.length) != k.Size() {
 		return nil
 	}
 	return C.GoBytes(unsafe.Pointer(&s.signature[0]), C.int(s.length))
 }
+
+// mostComputed is the length, in bytes, of the longest key with which a signature is a matter of a millisecond.
+const mostComputed = 3072 / 8
 
 type signing C.struct_signing
 

@@ -2,4 +2,6 @@
 
 package sign
 
+const keepsProcessor = false
+
 func (s *signing) make() { s.call() }

@@ -27,12 +27,12 @@ func (b *Body) Size() int64 { return b.size }
 
 // Close lets go of the body.
 func (b *Body) Close() error {
-	buffer.Put(b.text)
-	b.text = nil
-	if b.file == nil {
-		return nil
+	if b.file != nil {
+		return b.file.Close()
 	}
-	return b.file.Close()
+	buffer.Put(b.text)
+	b.text, b.ReaderAt = nil, buffer.Closed{}
+	return nil
 }
 
 // Body opens a message's body, of which every byte was checked. The error wraps ErrNotFound, or
@@ -57,7 +57,7 @@ func (s *Spool) Body(id string) (*Body, error) {
 		case big:
 			f, err = s.openBig(id, size, sum)
 		default:
-			body, err = s.readBody(at, size, sum)
+			body, err = s.readBody(buffer.Get(int(size))[:size], at, sum)
 		}
 		switch {
 		case err == nil && big:
@@ -80,14 +80,13 @@ func (s *Spool) moved(id string, e *entry, at place) bool {
 	return s.messages[id] != e || e.at != at
 }
 
-// readBody reads a body from its segment. With ErrDamaged it returns what it read.
-func (s *Spool) readBody(at place, size int64, sum uint32) ([]byte, error) {
+// readBody fills body from its segment. With ErrDamaged it returns what it read.
+func (s *Spool) readBody(body []byte, at place, sum uint32) ([]byte, error) {
 	f, err := s.fs.Open(at.seg.name, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	body := buffer.Get(int(size))[:size]
 	if n, err := f.ReadAt(body, at.body); err == io.EOF && n < len(body) {
 		return body[:n], fmt.Errorf("%w: it is cut off", ErrDamaged)
 	} else if err != nil && err != io.EOF {

@@ -125,7 +125,7 @@ func (s *Spool) again(e *entry, seg *segment) (r record, needed bool, err error)
 		m := msg.clone()
 		var body []byte
 		if !e.big && !damaged {
-			body, err = s.readBody(at, m.Size, e.sum)
+			body, err = s.readBody(make([]byte, m.Size), at, e.sum)
 			if errors.Is(err, ErrDamaged) {
 				s.damage(e, body)
 				body, damaged, err = nil, true, nil

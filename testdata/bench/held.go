@@ -24,8 +24,8 @@ const (
 	finalDot  = ".\r\n"
 
 	// The most that the gateway may take, in MB: while it has all the large messages, 1,000 MB, at
-	// once; and with the many connections, of which 1,200 buffers and what the spool holds in memory
-	// (64 MB) make the most, twice over for the garbage collector.
+	// once; and with the many connections, of which 1,200 buffers make the most, twice over for the
+	// garbage collector.
 	largeLimit = 300
 	heldLimit  = 600
 )
