@@ -150,7 +150,7 @@ func TestGivenUp(t *testing.T) {
 			if strings.Contains(d.text, "Action: "+action) {
 				n++
 			}
-			for _, want := range []string{"Original-Envelope-Id: e1\r\n", "Original-Recipient: rfc822; later+x@example.com\r\n", "450 4.2.1 greylisted"} {
+			for _, want := range []string{"Original-Envelope-Id: e1\r\n", "Original-Recipient: rfc822; later+x@example.com\r\n", "450 4.2.1 greylisted", "\r\nSubject: hello\r\n"} {
 				if !strings.Contains(d.text, want) {
 					t.Errorf("a report lacks %q:\n%s", want, d.text)
 				}

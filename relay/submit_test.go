@@ -281,6 +281,11 @@ func TestLateCopiesAreWrittenDown(t *testing.T) {
 	if n := len(b.sink.got()); n != 3 {
 		t.Errorf("%d copies, want 3", n)
 	}
+	for _, d := range b.sink.got() { // those that were made once the sender was answered, too
+		if !strings.Contains(d.text, "<html><body><p>Hello!</p>") {
+			t.Errorf("not what was sent: %q", d.text)
+		}
+	}
 }
 
 // Where the spool takes nothing, nothing leaves of a message for several that might have to wait for
