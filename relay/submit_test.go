@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -285,6 +286,51 @@ func TestLateCopiesAreWrittenDown(t *testing.T) {
 		if !strings.Contains(d.text, "<html><body><p>Hello!</p>") {
 			t.Errorf("not what was sent: %q", d.text)
 		}
+	}
+}
+
+// Many messages pass at once, through memory that each uses behind another: every copy is all of one of them.
+func TestTextsDoNotMix(t *testing.T) {
+	for _, mode := range []Mode{Cutthrough, Spooled} {
+		t.Run(string(mode), func(t *testing.T) {
+			b := start(t, withSpool(mode))
+			const senders, each = 8, 15
+			lines := func(name string) string {
+				return strings.Repeat(name+" has a line of its own here\r\n", 300+len(name)*50)
+			}
+			var all sync.WaitGroup
+			for i := range senders {
+				c := b.hello()
+				all.Go(func() {
+					for k := range each {
+						name := fmt.Sprintf("m%d-%s", i, strings.Repeat("x", k*k%23))
+						c.say("MAIL FROM:<news@example.org>")
+						c.expect("250")
+						for _, to := range []string{"joe", "ann"} {
+							c.say("RCPT TO:<%s@example.com>", to)
+							c.expect("250")
+						}
+						c.say("DATA")
+						c.expect("354")
+						c.raw("From: news@example.org\r\nSubject: " + name + "\r\n\r\n" + lines(name) + ".\r\n")
+						c.expect("250 2.0.0")
+					}
+				})
+			}
+			all.Wait()
+			b.wait("the spool", func() bool { return len(b.spool.All()) == 0 })
+			copies := b.sink.got()
+			if len(copies) != senders*each*2 {
+				t.Errorf("%d copies, want %d", len(copies), senders*each*2)
+			}
+			for _, d := range copies {
+				_, name, _ := strings.Cut(header(d.text), "Subject: ")
+				name, _, _ = strings.Cut(name, "\r\n")
+				if _, body, _ := strings.Cut(d.text, "\r\n\r\n"); !strings.HasPrefix(body, lines(name)) {
+					t.Fatalf("the copy of %q holds %.200q…", name, body)
+				}
+			}
+		})
 	}
 }
 
