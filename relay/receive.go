@@ -37,10 +37,9 @@ func (b *body) Bytes() []byte {
 
 // Close lets go of the body, whose text must not be used any more.
 func (b *body) Close() {
-	if b.lent != nil {
-		buffer.Put(b.lent)
-		b.lent, b.ReaderAt = nil, buffer.Closed{}
-	}
+	b.ReaderAt = buffer.Closed{}
+	buffer.Put(b.lent)
+	b.lent = nil
 	if b.file != nil {
 		b.file.Close() // it has no name any more: closing is what deletes it
 	}
