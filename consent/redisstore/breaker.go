@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -52,8 +54,42 @@ func (b *breaker) DialHook(next redis.DialHook) redis.DialHook {
 		if err != nil {
 			return refused{err}, nil
 		}
-		return conn, nil
+		if socket, ok := conn.(syscall.Conn); ok { // which the pool looks at
+			return rawPatient{patient{conn}, socket}, nil
+		}
+		return patient{conn}, nil
 	}
+}
+
+// patient is a connection from which an answer is taken that came in time, however late the processors come to read
+// it, and a question sent, however late they come to write it. When a thousand senders come at once that may be later
+// than readTimeout, and nobody is to take the server for one that does not answer.
+type patient struct{ net.Conn }
+
+// lateTime is how much longer it may then take. What is there is read at once.
+const lateTime = 10 * time.Millisecond
+
+func (p patient) Read(b []byte) (int, error) {
+	n, err := p.Conn.Read(b)
+	if late(n, err) && p.SetReadDeadline(time.Now().Add(lateTime)) == nil {
+		return p.Conn.Read(b)
+	}
+	return n, err
+}
+
+func (p patient) Write(b []byte) (int, error) {
+	n, err := p.Conn.Write(b)
+	if late(n, err) && p.SetWriteDeadline(time.Now().Add(lateTime)) == nil {
+		return p.Conn.Write(b)
+	}
+	return n, err
+}
+
+func late(n int, err error) bool { return n == 0 && errors.Is(err, os.ErrDeadlineExceeded) }
+
+type rawPatient struct {
+	patient
+	syscall.Conn
 }
 
 // refused is a connection that did not come about.

@@ -35,7 +35,8 @@
 // which is the third state of a record: unsubscribed by one click; before that, on the page under notice
 // 2026-03, opens granted and clicks denied.
 //
-// Lookup is one round trip: the marker and one HMGET a person in one pipeline. A change is worked
+// Lookup is one round trip: the marker and one HMGET a person in one pipeline, which lookups that come while others
+// are on their way share. A change is worked
 // out here from what was read, since Redis cannot make an HMAC, and written by one script that
 // does so only if the person is still as read; so an Apply is two round trips for up to
 // maxPipeline changes, and gateways that write at the same time lose nothing.
@@ -60,7 +61,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,6 +97,7 @@ type Store struct {
 	danger  atomic.Pointer[error] // why what is there may not be all, nil where it is
 	mute    sync.Once             // a warning is given once
 	forgets sync.Once             // another
+	lookups lookups
 
 	life  context.Context // ends with Close
 	end   context.CancelFunc
@@ -185,74 +186,6 @@ const hashKeySize = len("consent:{") + 43 + len("}")
 
 func appendHashKey(b []byte, k consent.Key) []byte {
 	return append(k.AppendText(append(b, "consent:{"...)), '}')
-}
-
-// Lookup asks for everybody in one pipeline.
-func (s *Store) Lookup(ctx context.Context, scope consent.Scope, people []consent.Address) ([]consent.Result, error) {
-	results := make([]consent.Result, len(people))
-	pipe := s.rdb.Pipeline()
-	mark := pipe.Get(ctx, marker)
-	replies := s.ask(ctx, pipe, scope, people)
-	pipe.Exec(ctx) // each reply has its own error
-	if err := s.judge(ctx, mark); err != nil {
-		// In a cluster the marker's node may be down and others not; whoever could be read, was.
-		answered := false
-		for i := range replies {
-			answered = answered || !people[i].IsZero() && replies[i].Err() == nil
-		}
-		if !answered || !s.cluster || !s.known.yes() || s.danger.Load() != nil || errors.Is(err, consent.ErrLost) || errors.Is(err, consent.ErrForeign) {
-			return fail(results, err)
-		}
-	}
-	for i := range replies {
-		if people[i].IsZero() {
-			results[i].Err = consent.ErrAddress
-			continue
-		}
-		values, err := replies[i].Result()
-		if err != nil {
-			results[i].Err = wrap(err)
-			continue
-		}
-		results[i].Parse(scope, values[0], values[1])
-	}
-	return results, nil
-}
-
-// ask puts an HMGET for each of people into the pipeline, none for the zero Address. Pipeline.HMGet
-// allocates nine times a person, which shows in a message to many; here all people's keys, arguments and
-// commands are one allocation each.
-func (s *Store) ask(ctx context.Context, pipe redis.Pipeliner, scope consent.Scope, people []consent.Address) []redis.StringSliceCmd {
-	var text strings.Builder
-	text.Grow(hashKeySize * len(people))
-	for _, who := range people {
-		text.Write(appendHashKey(make([]byte, 0, hashKeySize), s.Key(who)))
-	}
-	keys := make([]string, len(people))
-	args := make([]any, 4*len(people))
-	cmds := make([]redis.StringSliceCmd, len(people))
-	var get, own, any any = "hmget", string(scope), string(consent.AnyScope)
-	for i, who := range people {
-		if who.IsZero() {
-			continue
-		}
-		keys[i] = text.String()[hashKeySize*i : hashKeySize*(i+1)]
-		args := args[4*i : 4*i+4 : 4*i+4]
-		args[0], args[1], args[2], args[3] = get, &keys[i], own, any
-		cmds[i] = *redis.NewStringSliceCmd(ctx, args...)
-		pipe.Process(ctx, &cmds[i])
-	}
-	return cmds
-}
-
-// fail puts err into every result that has none.
-func fail(results []consent.Result, err error) ([]consent.Result, error) {
-	for i := range results {
-		if results[i].Err == nil {
-			results[i] = consent.Result{Err: err}
-		}
-	}
-	return results, err
 }
 
 // wrap says in the words of package consent what went wrong: a cancelled context is itself, a
