@@ -90,6 +90,12 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench: -runs is a count, -window at least 100ms, and nothing follows the options")
 		os.Exit(2)
 	}
+	if o.results != "" { // known before the figures are there, and not behind them
+		if err := os.MkdirAll(o.results, 0o755); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, limit)
