@@ -92,7 +92,8 @@ type Key [32]byte
 // person that wraps none of these is a record that cannot be read.
 type Store interface {
 	// Lookup reads the records of people in scope and in AnyScope, in one round trip for all of
-	// them (one a node in a cluster). The results are in the order of people; the error of one
+	// them (one a node in a cluster), which begins after the call; people must not change any more, also where ctx ended
+	// it before. The results are in the order of people; the error of one
 	// person is in Result.Err. The returned error is set only where nothing could be asked at
 	// all, and then every Result has it too, so that len(results) == len(people) always.
 	Lookup(ctx context.Context, scope Scope, people []Address) ([]Result, error)

@@ -54,42 +54,12 @@ func (b *breaker) DialHook(next redis.DialHook) redis.DialHook {
 		if err != nil {
 			return refused{err}, nil
 		}
+		p := &patient{Conn: conn}
 		if socket, ok := conn.(syscall.Conn); ok { // which the pool looks at
-			return rawPatient{patient{conn}, socket}, nil
+			return rawPatient{p, socket}, nil
 		}
-		return patient{conn}, nil
+		return p, nil
 	}
-}
-
-// patient is a connection from which an answer is taken that came in time, however late the processors come to read
-// it, and a question sent, however late they come to write it. When a thousand senders come at once that may be later
-// than readTimeout, and nobody is to take the server for one that does not answer.
-type patient struct{ net.Conn }
-
-// lateTime is how much longer it may then take. What is there is read at once.
-const lateTime = 10 * time.Millisecond
-
-func (p patient) Read(b []byte) (int, error) {
-	n, err := p.Conn.Read(b)
-	if late(n, err) && p.SetReadDeadline(time.Now().Add(lateTime)) == nil {
-		return p.Conn.Read(b)
-	}
-	return n, err
-}
-
-func (p patient) Write(b []byte) (int, error) {
-	n, err := p.Conn.Write(b)
-	if late(n, err) && p.SetWriteDeadline(time.Now().Add(lateTime)) == nil {
-		return p.Conn.Write(b)
-	}
-	return n, err
-}
-
-func late(n int, err error) bool { return n == 0 && errors.Is(err, os.ErrDeadlineExceeded) }
-
-type rawPatient struct {
-	patient
-	syscall.Conn
 }
 
 // refused is a connection that did not come about.
@@ -103,6 +73,58 @@ func (r refused) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 func (r refused) SetDeadline(time.Time) error      { return nil }
 func (r refused) SetReadDeadline(time.Time) error  { return nil }
 func (r refused) SetWriteDeadline(time.Time) error { return nil }
+
+// SyscallConn has the pool drop one that was dialled ahead, when it comes to hand it out.
+func (r refused) SyscallConn() (syscall.RawConn, error) { return nil, r.err }
+
+// patient is a connection from which an answer is taken that came in time, however late the processors come to read
+// it, and a question sent, however late they come to write it (but under TLS, which a late write ends). When a thousand
+// senders come at once that may be later than readTimeout, and nobody is to take the server for one that does not answer.
+type patient struct {
+	net.Conn
+	readLate, wroteLate atomic.Bool // since the deadline was set
+}
+
+// lateTime is how much longer it may then take, once. What is there is read at once.
+const lateTime = 10 * time.Millisecond
+
+func (p *patient) Read(b []byte) (int, error) {
+	n, err := p.Conn.Read(b)
+	if late(n, err) && p.readLate.CompareAndSwap(false, true) && p.Conn.SetReadDeadline(time.Now().Add(lateTime)) == nil {
+		return p.Conn.Read(b)
+	}
+	return n, err
+}
+
+func (p *patient) Write(b []byte) (int, error) {
+	n, err := p.Conn.Write(b)
+	if late(n, err) && p.wroteLate.CompareAndSwap(false, true) && p.Conn.SetWriteDeadline(time.Now().Add(lateTime)) == nil {
+		return p.Conn.Write(b)
+	}
+	return n, err
+}
+
+func late(n int, err error) bool { return n == 0 && errors.Is(err, os.ErrDeadlineExceeded) }
+
+func (p *patient) SetReadDeadline(t time.Time) error {
+	p.readLate.Store(false)
+	return p.Conn.SetReadDeadline(t)
+}
+
+func (p *patient) SetWriteDeadline(t time.Time) error {
+	p.wroteLate.Store(false)
+	return p.Conn.SetWriteDeadline(t)
+}
+
+func (p *patient) SetDeadline(t time.Time) error {
+	return errors.Join(p.SetReadDeadline(t), p.SetWriteDeadline(t))
+}
+
+// rawPatient is one whose socket the pool can look at.
+type rawPatient struct {
+	*patient
+	syscall.Conn
+}
 
 // ProcessHook guards single commands.
 func (b *breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {

@@ -3,10 +3,11 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -22,9 +23,6 @@ const (
 
 	// maxShared bounds the people in a pipeline that several lookups share.
 	maxShared = 1000
-
-	// lookupTime bounds a pipeline that several lookups share. Who asked may leave before.
-	lookupTime = time.Second
 )
 
 // lookups are those on their way, and those that wait.
@@ -46,16 +44,15 @@ type lookup struct {
 	asked chan struct{} // closed when the replies are there
 }
 
-// Lookup asks for everybody in one pipeline. It may be one that other calls share, which begins after this one.
+// errUnasked is what holds of the marker before it was asked for.
+var errUnasked = fmt.Errorf("%w: nothing was asked", consent.ErrUnreachable)
+
+// Lookup asks for everybody in one pipeline. It may be one that other calls share, which begins after this one; then it
+// ends when all nodes of a cluster that the others need have answered, too.
 func (s *Store) Lookup(ctx context.Context, scope consent.Scope, people []consent.Address) ([]consent.Result, error) {
-	l := &lookup{scope: scope, people: people}
+	l := &lookup{scope: scope, people: people, marked: errUnasked}
 	if s.lookups.begin(ctx, l) {
-		defer func() {
-			if next := s.lookups.next(); next != nil {
-				go s.askForWaiting(next)
-			}
-		}()
-		s.askFor(ctx, l)
+		s.askNow(ctx, l)
 		return s.answer(l)
 	}
 	select {
@@ -68,6 +65,26 @@ func (s *Store) Lookup(ctx context.Context, scope consent.Scope, people []consen
 		}
 	}
 	return s.answer(l)
+}
+
+// askNow asks for l, and has those asked for that came meanwhile.
+func (s *Store) askNow(ctx context.Context, l *lookup) {
+	defer func() {
+		next := s.lookups.next()
+		if next == nil {
+			return
+		}
+		s.mu.Lock()
+		alive := s.life.Err() == nil
+		if alive {
+			s.tasks.Go(func() { s.askForWaiting(next) })
+		}
+		s.mu.Unlock()
+		if !alive {
+			s.askForWaiting(next) // it fails at once
+		}
+	}()
+	s.askFor(ctx, l)
 }
 
 // begin reports whether l may be asked for now; else it waits.
@@ -104,21 +121,28 @@ func (ls *lookups) next() []*lookup {
 // askForWaiting asks for those that wait until none does.
 func (s *Store) askForWaiting(next []*lookup) {
 	for ; next != nil; next = s.lookups.next() {
-		next = slices.DeleteFunc(next, func(l *lookup) bool { return l.ctx.Err() != nil }) // who asked has left
-		ctx, cancel := context.WithTimeout(s.life, lookupTime)
-		s.askFor(ctx, next...)
-		cancel()
-		for _, l := range next {
+		s.askTogether(slices.DeleteFunc(next, func(l *lookup) bool { return l.ctx.Err() != nil })) // who asked has left
+	}
+}
+
+// askTogether asks for several. It is bounded by what the client waits for at most, and by nobody's context: who asked
+// may leave before. A bug that it meets costs these, and nothing else.
+func (s *Store) askTogether(all []*lookup) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("a bug in the lookup of consent", "panic", p, "stack", string(debug.Stack()))
+		}
+		for _, l := range all {
 			close(l.asked)
 		}
+	}()
+	if len(all) > 0 {
+		s.askFor(context.Background(), all...)
 	}
 }
 
 // askFor gets the replies for all in one pipeline.
 func (s *Store) askFor(ctx context.Context, all ...*lookup) {
-	if len(all) == 0 {
-		return
-	}
 	pipe := s.rdb.Pipeline()
 	mark := pipe.Get(ctx, marker)
 	replies := s.ask(ctx, pipe, all)

@@ -24,14 +24,18 @@ type held struct {
 	pipelines atomic.Int32
 	letGo     chan struct{}
 	err       error // instead of what Redis says
+	bug       bool  // met by those that share one
 }
 
 func (h *held) DialHook(next redis.DialHook) redis.DialHook          { return next }
 func (h *held) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 func (h *held) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		h.pipelines.Add(1)
+		n := h.pipelines.Add(1)
 		<-h.letGo
+		if h.bug && n > maxLookups {
+			panic("a bug")
+		}
 		if h.err != nil {
 			for _, cmd := range cmds {
 				cmd.SetErr(h.err)
@@ -57,15 +61,15 @@ func TestLookupsShareAPipeline(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	for _, broken := range []error{nil, net.ErrClosed} {
-		h := &held{letGo: make(chan struct{}), err: broken}
+	for _, h := range []*held{{}, {bug: true}, {err: net.ErrClosed}} {
+		h.letGo = make(chan struct{})
 		s.rdb.AddHook(h)
 		var wg sync.WaitGroup
 		look := func(i int) {
 			wg.Go(func() {
 				people := []consent.Address{person(t, i), {}, person(t, i+1)}
 				rs, err := s.Lookup(t.Context(), scope(i), people)
-				if broken != nil {
+				if h.err != nil || h.bug && i >= maxLookups {
 					if !errors.Is(err, consent.ErrUnreachable) || len(rs) != 3 || !errors.Is(rs[0].Err, consent.ErrUnreachable) {
 						t.Errorf("%d: %+v, %v", i, rs, err)
 					}
@@ -115,7 +119,7 @@ func TestLookupsShareAPipeline(t *testing.T) {
 
 		close(h.letGo)
 		wg.Wait()
-		if n := h.pipelines.Load(); broken == nil && n != maxLookups+1 {
+		if n := h.pipelines.Load(); h.err == nil && n != maxLookups+1 {
 			t.Errorf("%d pipelines, want %d", n, maxLookups+1)
 		}
 		eventually("all ended", func() bool {
@@ -123,7 +127,7 @@ func TestLookupsShareAPipeline(t *testing.T) {
 			defer s.lookups.mu.Unlock()
 			return s.lookups.underWay == 0 && s.lookups.waiting == nil
 		})
-		h.err = nil
+		h.err, h.bug = nil, false
 	}
 	soon(t, "behind them", func() error { return s.Ping(t.Context()) })
 	works(t, "behind them", s)
@@ -176,7 +180,7 @@ func TestPatient(t *testing.T) {
 	}
 	defer peer.Close()
 
-	c := patient{raw}
+	c := &patient{Conn: raw}
 	past := func() { c.SetDeadline(time.Now().Add(-time.Second)) }
 	past()
 	if n, err := c.Write([]byte("question")); n != 8 || err != nil {
@@ -195,9 +199,64 @@ func TestPatient(t *testing.T) {
 		}
 		return err
 	})
+
+	// Once only, or a peer that sends a byte now and then would be waited for without end.
+	peer.Write([]byte("more"))
+	time.Sleep(2 * lateTime)
+	if n, err := c.Read(b); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("behind the late answer: %q, %v", b[:n], err)
+	}
+	past()
+	if n, err := c.Read(b); string(b[:n]) != "more" || err != nil {
+		t.Errorf("with a new deadline: %q, %v", b[:n], err)
+	}
+
 	past()
 	begin := time.Now()
 	if n, err := c.Read(b); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begin) < lateTime {
 		t.Errorf("without an answer: %d, %v after %v", n, err, time.Since(begin))
 	}
+}
+
+// A connection that was to be opened ahead and did not come about, on busy processors say, is not handed out.
+func TestDialledAheadInVain(t *testing.T) {
+	addr, _ := server(t)
+	p := newTap(t, addr)
+	s, err := Open("redis://"+p.Addr().String(), keyring.Ephemeral(), Options{Ahead: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	ahead := func(what string) {
+		t.Helper()
+		storetest.Eventually(t, what, func() error {
+			if n := s.rdb.(*redis.Client).PoolStats().IdleConns; n < readyConns {
+				return fmt.Errorf("%d connections", n)
+			}
+			return nil
+		})
+	}
+	works(t, "at first", s)
+	ahead("at first")
+	p.Listener.Close() // those that are open stay so
+	if err := bare(t, addr).ClientPause(t.Context(), 200*time.Millisecond).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var busy sync.WaitGroup
+	for range 2 {
+		busy.Go(func() {
+			if err := s.Ping(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	storetest.Eventually(t, "two are busy", func() error {
+		if n := s.rdb.(*redis.Client).PoolStats(); n.TotalConns-n.IdleConns < 2 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	ahead("in vain")
+	works(t, "behind the vain", s)
+	busy.Wait()
 }
