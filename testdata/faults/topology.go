@@ -91,7 +91,9 @@ func sentinel(ctx context.Context, dir string) (d *deployment, err error) {
 		if err := os.MkdirAll(home, 0o700); err != nil {
 			return nil, err
 		}
-		text := fmt.Sprintf("sentinel monitor people %s %s 2\nsentinel down-after-milliseconds people 1000\nsentinel failover-timeout people 3000\nsentinel parallel-syncs people 2\n", host, port)
+		// With less a sentinel may depose a primary that is alive, as it looks at one that it hears of anew only every second;
+		// what that primary confirms until it is told is lost.
+		text := fmt.Sprintf("sentinel monitor people %s %s 2\nsentinel down-after-milliseconds people 2000\nsentinel failover-timeout people 3000\nsentinel parallel-syncs people 2\n", host, port)
 		if err := os.WriteFile(filepath.Join(home, "conf"), []byte(text), 0o600); err != nil {
 			return nil, err
 		}
