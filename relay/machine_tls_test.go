@@ -50,7 +50,7 @@ func (m *machine) startTLS(variant int) {
 		return
 	}
 	switch {
-	case code == 421 && m.over:
+	case (code == 421 || code == 500) && m.over: // too many errors, among others
 		return
 	case !m.closed, m.secure:
 		if code != 454 && code != 502 && code != 503 && !m.over {

@@ -67,10 +67,10 @@ func LoadKey(path, domain, selector string) (*Key, error) {
 // Ed25519 as PKCS #8. domain may be given in its Unicode form.
 func ParseKey(keyPEM []byte, domain, selector string) (*Key, error) {
 	host, err := idna.Lookup.ToASCII(strings.TrimSuffix(domain, "."))
-	if err != nil || !strings.Contains(host, ".") {
+	if err != nil || !strings.Contains(host, ".") || !areLabels(host) {
 		return nil, fmt.Errorf("DKIM domain %q is not a domain", domain)
 	}
-	if !isSelector(selector) {
+	if !areLabels(selector) {
 		return nil, fmt.Errorf("DKIM selector %q is not made of labels of letters, digits and hyphens", selector)
 	}
 	private, err := parsePrivate(keyPEM)
@@ -236,8 +236,9 @@ func parsePrivate(text []byte) (crypto.Signer, error) {
 	return nil, fmt.Errorf("key type %T: want RSA or Ed25519", key)
 }
 
-func isSelector(s string) bool {
-	for _, label := range strings.Split(s, ".") { // RFC 6376 §3.1
+// areLabels reports whether s is a selector (RFC 6376 §3.1), or a domain in ASCII, as the DNS can be asked for.
+func areLabels(s string) bool {
+	for _, label := range strings.Split(s, ".") {
 		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
 			return false
 		}
