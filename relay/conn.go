@@ -85,6 +85,7 @@ type conn struct {
 
 	writing sync.Mutex // is locked before mu
 	held    []byte     // answers that are to be sent
+	told    bool       // the last of them was added: go-smtp, which takes a piece of a command for a whole one, is not heard
 
 	mu       sync.Mutex
 	phase    phase
@@ -169,6 +170,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.writing.Lock()
 		defer c.writing.Unlock()
 		c.held = append(c.held, "421 4.7.0 "+c.pool.hostname+" too many commands without a message\r\n"...) // Close sends it
+		c.told = true
 		return 0, io.EOF
 	}
 	return n, err
@@ -304,6 +306,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	if c.told {
+		return len(p), nil
+	}
 	c.mu.Lock()
 	c.lines = c.whole && bytes.HasPrefix(p, []byte("354 "))
 	c.chunked = c.chunked || string(p) == chunkReply

@@ -52,6 +52,9 @@ func (m *machine) startTLS(variant int) {
 	switch {
 	case (code == 421 || code == 500) && m.over: // too many errors, among others
 		return
+	case code == 421 && m.talks():
+		m.over = true
+		return
 	case !m.closed, m.secure:
 		if code != 454 && code != 502 && code != 503 && !m.over {
 			m.fatalf("%d to a STARTTLS that is not offered", code)
@@ -63,7 +66,7 @@ func (m *machine) startTLS(variant int) {
 		m.fatalf("%d to STARTTLS", code)
 	}
 	if variant == 1 {
-		if code, ok := m.reply("NOOP"); ok && code != 250 && !m.over {
+		if code, ok := m.reply("NOOP"); ok && code != 250 && !m.over && !m.talks() {
 			m.fatalf("%d to NOOP behind a STARTTLS that is not offered", code)
 		}
 	}
@@ -128,6 +131,8 @@ func (m *machine) auth(variant int) {
 	}
 	fits := m.closed && m.secure && m.greeted && !m.known && m.tx == nil && !m.chunked && !m.broken
 	switch {
+	case code == 421 && m.talks():
+		m.over = true
 	case code == 454 && variant == 1: // too many were wrong
 	case fits && variant == 1 && code == 535:
 		m.mistaken = true

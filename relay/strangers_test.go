@@ -128,6 +128,17 @@ func TestStrangerSaysTooMuch(t *testing.T) {
 	c.say("NOOP")
 	c.expect("421 4.7.0 gate.example.org too many commands")
 	c.expectEnd()
+	// Of a command that comes in two pieces the first is not taken for another one.
+	c = from("203.0.113.1")
+	for range maxCommands - 1 {
+		c.say("NOOP")
+		c.expect("250")
+	}
+	c.raw("NOOP")
+	time.Sleep(50 * time.Millisecond)
+	c.raw(" again\r\n")
+	c.expect("421 4.7.0 gate.example.org too many commands")
+	c.expectEnd()
 	// What is said at once is answered in order.
 	c = from("203.0.113.1")
 	c.raw(strings.Repeat("NOOP\r\n", 2*maxCommands))
