@@ -82,7 +82,9 @@ func (m *Mover) catchUp(ctx context.Context) (time.Time, error) {
 	var upTo [2]time.Time
 	for i, w := range m.watch {
 		keys, to, lost := w.take()
-		if lost {
+		if lost && ctx.Err() != nil { // which ends the telling, too
+			return time.Time{}, ctx.Err()
+		} else if lost {
 			return time.Time{}, errUntold
 		}
 		upTo[i] = to
