@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -82,10 +83,8 @@ func (m *Mover) catchUp(ctx context.Context) (time.Time, error) {
 	var upTo [2]time.Time
 	for i, w := range m.watch {
 		keys, to, lost := w.take()
-		if lost && ctx.Err() != nil { // which ends the telling, too
-			return time.Time{}, ctx.Err()
-		} else if lost {
-			return time.Time{}, errUntold
+		if lost {
+			return time.Time{}, cmp.Or(ctx.Err(), errUntold) // the end of ctx is that of the telling, too
 		}
 		upTo[i] = to
 		for k := range keys {

@@ -161,11 +161,7 @@ func (b *breaker) note(ctx context.Context, err error) {
 	}
 	down := fmt.Errorf("%w: %w", consent.ErrUnreachable, errors.New(err.Error())) // as text: go-redis would try a network error again
 	if b.down.CompareAndSwap(nil, &down) {
-		b.store.mu.Lock()
-		defer b.store.mu.Unlock()
-		if b.store.life.Err() == nil {
-			b.store.tasks.Go(b.probe)
-		}
+		b.store.task(b.probe)
 	}
 }
 

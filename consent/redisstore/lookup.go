@@ -71,17 +71,8 @@ func (s *Store) Lookup(ctx context.Context, scope consent.Scope, people []consen
 func (s *Store) askNow(ctx context.Context, l *lookup) {
 	defer func() {
 		next := s.lookups.next()
-		if next == nil {
-			return
-		}
-		s.mu.Lock()
-		alive := s.life.Err() == nil
-		if alive {
-			s.tasks.Go(func() { s.askForWaiting(next) })
-		}
-		s.mu.Unlock()
-		if !alive {
-			s.askForWaiting(next) // it fails at once
+		if next != nil && !s.task(func() { s.askForWaiting(next) }) {
+			s.askForWaiting(next) // the store is closed, and it fails at once
 		}
 	}()
 	s.askFor(ctx, l)

@@ -158,7 +158,7 @@ func Open(url string, ring *keyring.Ring, opts Options) (*Store, error) {
 		s.Close()
 		return nil, err
 	}
-	s.tasks.Go(s.keepLooking)
+	s.task(s.keepLooking)
 	return s, nil
 }
 
@@ -173,6 +173,17 @@ func (s *Store) Close() error {
 	}
 	s.tasks.Wait()
 	return err
+}
+
+// task has f run in the background, where Close waits for it; false where the store is closed.
+func (s *Store) task(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life.Err() != nil {
+		return false
+	}
+	s.tasks.Go(f)
+	return true
 }
 
 // Key returns the person's key.

@@ -49,15 +49,11 @@ func (s *Store) Watch(ctx context.Context) (<-chan consent.Told, error) {
 	}
 	w := &watch{store: s, sub: sub, name: rand.Text(), began: time.Now(), masters: map[string]*beats{}, told: make(chan consent.Told, watchBuffer)}
 	w.ctx, w.end = context.WithCancel(ctx)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.life.Err() != nil {
+	if !s.task(w.beat) || !s.task(w.listen) {
 		w.end()
 		sub.Close()
 		return nil, wrap(redis.ErrClosed)
 	}
-	s.tasks.Go(w.beat)
-	s.tasks.Go(w.listen)
 	return w.told, nil
 }
 
