@@ -24,7 +24,9 @@ func TestChangesAreTold(t *testing.T) {
 	anna.Origin = "shop"
 	b.apply(anna)
 	b.apply(anna) // holds already
+	b.told(1)     // what is told of one person keeps its order, and of several not
 	b.apply(b.change("ben@example.org", consent.Denied), b.change("ben@example.org", consent.Granted))
+	b.told(3)
 	held := must1(b.begin(t.Context(), []consent.Address{who(t, "carl@example.org")}))(t)
 	imported := b.change("carl@example.org", consent.Granted)
 	imported.Source = consent.FromImport
