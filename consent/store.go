@@ -77,6 +77,9 @@ var (
 	// ErrNotDurable is wrapped, beside ErrUnreachable, where a change was made and the replicas that
 	// must have it did not say so in time: it is not to be confirmed to anybody.
 	ErrNotDurable = errors.New("the change is not known to be durable")
+	// ErrUnwritable is wrapped where a store answers what is asked of it and takes no change: its disk or its memory is
+	// full, it is a replica, or has lost its own.
+	ErrUnwritable = errors.New("the consent store takes no changes")
 )
 
 // Key names a person in a store without saying who it is: what the HMAC of the address yields.
@@ -153,6 +156,10 @@ type Store interface {
 
 	// Ping says whether the store answers, belongs to this gateway's key, and holds what it held.
 	Ping(ctx context.Context) error
+
+	// Writable says whether a change would be taken now, and be durable (else ErrUnwritable), by writing something that
+	// means nothing.
+	Writable(ctx context.Context) error
 
 	Close() error
 }

@@ -271,8 +271,9 @@ func (s *fixedStore) changes() []consent.Change {
 	s.applied = nil
 	return changes
 }
-func (s *fixedStore) Ping(context.Context) error { return nil }
-func (s *fixedStore) Close() error               { return nil }
+func (s *fixedStore) Ping(context.Context) error     { return nil }
+func (s *fixedStore) Writable(context.Context) error { return nil }
+func (s *fixedStore) Close() error                   { return nil }
 
 // testbed is a relay between a client and a sink.
 type testbed struct {

@@ -315,6 +315,20 @@ func (s *Store) apply(tx *bolt.Tx, changes []consent.Change, results []consent.R
 // Ping says whether the file is open and still the one at its path.
 func (s *Store) Ping(ctx context.Context) error { return fail(nil, s.ready(ctx)) }
 
+// Writable writes and syncs one small value.
+func (s *Store) Writable(ctx context.Context) error {
+	if err := s.Ping(ctx); err != nil {
+		return err
+	}
+	err := s.batch(func(tx *bolt.Tx) error {
+		return tx.Bucket(metaBucket).Put([]byte("written"), []byte(time.Now().UTC().Format(time.RFC3339)))
+	})
+	if err != nil && s.Ping(ctx) == nil {
+		return fmt.Errorf("%w: %w", consent.ErrUnwritable, err)
+	}
+	return fail(nil, err)
+}
+
 // ready says whether what is written now will be found again. Who moved or deleted the file
 // meanwhile would else learn of it by a restart with an empty store.
 func (s *Store) ready(ctx context.Context) error {

@@ -12,6 +12,7 @@
 //	                         "@" the sealed address; "#" the number and the proof of the last event
 //	consent:{KEY}:history    list: the events, oldest first, as the text that consent's eventtext.go describes
 //	consentgate:synced       while people move: when both stores were the same last, in seconds
+//	consentgate:written      the time of the last write that was made to see whether Redis takes any; not in a Cluster
 //	consentgate:{0} …        in a Cluster only, 32 strings "2 FINGERPRINT", so that the loss of a part shows
 //	consentgate:FINGERPRINT  channel: the KEY of each person whose record changes, and beats (watch.go)
 //

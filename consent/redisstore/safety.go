@@ -194,6 +194,62 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.check(ctx)
 }
 
+// written is the key that Writable writes; in a Cluster those of the spread markers are written, since they lie with
+// each of its servers.
+const written = marker + ":written"
+
+// Writable writes one small key to each server that takes writes, and waits for as many replicas as a change does.
+func (s *Store) Writable(ctx context.Context) error {
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	keys := []string{written}
+	if s.cluster {
+		keys = keys[:0]
+		for i := range spread {
+			keys = append(keys, spreadMarker(i))
+		}
+	}
+	byNode := map[pipeliner]redis.Pipeliner{}
+	for _, key := range keys {
+		node, err := s.node(ctx, key)
+		if err != nil {
+			return wrap(err)
+		}
+		pipe := byNode[node]
+		if pipe == nil {
+			pipe = node.Pipeline()
+			byNode[node] = pipe
+		}
+		if s.cluster { // one that is gone stays gone: that is how a loss is noticed
+			pipe.SetXX(ctx, key, layout+" "+s.print, 0)
+		} else {
+			pipe.Set(ctx, key, time.Now().UTC().Format(time.RFC3339), 0)
+		}
+	}
+	for _, pipe := range byNode {
+		if s.wait > 0 {
+			pipe.Do(ctx, "wait", s.wait, waitTime.Milliseconds())
+		}
+		said, _ := pipe.Exec(ctx) // each reply has its own error
+		for _, reply := range said {
+			switch err := reply.Err(); {
+			case err == nil, errors.Is(err, redis.Nil):
+			case isReply(err):
+				return fmt.Errorf("%w: %w", consent.ErrUnwritable, err)
+			default:
+				return wrap(err)
+			}
+		}
+		if s.wait > 0 {
+			if n, err := said[len(said)-1].(*redis.Cmd).Int(); err != nil || n < s.wait {
+				return fmt.Errorf("%w: %w: %d of %d replicas have it", consent.ErrUnwritable, consent.ErrNotDurable, n, s.wait)
+			}
+		}
+	}
+	return nil
+}
+
 // check looks at the marker alone.
 func (s *Store) check(ctx context.Context) error {
 	return s.judge(ctx, s.rdb.Get(ctx, marker))

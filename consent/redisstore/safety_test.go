@@ -118,6 +118,60 @@ func TestLostAcrossARestart(t *testing.T) {
 	}
 }
 
+// A Redis that answers and takes no change says so before anybody's opt-out fails; what it holds is found all the same.
+func TestWritable(t *testing.T) {
+	single := func(t *testing.T) (string, []*process) {
+		p := start(t, storetest.FreePort(t))
+		return "redis://" + p.addr, []*process{p}
+	}
+	cluster := func(t *testing.T) (string, []*process) {
+		nodes := clusterOf3(t)
+		return "redis+cluster://" + addrs(nodes), nodes
+	}
+	for name, servers := range map[string]func(*testing.T) (string, []*process){"single": single, "cluster": cluster} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, nodes := servers(t)
+			s, err := Open(url, keyring.Ephemeral(), Options{Log: quiet})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			last := bare(t, nodes[len(nodes)-1].addr) // of a cluster, one of three
+			for _, fault := range []struct{ setting, value, back string }{
+				{"maxmemory", "1mb", "0"},
+				{"min-replicas-to-write", "1", "0"},
+			} {
+				if err := last.ConfigSet(t.Context(), fault.setting, fault.value).Err(); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Writable(t.Context()); !errors.Is(err, consent.ErrUnwritable) || errors.Is(err, consent.ErrUnreachable) {
+					t.Errorf("%s: %v", fault.setting, err)
+				}
+				if _, err := s.Lookup(t.Context(), "newsletter", []consent.Address{person(t, 1)}); err != nil || s.Ping(t.Context()) != nil {
+					t.Errorf("%s: Lookup: %v", fault.setting, err)
+				}
+				if err := last.ConfigSet(t.Context(), fault.setting, fault.back).Err(); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Writable(t.Context()); err != nil {
+					t.Errorf("%s is well again: %v", fault.setting, err)
+				}
+			}
+			if name == "cluster" {
+				// What is written to see that does not hide that a server was emptied.
+				if err := last.FlushAll(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+				s.Writable(t.Context())
+				if emptied, err := s.emptied(t.Context()); !emptied {
+					t.Errorf("emptied: %v, %v", emptied, err)
+				}
+			}
+		})
+	}
+}
+
 func TestEviction(t *testing.T) {
 	p := start(t, storetest.FreePort(t), "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
 	ring := keyring.Ephemeral()

@@ -206,7 +206,13 @@ func TestWaitReplicas(t *testing.T) {
 	if rs, err := s.Apply(t.Context(), unsubscribe(person(t, 1))); err != nil || rs[0].Err != nil {
 		t.Fatal(rs, err)
 	}
+	if err := s.Writable(t.Context()); err != nil {
+		t.Error(err)
+	}
 	replica.stop()
+	if err := s.Writable(t.Context()); !errors.Is(err, consent.ErrUnwritable) || !errors.Is(err, consent.ErrNotDurable) {
+		t.Errorf("Writable: %v", err)
+	}
 	for _, what := range []string{"made now", "made before, and still not durable"} {
 		rs, err := s.Apply(t.Context(), unsubscribe(person(t, 2)))
 		if err != nil || !errors.Is(rs[0].Err, consent.ErrNotDurable) || !errors.Is(rs[0].Err, consent.ErrUnreachable) {
@@ -256,6 +262,9 @@ func TestWaitReplicasInACluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	if err := s.Writable(t.Context()); !errors.Is(err, consent.ErrNotDurable) {
+		t.Errorf("Writable: %v", err)
+	}
 	var changes []consent.Change
 	for i := range 30 {
 		changes = append(changes, unsubscribe(person(t, i))...)

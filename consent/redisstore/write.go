@@ -207,7 +207,7 @@ func (s *Store) write(ctx context.Context, jobs []*job) (again []*job) {
 	}
 	byNode := map[pipeliner][]*job{}
 	for _, j := range jobs {
-		node, err := s.node(ctx, j.key)
+		node, err := s.node(ctx, hashKey(j.key))
 		if err != nil {
 			j.err = wrap(err)
 			continue
@@ -231,11 +231,11 @@ func (s *Store) write(ctx context.Context, jobs []*job) (again []*job) {
 
 type pipeliner interface{ Pipeline() redis.Pipeliner }
 
-// node returns whom to send a person's change to. WAIT waits for what its own connection wrote, so
+// node returns whom to send a change of that key to. WAIT waits for what its own connection wrote, so
 // where replicas are waited for, a cluster's nodes are spoken to one by one.
-func (s *Store) node(ctx context.Context, k consent.Key) (pipeliner, error) {
+func (s *Store) node(ctx context.Context, key string) (pipeliner, error) {
 	if c, ok := s.writer.(*redis.ClusterClient); ok && s.wait > 0 {
-		return c.MasterForKey(ctx, hashKey(k))
+		return c.MasterForKey(ctx, key)
 	}
 	return s.writer, nil
 }

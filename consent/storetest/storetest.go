@@ -465,6 +465,9 @@ func testCancelled(t *testing.T, s consent.Store) {
 	if err := s.Ping(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Ping: %v", err)
 	}
+	if err := s.Writable(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Writable: %v", err)
+	}
 	if r := lookup(t, s, "news", a); r.Scope.Version != 0 {
 		t.Errorf("a cancelled change was made: %+v", r)
 	}
@@ -482,6 +485,9 @@ func testClosed(t *testing.T, s consent.Store) {
 	failed(t, "Apply", 1, rs, err, consent.ErrUnreachable)
 	if err := s.Ping(t.Context()); !errors.Is(err, consent.ErrUnreachable) {
 		t.Errorf("Ping: %v", err)
+	}
+	if err := s.Writable(t.Context()); !errors.Is(err, consent.ErrUnreachable) {
+		t.Errorf("Writable: %v", err)
 	}
 }
 
@@ -507,7 +513,7 @@ func testReopen(t *testing.T, o Open) {
 		t.Fatal(err)
 	}
 	s = open(t, o, ring)
-	if err := s.Ping(t.Context()); err != nil {
+	if err := errors.Join(s.Ping(t.Context()), s.Writable(t.Context())); err != nil {
 		t.Error(err)
 	}
 	same(t, "after reopening", lookup(t, s, "news", a), want)

@@ -190,8 +190,9 @@ func TestDecided(t *testing.T) {
 // shaky is a store that answers what it is told to.
 type shaky struct {
 	consent.Store
-	mu  sync.Mutex
-	err error
+	mu   sync.Mutex
+	err  error
+	full bool
 }
 
 func (s *shaky) say(err error) {
@@ -207,6 +208,14 @@ func (s *shaky) said() error {
 }
 
 func (s *shaky) Ping(context.Context) error { return s.said() }
+func (s *shaky) Writable(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.full {
+		return consent.ErrUnwritable
+	}
+	return s.err
+}
 func (s *shaky) Lookup(_ context.Context, _ consent.Scope, people []consent.Address) ([]consent.Result, error) {
 	rs := make([]consent.Result, len(people))
 	rs[len(rs)-1].Err = s.said()
@@ -331,10 +340,20 @@ func TestProbe(t *testing.T) {
 		m.has(t, "store_up 0", "store_errors_total operation=ping 6")
 		inner.say(nil)
 		pass(time.Minute)
-		m.has(t, "store_up 1")
+		m.has(t, "store_up 1", "store_writable 1")
+		fill := func(full bool) {
+			inner.mu.Lock()
+			inner.full = full
+			inner.mu.Unlock()
+			pass(time.Minute)
+		}
+		fill(true)
+		m.has(t, "store_up 1", "store_writable 0")
+		fill(false)
+		m.has(t, "store_up 1", "store_writable 1")
 		cancel()
 		<-done
-		if got := b.String(); strings.Count(got, "is down") != 1 || strings.Count(got, "is up again") != 1 || strings.Count(got, "\n") != 2 {
+		if got := b.String(); strings.Count(got, "is down") != 1 || strings.Count(got, "whoever unsubscribes") != 1 || strings.Count(got, "is up again") != 2 || strings.Count(got, "\n") != 4 {
 			t.Errorf("the log:\n%s", got)
 		}
 	})

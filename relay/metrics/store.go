@@ -113,29 +113,49 @@ func (s *timed) Ping(ctx context.Context) error {
 	return err
 }
 
+// Writable does not say whether the store answers: Ping does.
+func (s *timed) Writable(ctx context.Context) error {
+	err := s.Store.Writable(ctx)
+	switch {
+	case err == nil:
+		s.m.storeWritable.Set(1)
+	case errors.Is(err, consent.ErrUnwritable):
+		s.m.storeWritable.Set(0)
+	}
+	return err
+}
+
 const (
 	probeEvery = 10 * time.Second
 	probeTime  = 3 * time.Second
 )
 
-// Probe asks s, which Store returned or which stands before that, whether it answers, every 10 s until ctx is done, and logs
-// when that changes: a gateway without mail would not notice else.
+// Probe asks s, which Store returned or which stands before that, whether it answers and takes changes, every 10 s until ctx is
+// done, and logs when that changes: a gateway without mail would not notice else, and none would notice before a person's
+// opt-out fails that Redis is full.
 func Probe(ctx context.Context, s consent.Store, log *slog.Logger) {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
-	down := false
+	const down, full = "the consent store is down", "the consent store takes no changes: whoever unsubscribes is told that it did not work"
+	was := ""
 	for {
 		asking, cancel := context.WithTimeout(ctx, probeTime)
-		err := s.Ping(asking) // Store counts what comes of it
-		cancel()
-		switch {
-		case ctx.Err() != nil:
-		case err != nil && !down:
-			log.Error("the consent store is down", "err", err)
-		case err == nil && down:
-			log.Info("the consent store is up again")
+		is, err := down, s.Ping(asking) // Store counts what comes of both
+		if err == nil {
+			is, err = full, s.Writable(asking)
 		}
-		down = err != nil
+		cancel()
+		if err == nil {
+			is = ""
+		}
+		switch {
+		case ctx.Err() != nil || is == was:
+		case err != nil:
+			log.Error(is, "err", err)
+		default:
+			log.Info("the consent store is up again, and takes changes")
+		}
+		was = is
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
