@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -90,12 +91,19 @@ const probeSize = 1 << 20
 func (g *gateway) watch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	probed := make(chan struct{})
-	go func() {
-		defer close(probed)
-		metrics.Probe(ctx, g.store, g.log)
-	}()
+	var probes sync.WaitGroup
+	probes.Go(func() { metrics.Probe(ctx, g.store, g.log) })
+	probes.Go(func() {
+		g.next.Watch(ctx, func(hop string, err error) {
+			if err != nil {
+				g.log.Warn("the smarthost cannot be used", "smarthost", hop, "err", err)
+			} else {
+				g.log.Info("the smarthost can be used again", "smarthost", hop)
+			}
+		})
+	})
 	err := g.seen.page.Run(ctx)
-	<-probed
+	cancel()
+	probes.Wait()
 	return err
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay"
 	"github.com/consentgate/consentgate/relay/outbox"
+	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
 )
 
@@ -133,6 +134,7 @@ type gateway struct {
 	seen    *seen
 	store   consent.Store
 	calls   *outbox.Outbox
+	next    *smarthost.Client
 	relay   *relay.Server
 	mover   *mover
 	servers []*listening
@@ -160,6 +162,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	if err != nil {
 		return usageError{err}
 	}
+	g.next = next
 	g.closers = append(g.closers, func() error { next.Close(); return nil })
 	waiting, err := openSpool(cfg, g.log)
 	if err != nil {

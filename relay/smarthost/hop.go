@@ -26,6 +26,7 @@ type hop struct {
 	security      security
 
 	mu    sync.Mutex
+	last  time.Time // when it was tried last
 	until time.Time // left alone until then
 	kept  []*kept   // the one used last stands last
 }
@@ -70,18 +71,18 @@ func parseURL(raw string) (*hop, error) {
 	return h, nil
 }
 
-// failed says until when h is to be left alone; the zero time says that it works.
-func (h *hop) failed(until time.Time) {
+// heard takes down what came of a try: until when h is to be left alone; the zero time says that it works.
+func (h *hop) heard(now, until time.Time) {
 	h.mu.Lock()
-	h.until = until
+	h.last, h.until = now, until
 	h.mu.Unlock()
 }
 
-// works reports whether h did when it was last tried.
-func (h *hop) works() bool {
+// state returns whether h worked when it was tried last, and when that was.
+func (h *hop) state() (works bool, last time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.until.IsZero()
+	return h.until.IsZero(), h.last
 }
 
 func (h *hop) resting(now time.Time) bool {

@@ -199,7 +199,7 @@ func (c *Client) Send(ctx context.Context, env Envelope, body io.WriterTo, size 
 		}
 		if !lost {
 			if err == nil {
-				h.failed(time.Time{})
+				h.heard(c.now(), time.Time{})
 			}
 			return reply, err
 		}
@@ -207,7 +207,7 @@ func (c *Client) Send(ctx context.Context, env Envelope, body io.WriterTo, size 
 		if ctx.Err() != nil {
 			break
 		}
-		h.failed(c.now().Add(c.limit.penalty))
+		h.heard(c.now(), c.now().Add(c.limit.penalty))
 	}
 	if last == nil {
 		return Reply{}, lacking
@@ -268,7 +268,7 @@ func (c *Client) slot(ctx context.Context) (release func(), err error) {
 func (c *Client) State() (inUse, limit int, hops map[string]bool) {
 	hops = map[string]bool{}
 	for _, h := range c.hops {
-		hops[h.addr] = h.works()
+		hops[h.addr], _ = h.state()
 	}
 	return len(c.slots), cap(c.slots), hops
 }
