@@ -35,7 +35,8 @@ func (c *Settings) readControl(h *rewrite.Header, env *envelope) (control, error
 	if ctl.scope, err = c.readScope(h, env.login); err != nil {
 		return control{}, err
 	}
-	if ctl.class, err = c.readClass(h, env.login); err != nil {
+	ctl.machine = env.from == "" && isAutomatic(h)
+	if ctl.class, err = c.readClass(h, env.login, ctl.machine); err != nil {
 		return control{}, err
 	}
 	if err := checkFrom(h, env.login); err != nil {
@@ -44,7 +45,6 @@ func (c *Settings) readControl(h *rewrite.Header, env *envelope) (control, error
 	if ctl.language, err = readLanguage(h); err != nil {
 		return control{}, err
 	}
-	ctl.machine = env.from == "" && isAutomatic(h)
 	return ctl, nil
 }
 
@@ -97,7 +97,9 @@ func (c *Settings) readScope(h *rewrite.Header, who *login.Login) (consent.Scope
 	return c.DefaultScope, nil
 }
 
-func (c *Settings) readClass(h *rewrite.Header, who *login.Login) (consent.Class, error) {
+// readClass returns the class that the sender claims, else what the message is: machine mail tells somebody what became of
+// their own mail, which an opt-out from a newsletter must not withhold; all other is marketing.
+func (c *Settings) readClass(h *rewrite.Header, who *login.Login, machine bool) (consent.Class, error) {
 	may := c.Classes
 	if who != nil {
 		may = slices.DeleteFunc(slices.Clone(may), func(class consent.Class) bool { return !who.MaySend(class) })
@@ -112,6 +114,8 @@ func (c *Settings) readClass(h *rewrite.Header, who *login.Login) (consent.Class
 		return "", refuse(550, "5.7.1", fmt.Sprintf("%s: %s mail may not be sent here", classField, class), nil)
 	case len(may) == 0:
 		return "", refuse(550, "5.7.1", "this login may send mail of no class", nil)
+	case machine && slices.Contains(may, consent.Transactional):
+		return consent.Transactional, nil
 	case slices.Contains(may, consent.Marketing):
 		return consent.Marketing, nil
 	}

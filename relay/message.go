@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/consentgate/consentgate/consent"
@@ -15,6 +16,10 @@ import (
 // maxReceived is the number of Received fields from which on a message is in a loop,
 // RFC 5321 §6.3.
 const maxReceived = 100
+
+// maxOwnReceived is how many of them may be this gateway's own: a mailing list or a redirected mailbox may send what left
+// here once more; what comes a fourth time comes from a smarthost that sends it back here.
+const maxOwnReceived = 3
 
 // message is one submitted message, read once, with what is to be done with it.
 type message struct {
@@ -32,6 +37,26 @@ type message struct {
 	retryUntil time.Time // about when it is given up, for a report of a delay
 }
 
+// checkLoop refuses what goes round in a circle, RFC 5321 §6.3.
+func (s *Server) checkLoop(id string, header *rewrite.Header) error {
+	all := header.Fields("Received")
+	if len(all) >= maxReceived {
+		return refuse(554, "5.4.6", "too many hops: 100 or more Received fields", nil)
+	}
+	own := 0
+	for _, field := range all {
+		words := strings.Fields(field)
+		if at := slices.Index(words, "by"); at >= 0 && at+1 < len(words) && strings.EqualFold(words[at+1], s.cfg.Hostname) {
+			own++
+		}
+	}
+	if own < maxOwnReceived {
+		return nil
+	}
+	s.log.Error("mail goes round in a circle: the smarthost sends it back to this gateway; it must deliver it, or have another relayhost", "id", id, "times", own)
+	return refuse(554, "5.4.6", fmt.Sprintf("mail loop: this gateway has forwarded the message %d times before", own), nil)
+}
+
 // read parses what was received: its header alone in mode spool, where whatever the body may hold is a matter of the
 // copies, which are made later. The error is an *Error.
 func (s *Server) read(id string, env *envelope, b *body) (*message, error) {
@@ -47,8 +72,8 @@ func (s *Server) read(id string, env *envelope, b *body) (*message, error) {
 	if err != nil {
 		return nil, rewriteError(err)
 	}
-	if len(header.Fields("Received")) >= maxReceived {
-		return nil, refuse(554, "5.4.6", "too many hops: 100 or more Received fields", nil)
+	if err := s.checkLoop(id, header); err != nil {
+		return nil, err
 	}
 	ctl, err := set.readControl(header, env)
 	if err != nil {
