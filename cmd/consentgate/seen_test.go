@@ -102,7 +102,7 @@ token_file = "%[1]s/tokens"
 	resp.Body.Close()
 	_, said, _ := ask("/metrics", "", "", "s3cret")
 	for _, want := range []string{`accepted_total{class="marketing"} 1`, `forwarded_total{class="marketing"} 1`, `trackers_removed_total{kind="open",vector="img"} 1`,
-		`decisions_total{decision="denied",purpose="open",reason="default"} 1`, `page_requests_total{result="bad",what="bad_link"} 1`, `store_request_duration_seconds_count{operation="lookup"} 2`,
+		`decisions_total{decision="denied",purpose="open",reason="default"} 1`, `page_requests_total{result="bad",what="bad_link"} 1`, `store_request_duration_seconds_count{operation="lookup",result="answered"} 2`,
 		`smarthost_up{smarthost="` + sink.address + `"} 1`, `spool_messages 0`, `cache_lookups_total{result="miss"} 2`, `config_reload_successful 1`, `build_info{`} {
 		if !strings.Contains(said, "\nconsentgate_"+want) {
 			t.Errorf("/metrics lacks %s", want)

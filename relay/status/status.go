@@ -188,7 +188,7 @@ func (p *Page) content(v *view) content {
 
 	accepted, forwarded := hour("accepted_total"), hour("forwarded_total")
 	deferred, bounced, suppressed := hour("deferred_total"), hour("bounced_total"), hour("suppressed_total")
-	refused := hour("refused_total", "command", "DATA")
+	refused := hour("refused_total", "command", "DATA") - hour("refused_total", "command", "DATA", "reason", "sequence") - hour("refused_total", "command", "DATA", "reason", "syntax") // no message
 	c.Quiet = accepted+forwarded+deferred+bounced+suppressed+refused == 0
 	c.Tiles = []tile{
 		{count(accepted), "accepted", "recipients answered 250", "c1"},
@@ -214,7 +214,7 @@ func (p *Page) content(v *view) content {
 
 	storeName, smarthostName := m+"store_request_duration_seconds", m+"smarthost_request_duration_seconds"
 	c.Latency = []chart{
-		lines("Consent store, a lookup", "", duration, band{"99 of 100", "c6", v.quantiles(.99, storeName, "operation", "lookup")}, band{"half", "c1", v.quantiles(.5, storeName, "operation", "lookup")}),
+		lines("Consent store, a lookup", "", duration, band{"99 of 100", "c6", v.quantiles(.99, storeName, "operation", "lookup", "result", "answered")}, band{"half", "c1", v.quantiles(.5, storeName, "operation", "lookup", "result", "answered")}),
 		lines("Smarthost, a copy", "", duration, band{"99 of 100", "c6", v.quantiles(.99, smarthostName)}, band{"half", "c1", v.quantiles(.5, smarthostName)}),
 	}
 	waiting := v.now(m + "spool_messages")
@@ -260,7 +260,7 @@ func (c *content) parts(v *view, m, store, smarthost string, waiting float64) {
 		}
 		c.Parts = append(c.Parts, p)
 	}
-	say(v.now(m+"store_up") == 0, "Consent store", "answers", "does not answer", within("half of its lookups within ", v.hourQuantile(.5, store, "operation", "lookup")))
+	say(v.now(m+"store_up") == 0, "Consent store", "answers", "does not answer", within("half of its lookups within ", v.hourQuantile(.5, store, "operation", "lookup", "result", "answered")))
 	hops := map[string]bool{}
 	for _, i := range v.match(m + "smarthost_up") {
 		hops[v.series[i].labels["smarthost"]] = v.samples[len(v.samples)-1].value(i) == 1
