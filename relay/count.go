@@ -136,7 +136,11 @@ func (c *conn) refused(line []byte) []byte {
 		var code int
 		var enhanced [3]int
 		fmt.Sscanf(text, "%d %d.%d.%d", &code, &enhanced[0], &enhanced[1], &enhanced[2]) // what is not there is 0
-		c.pool.metrics.Refused(command, metrics.RefusalOf(command, code, enhanced))
+		why := metrics.RefusalOf(command, code, enhanced)
+		if why == metrics.RefusedUnknown && command != "EHLO" { // command is an earlier one, where go-smtp has read on behind a chunk
+			command = "other"
+		}
+		c.pool.metrics.Refused(command, why)
 	}
 	return line
 }
