@@ -345,7 +345,7 @@ func (m *Message) follow(addr string, f *Finding) (to string, action Action, ok 
 
 // OwnRules returns the names of the rules by which this package itself finds trackers, beside those of package trackers.
 func OwnRules() []string {
-	return []string{"address", "amp", "document", "external", "hidden", "identifier", "ping", "prefetch", "receipt", "refresh", ruleRemote, "scheme", "signed", "size"}
+	return []string{"address", "amp", "data-consent-href", "document", "external", "forward", "hidden", "identifier", "ping", "prefetch", "print", "receipt", "refresh", ruleRemote, "scheme", "signed", "size"}
 }
 
 // Header returns the message's header.
