@@ -184,41 +184,45 @@ func Mask(s string) string {
 	})
 }
 
-// Line is a warning or an error that was logged, without what tells of a person.
+// Line is a warning or an error that was logged. All its words are the program's own: what a peer, a next hop or a
+// library said may tell of a person, and stands in the log alone.
 type Line struct {
 	Level slog.Level
-	Text  string // the message, which is the program's own
-	Cause string // the error or the answer, masked
+	Text  string // the message
+	Kind  string // of cause: an answer's codes, or words of causes; "" if none is known
 	ID    string // under which the log has the rest, "" if none
 	Last  time.Time
-	Count int // of lines with this text since the start
+	Count int // of lines with this text and kind since the start
 }
 
-// book keeps the lines that were seen last, one for each text.
+// book keeps the lines that were seen last, one for each text and kind.
 type book struct {
 	mu    sync.Mutex
 	lines []Line // the oldest first
 }
 
-const (
-	maxLines = 30
-	maxCause = 160 // bytes
-)
+const maxLines = 30
 
 func (b *book) note(r slog.Record) {
-	line := Line{Level: r.Level, Text: Mask(r.Message), Last: r.Time, Count: 1}
+	line := Line{Level: r.Level, Text: own(r.Message), Last: r.Time, Count: 1}
+	hop := false
 	r.Attrs(func(a slog.Attr) bool {
 		switch a.Key {
 		case "id":
 			line.ID = a.Value.String()
 		case "err", "error", "answer", "last":
-			line.Cause = short(Mask(a.Value.String()))
+			line.Kind = kind(a.Value.String())
+		case "smarthost":
+			hop = true
 		}
 		return true
 	})
+	if hop {
+		line.Kind = strings.TrimSpace("smarthost " + line.Kind)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	i := slices.IndexFunc(b.lines, func(l Line) bool { return l.Text == line.Text })
+	i := slices.IndexFunc(b.lines, func(l Line) bool { return l.Text == line.Text && l.Kind == line.Kind })
 	switch {
 	case i >= 0:
 		line.Count += b.lines[i].Count
@@ -229,12 +233,44 @@ func (b *book) note(r slog.Record) {
 	b.lines = append(b.lines, line)
 }
 
-// short keeps the beginning of s.
-func short(s string) string {
-	if len(s) > maxCause {
-		s = strings.ToValidUTF8(s[:maxCause], "") + "…"
+// codes begin an answer: that of SMTP or HTTP, and the enhanced one (RFC 3463).
+var codes = regexp.MustCompile(`^[2-5]\d\d(?: [245]\.\d{1,3}\.\d{1,3})?(?:[ -]|$)`)
+
+// causes are words that errors hold, the more telling ones first.
+var causes = []string{"has lost its records", "belongs to another key file", "connection refused", "connection reset", "broken pipe",
+	"no route to host", "network is unreachable", "no such host", "no space left on device", "read-only file system", "input/output error",
+	"permission denied", "no such file or directory", "too many open files", "certificate", "timeout", "deadline exceeded", "EOF", "does not answer"}
+
+// kind says of what kind an error or an answer is, in none of its own words.
+func kind(text string) string {
+	if code := codes.FindString(text); code != "" {
+		return strings.TrimRight(code, " -")
 	}
-	return s
+	for _, c := range causes {
+		if strings.Contains(text, c) {
+			return c
+		}
+	}
+	return ""
+}
+
+// own is the part of a message that is fixed: HTTP's servers put into theirs who asked.
+func own(message string) string {
+	if !strings.HasPrefix(message, "http") {
+		return Mask(message)
+	}
+	end := len(message)
+	for _, s := range []string{" from ", " client ", " serving ", ";"} {
+		if i := strings.Index(message, s); i >= 0 {
+			end = min(end, i)
+		}
+	}
+	if start := strings.Index(message, ": ") + 2; start < end {
+		if i := strings.Index(message[start:end], ": "); i >= 0 {
+			end = start + i
+		}
+	}
+	return Mask(message[:end])
 }
 
 // Last returns up to n lines, the newest first.
