@@ -29,7 +29,7 @@ type chart struct {
 }
 
 // least is how high the smallest bar is, so that a burst does not hide the others.
-const least = 2.5
+const least = 1.5
 
 const step = float64(width) / minutes
 

@@ -197,6 +197,9 @@ func TestStatus(t *testing.T) {
 	for name, h := range houses {
 		for _, w := range []window{phone, desktop} {
 			for _, dark := range []bool{false, true} {
+				if slices.Contains([]string{"lost", "putoff", "stateless"}, name) && dark != (w == phone) {
+					continue // what they have of their own is seen in two
+				}
 				w := window{w.width, w.height, dark, false}
 				t.Run(name+" "+w.String(), func(t *testing.T) {
 					t.Parallel()
