@@ -280,18 +280,37 @@ func TestUntried(t *testing.T) {
 	}
 }
 
+// The gateway's own reports are not among the mail that was accepted and forwarded, and a lookup that failed not among those
+// that say how fast the store is.
+func TestOwn(t *testing.T) {
+	h := newHouse()
+	h.Sample()
+	h.counted.Accepted(consent.Marketing)
+	h.counted.Forwarded(consent.Marketing)
+	h.counted.Forwarded(metrics.Report)
+	h.counted.LookupTook(2*time.Second, consent.ErrUnreachable)
+	h.counted.LookupTook(2*time.Millisecond, nil)
+	h.now = h.now.Add(time.Second)
+	_, page := h.get(t, "/")
+	for _, want := range []string{`<b>1</b><small>recipients</small><span>accepted`, `<b>1</b><small>recipients</small><span>forwarded`, "In all: forwarded 1,", "half of its lookups within 1.8 ms"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+}
+
 // Why mail did not leave is said by reason, and what was kept for those who agreed.
 func TestReasons(t *testing.T) {
 	h := newHouse()
 	h.Sample()
 	h.counted.Deferred(consent.Marketing, metrics.DeferredByStore)
 	h.counted.Bounced(consent.Transactional, metrics.BouncedExpired)
-	h.counted.Refused("DATA", [3]int{5, 6, 0})
-	h.counted.Refused("RCPT", [3]int{5, 7, 1})
+	h.counted.Refused("DATA", metrics.RefusedContent)
+	h.counted.Refused("DATA", metrics.RefusedSequence)
 	kept := rewrite.Outcome{Finding: &rewrite.Finding{Kind: rewrite.OpenTracker, Vector: "img src", Rule: "r"}, Action: rewrite.Kept}
 	h.counted.Tally([]rewrite.Outcome{kept, kept}, true, true, false).Count()
 	_, page := h.get(t, "/")
-	for _, want := range []string{"deferred: the consent store did not answer", "bounced: tried for too long", "message refused: cannot be read safely", "command refused: policy", "0 links undone; 2 kept for who agreed", "kept for who agreed 2"} {
+	for _, want := range []string{"deferred: the consent store did not answer", "bounced: tried for too long", "message refused: cannot be read safely", "command refused: sequence", "0 links undone; 2 kept for who agreed", "kept for who agreed 2"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}

@@ -155,8 +155,8 @@ func (h *statusHouse) busy(down, putOff bool) {
 	}
 	h.log.Warn("message refused", "id", "01m6dv7580cfy90t-001", "smarthost", "smtp-1.example.net:587", "answer", "550 5.1.1 <somebody@example.net>: no such user")
 	h.log.Warn("message refused", "id", "01m6dv7580cfy90t-007", "answer", "554 5.6.0 the message cannot be read: somebody")
-	h.counted.Refused("DATA", [3]int{5, 6, 0})
-	h.counted.Refused("RCPT", [3]int{5, 7, 0})
+	h.counted.Refused("DATA", metrics.RefusedContent)
+	h.counted.Refused("RCPT", metrics.RefusedLogin)
 	h.log.Warn("a call failed and is tried again", "id", "QZ2KOJ3EPKYH", "answer", "503")
 	h.log.Warn("login failed", "id", "01m6dv7580dprcz3", "answer", "535 5.7.8 wrong name or password")
 	if down {
