@@ -209,6 +209,10 @@ func TestStatus(t *testing.T) {
 					v := s.visitor(c, w, "status-"+name, checker)
 					v.visit("/")
 					v.look("page")
+					if name == "busy" {
+						v.eval(`document.querySelector("details").open = true`, new(bool))
+						v.look("table")
+					}
 					var page struct {
 						Text, Title string
 						Bars        int
