@@ -115,7 +115,7 @@ token_file = "%[1]s/tokens"
 			t.Errorf("/metrics lacks %q", want)
 		}
 	}
-	if _, page, _ := ask("/", "", "s3cret", ""); !strings.Contains(page, "<b>1</b><span>forwarded</span>") || !strings.Contains(page, "gate.example.org") || strings.Contains(page, "reader") {
+	if _, page, _ := ask("/", "", "s3cret", ""); !strings.Contains(page, "<b>1</b><small>recipients</small><span>forwarded</span>") || !strings.Contains(page, "gate.example.org") || strings.Contains(page, "reader") {
 		t.Errorf("the status page:\n%s", page)
 	}
 

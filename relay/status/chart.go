@@ -119,11 +119,14 @@ func (v *view) lines(title, note string, unit func(float64) string, whole bool, 
 			for ; to < minutes && !math.IsNaN(b.values[to]); to++ {
 				fmt.Fprintf(&path, " %s,%s", short(x(to)), short(y(b.values[to], top)))
 			}
+			left, right := x(from), x(to-1)
 			if to == from+1 { // a lone minute is a dash
-				fmt.Fprintf(&path, " %s,%s", short(x(from)+6), short(y(b.values[from], top)))
+				left, right = left-step/2+1, right+step/2-1
+				path.Reset()
+				fmt.Fprintf(&path, " %s,%s %[3]s,%[2]s", short(left), short(y(b.values[from], top)), short(right))
 			}
 			if n == 0 {
-				fmt.Fprintf(&s, `<polygon class="%s area" points="%s,%d%s %s,%d"/>`, b.Class, short(x(from)), height, path.String(), short(math.Max(x(to-1), x(from)+6*number(to == from+1))), height)
+				fmt.Fprintf(&s, `<polygon class="%s area" points="%s,%d%s %s,%d"/>`, b.Class, short(left), height, path.String(), short(right), height)
 			}
 			fmt.Fprintf(&s, `<polyline class="%s line" points="%s"/>`, b.Class, strings.TrimSpace(path.String()))
 			from = to
@@ -131,13 +134,6 @@ func (v *view) lines(title, note string, unit func(float64) string, whole bool, 
 	}
 	v.end(&s, &c)
 	return c
-}
-
-func number(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 func x(minute int) float64         { return (float64(minute) + .5) * step }
@@ -261,7 +257,7 @@ func duration(seconds float64) string {
 	case seconds < .001:
 		return fmt.Sprintf("%.2g ms", seconds*1000)
 	case seconds < .01:
-		return fmt.Sprintf("%.1f ms", seconds*1000)
+		return strings.TrimSuffix(fmt.Sprintf("%.1f", seconds*1000), ".0") + " ms"
 	case seconds < 1:
 		return fmt.Sprintf("%.0f ms", seconds*1000)
 	case seconds < 10:

@@ -192,7 +192,7 @@ type line struct {
 
 func (p *Page) content(ctx context.Context, v *view) content {
 	now := p.Now()
-	up := math.Max(now.Sub(p.began).Seconds(), 1)
+	up := math.Max(math.Round(now.Sub(p.began).Seconds()), 1)
 	c := content{Config: p.Config, Now: now.UTC().Format("15:04:05 UTC"), Uptime: duration(up), Since: "in the last hour"}
 	if up < 3600 {
 		c.Since = "since the start, " + c.Uptime + " ago"
