@@ -1,8 +1,8 @@
 // Package status is the page that an operator looks at: the last hour of a gateway as pictures, what is up and what is
 // down, and what the log complained of last.
 //
-// It is made of the metrics alone, read once a minute and kept for an hour in memory, so that it never says anything else
-// than they do. Nothing on it is about a person. It needs no JavaScript, and asks nobody else for anything.
+// It is made of the metrics, read once a minute and kept for an hour in memory, so that it never says anything else than
+// they do; a store that they call down is asked what is wrong. Nothing on it is about a person. It needs no JavaScript, and asks nobody else for anything.
 //
 // The package is not for keeping figures longer than an hour, nor for who may look.
 package status
