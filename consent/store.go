@@ -71,6 +71,9 @@ var (
 	ErrForeign = errors.New("the consent store belongs to another key file")
 	// ErrConflict is the error of a change whose IfVersion is not the record's.
 	ErrConflict = errors.New("the record was changed meanwhile")
+	// ErrUnasked is wrapped, beside ErrUnreachable, where a store was not asked, since it did not answer just before.
+	ErrUnasked = errors.New("it is not asked until it does again")
+
 	// ErrLost is wrapped, beside ErrUnreachable, where a store has lost what it held, or may drop it:
 	// it answers again once AcceptStore was called.
 	ErrLost = errors.New("the consent store has lost its records, or may drop them")

@@ -25,17 +25,29 @@ func (s *session) AuthMechanisms() []string {
 func (s *session) Auth(mechanism string) (sasl.Server, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	say := func(e *Error) error { return s.server.say(s.conn, "AUTH", e) }
 	switch {
 	case s.AuthMechanisms() == nil:
-		return nil, answer(refuse(503, "5.5.1", "there is nothing to log in to", nil))
+		return nil, say(refuse(503, "5.5.1", "there is nothing to log in to", nil))
 	case s.env != nil:
-		return nil, answer(refuse(503, "5.5.1", "not within a transaction", nil))
+		return nil, say(refuse(503, "5.5.1", "not within a transaction", nil))
 	case mechanism == sasl.Plain:
-		return plainExchange{s.authenticate}, nil
+		return exchange{plainExchange{s.authenticate}, s}, nil
 	case mechanism == sasl.Login:
-		return &loginExchange{authenticate: s.authenticate}, nil
+		return exchange{&loginExchange{authenticate: s.authenticate}, s}, nil
 	}
-	return nil, answer(refuse(504, "5.5.4", "this mechanism is not offered", nil))
+	return nil, say(refuse(504, "5.5.4", "this mechanism is not offered", nil))
+}
+
+// exchange answers for one of the exchanges below, whose errors are *Error.
+type exchange struct {
+	sasl.Server
+	s *session
+}
+
+func (x exchange) Next(response []byte) (challenge []byte, done bool, err error) {
+	challenge, done, err = x.Server.Next(response)
+	return challenge, done, x.s.server.say(x.s.conn, "AUTH", err)
 }
 
 // authenticate answers a login, which may take many seconds.
@@ -58,11 +70,11 @@ func (s *session) authenticate(name, password string) error {
 	if s.failures++; s.failures >= maxFailures {
 		s.conn.end()
 	}
-	return answer(e)
+	return e
 }
 
 func malformed() error {
-	return answer(refuse(501, "5.5.2", "this is not what the mechanism wants", nil))
+	return refuse(501, "5.5.2", "this is not what the mechanism wants", nil)
 }
 
 // plainExchange is PLAIN, RFC 4616.
@@ -79,7 +91,7 @@ func (p plainExchange) Next(response []byte) (challenge []byte, done bool, err e
 		return nil, false, malformed()
 	}
 	if as := parts[0]; len(as) > 0 && !bytes.Equal(as, parts[1]) {
-		return nil, false, answer(refuse(535, "5.7.8", "nobody may log in as another", fmt.Errorf("authorization identity given")))
+		return nil, false, refuse(535, "5.7.8", "nobody may log in as another", fmt.Errorf("authorization identity given"))
 	}
 	return nil, true, p.authenticate(string(parts[1]), string(parts[2]))
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+
+	"github.com/consentgate/consentgate/relay/metrics"
 )
 
 // What Read returns where go-smtp may hand the error to the peer as it is (within a BDAT chunk it
@@ -105,6 +107,8 @@ type conn struct {
 	answered time.Time // when the last answer was written
 	received int64     // bytes since then
 	commands int       // since the last message began
+	asked    bool      // go-smtp has a command that it has not answered,
+	verb     [8]byte   // which begins so
 	once     sync.Once
 }
 
@@ -167,6 +171,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.take(p)
 	n, err = c.check(p, n, err)
 	if err == errTalks {
+		c.pool.metrics.Refused(c.command(), metrics.RefusedTooMany)
 		c.writing.Lock()
 		defer c.writing.Unlock()
 		c.held = append(c.held, "421 4.7.0 "+c.pool.hostname+" too many commands without a message\r\n"...) // Close sends it
@@ -187,6 +192,10 @@ func (c *conn) check(p []byte, n int, err error) (int, error) {
 	if end := bytes.IndexByte(p[:n], '\n') + 1; c.phase != data && end > 0 && end < n {
 		c.ahead = slices.Insert(c.ahead, 0, p[end:n]...)
 		n = end
+	}
+	if c.phase != data && !c.asked { // else it belongs to a login, or is a piece of a command or of a chunk
+		c.asked, c.verb = true, [8]byte{}
+		copy(c.verb[:], p[:n])
 	}
 	c.whole = c.phase != data && p[n-1] == '\n'
 	if c.whole {
@@ -312,11 +321,16 @@ func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	c.lines = c.whole && bytes.HasPrefix(p, []byte("354 "))
 	c.chunked = c.chunked || string(p) == chunkReply
+	c.asked = c.asked && (p[0] == '3' || isContinued(p))
 	c.mu.Unlock()
 	if swallowed, err := c.upgradeSaid(p); swallowed {
 		return len(p), err
 	}
-	c.held = append(c.held, c.pool.retell(p)...)
+	line := c.pool.retell(p)
+	if p[0] >= '4' && !isContinued(p) {
+		line = c.refused(line)
+	}
+	c.held = append(c.held, line...)
 	if !isContinued(p) && !c.commandWaits() {
 		if err := c.send(); err != nil {
 			return 0, err

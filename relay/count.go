@@ -1,10 +1,14 @@
 package relay
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,20 +21,21 @@ import (
 // count counts what came of an attempt at one recipient's copy; a copy that is tried several times counts each time.
 func (s *Server) count(m *message, o *outcome) {
 	c := s.cfg.Metrics
-	if !o.untried() {
+	if !o.untried() && !m.isOwn() {
 		c.Decided(o.decision)
 	}
+	class := m.countedAs()
 	switch fate := o.fate(); {
 	case o.decision.Mail == consent.Suppress:
-		c.Suppressed(m.class, o.dropped)
+		c.Suppressed(class, o.dropped)
 	case fate == later:
-		c.Deferred(m.class, o.deferredBy())
+		c.Deferred(class, o.deferredBy())
 	case fate == refused && o.reply.Code/100 == 5:
-		c.Bounced(m.class, metrics.BouncedByAnswer)
+		c.Bounced(class, metrics.BouncedByAnswer)
 	case fate == refused:
-		c.Bounced(m.class, metrics.BouncedByContent)
+		c.Bounced(class, metrics.BouncedByContent)
 	default:
-		c.Forwarded(m.class)
+		c.Forwarded(class)
 		if o.findings != nil {
 			o.findings.counts.Count()
 		}
@@ -91,6 +96,60 @@ func (t *tallies) of(found []rewrite.Outcome, open, click, observed bool, m *met
 	}
 	t.all[&found[0]] = f
 	return f
+}
+
+// isOwn reports whether this gateway wrote m itself: a report, and not one that came in, or a letter.
+func (m *message) isOwn() bool { return m.machine && m.trace.with == "" }
+
+// countedAs is the class under which its copies are counted.
+func (m *message) countedAs() consent.Class {
+	if m.isOwn() {
+		return metrics.Report
+	}
+	return m.class
+}
+
+// command names the command that go-smtp answers, for labels.
+func (c *conn) command() string {
+	c.mu.Lock()
+	verb, _, _ := strings.Cut(strings.TrimRight(string(c.verb[:]), "\x00\r\n"), " ")
+	c.mu.Unlock()
+	return metrics.Command(strings.ToUpper(verb))
+}
+
+// unasked are the lines by which go-smtp answers no command, or one a second time.
+var unasked = []string{
+	"421 4.4.2 Idle timeout, bye bye\r\n",
+	"421 4.4.0 Connection error, sorry\r\n",
+	"500 5.5.1 Too many errors. Quiting now\r\n",
+}
+
+// refused sees the last line of every answer that is not "yes", and counts those that go-smtp made. It returns the line
+// as it is to be sent.
+func (c *conn) refused(line []byte) []byte {
+	if said, ours := bytes.CutSuffix(line, []byte(own+"\r\n")); ours {
+		return slices.Concat(said, []byte("\r\n"))
+	}
+	text, command := string(line), c.command()
+	c.notAccepted(command, strings.TrimSpace(text))
+	if !slices.Contains(unasked, text) {
+		var code int
+		var enhanced [3]int
+		fmt.Sscanf(text, "%d %d.%d.%d", &code, &enhanced[0], &enhanced[1], &enhanced[2]) // what is not there is 0
+		why := metrics.RefusalOf(command, code, enhanced)
+		if why == metrics.RefusedUnknown && command != "EHLO" { // command is an earlier one, where go-smtp has read on behind a chunk
+			command = "other"
+		}
+		c.pool.metrics.Refused(command, why)
+	}
+	return line
+}
+
+// notAccepted is the line about an answer that no other line tells of.
+func (c *conn) notAccepted(command, text string) {
+	if log := c.pool.log; log.Enabled(context.Background(), slog.LevelDebug) {
+		log.bounded(c, slog.LevelDebug, "command not accepted", "id", c.id, "peer", c.who(), "command", command, "answer", log.text(text))
+	}
 }
 
 // Connections returns how many of senders are open, and how many may be.

@@ -289,7 +289,7 @@ func (q *queue) settle(it *item, m *message, outcomes []*outcome) {
 			told.note(m, r, o)
 		case w.Waited >= m.retryFor():
 			told.expired(m, r, o)
-			s.cfg.Metrics.Bounced(m.class, metrics.BouncedExpired)
+			s.cfg.Metrics.Bounced(m.countedAs(), metrics.BouncedExpired)
 			s.copied(m, r, o, "expired")
 			s.log.expired(m, r)
 		default:

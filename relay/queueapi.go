@@ -43,12 +43,13 @@ func (s *Server) QueueAPI() http.Handler {
 			problem(w, http.StatusNotFound, "mode stateless keeps nothing, so nothing waits")
 		})
 	}
-	return QueueAPI(s.spool, s.queue.retry)
+	return QueueAPI(s.spool, s.queue.retry, s.cfg.Metrics.Removed)
 }
 
 // QueueAPI returns the handler by which an operator looks at a spool and steers it. It shows
 // addresses and whole messages in clear, so it is for the control socket only. retry makes a
-// message due at once and reports whether there is one of that ID.
+// message due at once and reports whether there is one of that ID; removed is told of how many recipients a message
+// was removed, and may be nil.
 //
 //	GET    /v1/queue             all that waits, oldest first: an array of Waiting
 //	GET    /v1/queue/ID          one Waiting
@@ -58,7 +59,7 @@ func (s *Server) QueueAPI() http.Handler {
 //	DELETE /v1/queue/ID          forgets it: it is not delivered, and nobody is told
 //
 // Errors are problem details (RFC 9457).
-func QueueAPI(waiting *spool.Spool, retry func(id string) bool) http.Handler {
+func QueueAPI(waiting *spool.Spool, retry func(id string) bool, removed func(recipients int)) http.Handler {
 	mux := http.NewServeMux()
 	one := func(f func(http.ResponseWriter, spool.Message)) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -107,6 +108,9 @@ func QueueAPI(waiting *spool.Spool, retry func(id string) bool) http.Handler {
 		if err := waiting.Remove(m.ID); err != nil {
 			problem(w, http.StatusInternalServerError, err.Error())
 			return
+		}
+		if removed != nil {
+			removed(len(m.Recipients))
 		}
 		w.WriteHeader(http.StatusNoContent)
 	}))

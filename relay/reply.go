@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/emersion/go-smtp"
+
+	"github.com/consentgate/consentgate/relay/metrics"
 )
 
 // Error is an answer to the peer that is not "yes", with its cause for the log. Text is what a
@@ -15,6 +17,7 @@ type Error struct {
 	Enhanced [3]int // RFC 3463; all zero = X.0.0
 	Text     string // the lines of an answer of several are parted by "\n"
 	Cause    error
+	why      metrics.Refusal // "" = as the codes say
 }
 
 func (e *Error) Error() string {
@@ -33,6 +36,12 @@ func refuse(code int, enhanced, text string, cause error) *Error {
 	if _, err := fmt.Sscanf(enhanced, "%d.%d.%d", &e.Enhanced[0], &e.Enhanced[1], &e.Enhanced[2]); err != nil {
 		panic("relay: enhanced code " + enhanced)
 	}
+	return e
+}
+
+// because says why, where the codes do not.
+func (e *Error) because(why metrics.Refusal) *Error {
+	e.why = why
 	return e
 }
 
@@ -70,8 +79,12 @@ func answer(err error) error {
 	for i := range lines[:len(lines)-1] {
 		lines[i] = fmt.Sprintf("%d.%d.%d %s", enhanced[0], enhanced[1], enhanced[2], lines[i])
 	}
-	return &smtp.SMTPError{Code: code, EnhancedCode: enhanced, Message: strings.Join(lines, "\n")}
+	return &smtp.SMTPError{Code: code, EnhancedCode: enhanced, Message: strings.Join(lines, "\n") + own}
 }
+
+// own stands at the end of an answer that is not go-smtp's, until conn takes it off: who made it has counted it where
+// it is to be counted. No other text ends with it, see publicText.
+const own = "\x01"
 
 // errLeaving is the cause of an answer after which this connection really ends.
 var errLeaving = errors.New("connection ends")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/token"
+	"github.com/consentgate/consentgate/relay/metrics"
 	"github.com/consentgate/consentgate/relay/outbox"
 	"github.com/consentgate/consentgate/rewrite"
 )
@@ -46,6 +47,8 @@ func (s *session) mayReach(env *envelope, who consent.Address) error {
 
 // unsubscribe carries out the request that comes from r.
 func (s *session) unsubscribe(r io.Reader, id string, env *envelope) ([]*outcome, error) {
+	became := metrics.MailtoBad
+	defer func() { s.server.cfg.Metrics.Mailto(became) }()
 	subjects, err := readRequest(r)
 	if err != nil {
 		s.during(env, func() { s.conn.limitRest(maxRequest, errors.Is(err, smtp.ErrTooLongLine)) })
@@ -54,7 +57,7 @@ func (s *session) unsubscribe(r io.Reader, id string, env *envelope) ([]*outcome
 	calm := s.server.attempts.allow(s.conn.peer, s.server.cfg.Now())
 	claims, found := s.server.claimsIn(subjects, calm)
 	if !found && !calm {
-		return nil, s.reject(id, env, refuse(450, "4.7.1", "too many requests that were none, try again later", nil))
+		return nil, s.reject(id, env, refuse(450, "4.7.1", "too many requests that were none, try again later", nil).because(metrics.RefusedTooMany))
 	}
 	if !found {
 		s.server.attempts.failed(s.conn.peer, s.server.cfg.Now())
@@ -69,8 +72,10 @@ func (s *session) unsubscribe(r io.Reader, id string, env *envelope) ([]*outcome
 		err = results[0].Err
 	}
 	if err != nil {
-		return nil, s.reject(id, env, refuse(451, "4.3.0", "this cannot be done now, try again later", err))
+		became = metrics.MailtoDown
+		return nil, s.reject(id, env, refuse(451, "4.3.0", "this cannot be done now, try again later", err).because(metrics.RefusedStore))
 	}
+	became = metrics.MailtoDone
 	if s.server.cfg.Unsubscribed != nil {
 		s.server.cfg.Unsubscribed(claims, consent.FromMailto)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/relay/smarthost"
 	"github.com/consentgate/consentgate/relay/spool"
+	"github.com/consentgate/consentgate/rewrite"
 )
 
 // Server is the relay. It takes no mail before Run.
@@ -76,6 +77,7 @@ func (s *Server) Reload(set Settings) error {
 	if err != nil {
 		return err
 	}
+	s.cfg.Metrics.Rules(append(set.Rules.Names(), rewrite.OwnRules()...))
 	s.live.Store(&live{set, desk})
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/token"
+	"github.com/consentgate/consentgate/relay/metrics"
 )
 
 func TestNewRefuses(t *testing.T) {
@@ -85,7 +86,7 @@ func TestUnixSocket(t *testing.T) {
 }
 
 func TestAllowNetworks(t *testing.T) {
-	s := &Server{}
+	s := &Server{cfg: Config{Metrics: metrics.New()}}
 	if err := s.Reload(Settings{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")}}); err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/relay/login"
+	"github.com/consentgate/consentgate/relay/metrics"
 )
 
 // maxLine is the longest line that is taken, in commands and in DATA: go-smtp has one limit for
@@ -63,7 +64,7 @@ type rcpt struct {
 func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	own, ok := c.Conn().(*conn)
 	if !ok {
-		return nil, answer(internal(fmt.Errorf("connection of type %T", c.Conn())))
+		return nil, answer(internal(fmt.Errorf("connection of type %T", c.Conn()))) // which nobody made
 	}
 	return &session{server: s, conn: own, helo: cleanHelo(c.Hostname()), lmtp: c.Server().LMTP}, nil
 }
@@ -95,7 +96,7 @@ func (s *session) mail(from string, opts *smtp.MailOptions) (*envelope, error) {
 	if broken {
 		s.conn.limitRest(0, false)
 		s.conn.end()
-		return nil, refuse(421, "4.3.2", "a transfer by BDAT was broken off on this connection, use another", errLeaving)
+		return nil, refuse(421, "4.3.2", "a transfer by BDAT was broken off on this connection, use another", errLeaving).because(metrics.RefusedSequence)
 	}
 	if nested { // RFC 5321 §4.1.4: go-smtp would keep the recipients of the first
 		return nil, refuse(503, "5.5.1", "a transaction is under way; end it or say RSET", nil)
@@ -147,7 +148,7 @@ func (s *session) Rcpt(raw string, opts *smtp.RcptOptions) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.env == nil {
-		return answer(refuse(503, "5.5.1", "MAIL comes first", nil))
+		return s.server.say(s.conn, "RCPT", refuse(503, "5.5.1", "MAIL comes first", nil))
 	}
 	to, who, err := recipient(raw, s.env.utf8)
 	if err != nil {
@@ -232,6 +233,11 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 // are in the order of its recipients. each says that the sender gets an answer a recipient. An
 // error, which is an *Error, says that it came to no delivery.
 func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outcome, err error) {
+	defer func() {
+		if !errors.Is(err, smtp.ErrDataReset) { // go-smtp answers by itself, or nobody is told
+			s.server.refused("DATA", err)
+		}
+	}()
 	s.mu.Lock()
 	env := s.env
 	s.mu.Unlock()
@@ -292,9 +298,8 @@ func (s *session) transact(r io.Reader, each bool) (id string, outcomes []*outco
 	return id, outcomes, err
 }
 
-// reject counts and logs a message that came to no delivery, and returns err.
+// reject logs a message that came to no delivery, and returns err.
 func (s *session) reject(id string, env *envelope, err error) error {
-	s.server.refused("DATA", err)
 	s.server.log.rejected(id, s.conn, env, err)
 	return err
 }
@@ -305,11 +310,25 @@ func (s *session) refused(id, command string, err error) {
 	s.server.log.refused(id, s.conn, command, err)
 }
 
+// refused counts a command, or a message, "DATA", that was not accepted; nil is one that was.
 func (s *Server) refused(command string, err error) {
 	var e *Error
 	if errors.As(err, &e) {
-		s.cfg.Metrics.Refused(command, e.Enhanced)
+		why := e.why
+		if why == "" {
+			why = metrics.RefusalOf(command, e.Code, e.Enhanced)
+		}
+		s.cfg.Metrics.Refused(command, why)
 	}
+}
+
+// say answers a command, and counts and logs it where it was not accepted.
+func (s *Server) say(c *conn, command string, err error) error {
+	if err != nil {
+		s.refused(command, err)
+		c.notAccepted(command, err.Error())
+	}
+	return answer(err)
 }
 
 // Reset ends the transaction, if there is one. Behind chunks without a last one there is no other: what

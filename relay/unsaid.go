@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"context"
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -44,6 +46,10 @@ func (u *unsaid) may() (ok bool, skipped int) {
 
 // ofStranger writes a warning about what a peer did, unless it is one of too many about strangers.
 func (j journal) ofStranger(c *conn, text string, attrs ...any) {
+	j.bounded(c, slog.LevelWarn, text, attrs...)
+}
+
+func (j journal) bounded(c *conn, level slog.Level, text string, attrs ...any) {
 	if j.unsaid != nil && c.stranger.Load() {
 		ok, skipped := j.unsaid.may()
 		if !ok {
@@ -53,5 +59,5 @@ func (j journal) ofStranger(c *conn, text string, attrs ...any) {
 			attrs = append(attrs, "lines_left_out", skipped)
 		}
 	}
-	j.Warn(text, attrs...)
+	j.Log(context.Background(), level, text, attrs...)
 }

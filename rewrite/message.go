@@ -343,6 +343,11 @@ func (m *Message) follow(addr string, f *Finding) (to string, action Action, ok 
 	return to, action, true
 }
 
+// OwnRules returns the names of the rules by which this package itself finds trackers, beside those of package trackers.
+func OwnRules() []string {
+	return []string{"address", "amp", "data-consent-href", "document", "external", "forward", "hidden", "identifier", "ping", "prefetch", "print", "receipt", "refresh", ruleRemote, "scheme", "signed", "size"}
+}
+
 // Header returns the message's header.
 func (m *Message) Header() *Header { return &Header{m.root.header} }
 

@@ -79,7 +79,7 @@ func (s *seen) serve(g *gateway, waiting *spool.Spool, next *smarthost.Client, m
 	}
 	s.page = status.New(status.Config{
 		Metrics: s.counted.Registry(), Logbook: s.logbook, Log: g.log, Now: time.Now,
-		Hostname: cfg.Hostname, Version: version, Mode: cfg.Delivery.Mode, Observe: cfg.Rewrite.Observe, Listens: listens,
+		Hostname: cfg.Hostname, Version: version, Mode: cfg.Delivery.Mode, Observe: cfg.Rewrite.Observe, Listens: listens, Ping: g.store.Ping,
 	})
 	return metricsPage, s.page
 }

@@ -102,8 +102,10 @@ token_file = "%[1]s/tokens"
 	resp.Body.Close()
 	_, said, _ := ask("/metrics", "", "", "s3cret")
 	for _, want := range []string{`accepted_total{class="marketing"} 1`, `forwarded_total{class="marketing"} 1`, `trackers_removed_total{kind="open",vector="img"} 1`,
-		`decisions_total{decision="denied",purpose="open",reason="default"} 1`, `page_requests_total{result="bad",what="bad_link"} 1`, `store_request_duration_seconds_count{operation="lookup"} 2`,
-		`smarthost_up{smarthost="` + sink.address + `"} 1`, `spool_messages 0`, `cache_lookups_total{result="miss"} 2`, `config_reload_successful 1`, `build_info{`} {
+		`decisions_total{decision="denied",purpose="open",reason="default"} 1`, `page_requests_total{result="bad",what="bad_link"} 1`, `store_request_duration_seconds_count{operation="lookup",result="answered"} 2`,
+		`smarthost_up{smarthost="` + sink.address + `"} 1`, `spool_messages 0`, `cache_lookups_total{result="miss"} 2`, `config_reload_successful 1`, `config_restart_needed 0`, `build_info{`,
+		// what did not happen yet
+		`smarthost_request_duration_seconds_count{result="deferred",smarthost="` + sink.address + `"} 0`, `rule_hits_total{rule="mailjet-click"} 0`, `rule_hits_total{rule="size"} 0`} {
 		if !strings.Contains(said, "\nconsentgate_"+want) {
 			t.Errorf("/metrics lacks %s", want)
 		}
@@ -113,7 +115,7 @@ token_file = "%[1]s/tokens"
 			t.Errorf("/metrics lacks %q", want)
 		}
 	}
-	if _, page, _ := ask("/", "", "s3cret", ""); !strings.Contains(page, "<b>1</b><span>forwarded</span>") || !strings.Contains(page, "gate.example.org") || strings.Contains(page, "reader") {
+	if _, page, _ := ask("/", "", "s3cret", ""); !strings.Contains(page, "<b>1</b><small>recipients</small><span>forwarded</span>") || !strings.Contains(page, "gate.example.org") || strings.Contains(page, "reader") {
 		t.Errorf("the status page:\n%s", page)
 	}
 
@@ -133,5 +135,20 @@ token_file = "%[1]s/tokens"
 	r.reload()
 	if _, said, _ = ask("/metrics", "", "", "s3cret"); !strings.Contains(said, "\nconsentgate_config_reload_successful 1\n") {
 		t.Error("it stays wrong")
+	}
+
+	// A change that waits for a restart, and its end.
+	for _, want := range []string{"1", "0"} {
+		file := text
+		if want == "1" {
+			file = strings.Replace(text, "[admin]", "company = \"Example Ltd\"\n[admin]", 1)
+		}
+		if err := os.WriteFile(r.config, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.reload()
+		if _, said, _ = ask("/metrics", "", "", "s3cret"); !strings.Contains(said, "\nconsentgate_config_restart_needed "+want+"\n") || !strings.Contains(said, "\nconsentgate_config_reload_successful 1\n") {
+			t.Errorf("a restart is needed: not %s", want)
+		}
 	}
 }

@@ -121,7 +121,9 @@ func (g *gateway) reload(path string) {
 	}
 	g.seen.counted.Reloaded(true)
 	g.log.Info("the configuration was read again", "file", path)
-	if keys := config.NeedRestart(g.cfg, cfg); len(keys) > 0 {
+	keys := config.NeedRestart(g.cfg, cfg)
+	g.seen.counted.RestartNeeded(len(keys) > 0)
+	if len(keys) > 0 {
 		g.log.Warn("some changes need a restart", "keys", keys)
 		status = "STATUS=The configuration was read again; a restart is needed for " + strings.Join(keys, ", ") + "."
 	}
@@ -164,6 +166,10 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	}
 	g.next = next
 	g.closers = append(g.closers, func() error { next.Close(); return nil })
+	_, _, hops := next.State()
+	for hop := range hops {
+		g.seen.counted.Smarthost(hop)
+	}
 	waiting, err := openSpool(cfg, g.log)
 	if err != nil {
 		return err

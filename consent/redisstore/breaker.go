@@ -159,7 +159,7 @@ func (b *breaker) note(ctx context.Context, err error) {
 	if err == nil || isReply(err) || ctx.Err() != nil || errors.Is(err, redis.ErrClosed) || errors.Is(err, redis.ErrPoolTimeout) {
 		return
 	}
-	down := fmt.Errorf("%w: %w", consent.ErrUnreachable, errors.New(err.Error())) // as text: go-redis would try a network error again
+	down := fmt.Errorf("%w: %w: %w", consent.ErrUnreachable, consent.ErrUnasked, errors.New(err.Error())) // as text: go-redis would try a network error again
 	if b.down.CompareAndSwap(nil, &down) {
 		b.store.task(b.probe)
 	}

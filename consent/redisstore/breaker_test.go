@@ -97,6 +97,9 @@ func atOnce(t *testing.T, s *Store) {
 		if !errors.Is(err, consent.ErrUnreachable) || !errors.Is(rs[0].Err, consent.ErrUnreachable) {
 			t.Fatalf("%+v, %v", rs, err)
 		}
+		if !errors.Is(rs[0].Err, consent.ErrUnasked) {
+			t.Fatalf("it was asked: %v", rs[0].Err)
+		}
 	}
 	if best > time.Millisecond {
 		t.Errorf("the fastest of 20 lookups took %v", best)
@@ -122,7 +125,11 @@ func TestBlackHole(t *testing.T) {
 	works(t, "before", s)
 	for range 2 {
 		p.silent.Store(true)
-		quick(t, "the first who finds out", func() { s.Lookup(t.Context(), "newsletter", []consent.Address{person(t, 1)}) })
+		quick(t, "the first who finds out", func() {
+			if rs, err := s.Lookup(t.Context(), "newsletter", []consent.Address{person(t, 1)}); errors.Is(err, consent.ErrUnasked) || errors.Is(rs[0].Err, consent.ErrUnasked) {
+				t.Errorf("it was asked: %+v, %v", rs, err)
+			}
+		})
 		atOnce(t, s)
 		p.silent.Store(false)
 		soon(t, "recovered", func() error { return s.Ping(t.Context()) })

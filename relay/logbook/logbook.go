@@ -185,40 +185,44 @@ func Mask(s string) string {
 }
 
 // Line is a warning or an error that was logged, without what tells of a person.
+// All its words are the program's own: what a peer, a next hop or a library said stands in the log alone.
 type Line struct {
 	Level slog.Level
-	Text  string // the message, which is the program's own
-	Cause string // the error or the answer, masked
+	Text  string // the message
+	Kind  string // of cause: an answer's codes, or words of causes; "" if none is known
 	ID    string // under which the log has the rest, "" if none
 	Last  time.Time
-	Count int // of lines with this text since the start
+	Count int // of lines with this text and kind since the start
 }
 
-// book keeps the lines that were seen last, one for each text.
+// book keeps the lines that were seen last, one for each text and kind.
 type book struct {
 	mu    sync.Mutex
 	lines []Line // the oldest first
 }
 
-const (
-	maxLines = 30
-	maxCause = 160 // bytes
-)
+const maxLines = 30
 
 func (b *book) note(r slog.Record) {
-	line := Line{Level: r.Level, Text: Mask(r.Message), Last: r.Time, Count: 1}
+	line := Line{Level: r.Level, Text: own(r.Message), Last: r.Time, Count: 1}
+	hop := false
 	r.Attrs(func(a slog.Attr) bool {
 		switch a.Key {
 		case "id":
 			line.ID = a.Value.String()
 		case "err", "error", "answer", "last":
-			line.Cause = short(Mask(a.Value.String()))
+			line.Kind = kind(a.Value.String())
+		case "smarthost":
+			hop = true
 		}
 		return true
 	})
+	if hop {
+		line.Kind = strings.TrimSpace("smarthost " + line.Kind)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	i := slices.IndexFunc(b.lines, func(l Line) bool { return l.Text == line.Text })
+	i := slices.IndexFunc(b.lines, func(l Line) bool { return l.Text == line.Text && l.Kind == line.Kind })
 	switch {
 	case i >= 0:
 		line.Count += b.lines[i].Count
@@ -227,14 +231,6 @@ func (b *book) note(r slog.Record) {
 		b.lines = slices.Delete(b.lines, 0, 1)
 	}
 	b.lines = append(b.lines, line)
-}
-
-// short keeps the beginning of s.
-func short(s string) string {
-	if len(s) > maxCause {
-		s = strings.ToValidUTF8(s[:maxCause], "") + "…"
-	}
-	return s
 }
 
 // Last returns up to n lines, the newest first.

@@ -59,42 +59,20 @@ func (m *Metrics) Suppressed(c consent.Class, discarded bool) {
 	m.suppressed[classAt(c)][number(discarded)].Inc()
 }
 
-// Refused counts a command or a message that came to no decision. enhanced is the code of the answer, RFC 3463.
-func (m *Metrics) Refused(command string, enhanced [3]int) {
-	m.refused.WithLabelValues(command, refusal(enhanced)).Inc()
-}
+// Removed counts recipients of a waiting message that an operator removed.
+func (m *Metrics) Removed(recipients int) { m.dequeued.Add(float64(recipients)) }
 
-// refusal names the enhanced codes that the relay gives by itself.
-func refusal(e [3]int) string {
-	switch [2]int{e[1], e[2]} {
-	case [2]int{7, 0}, [2]int{7, 8}:
-		return "login"
-	case [2]int{7, 1}:
-		return "policy"
-	case [2]int{6, 0}, [2]int{6, 3}:
-		return "content"
-	case [2]int{3, 1}:
-		return "no_room"
-	case [2]int{3, 0}:
-		return "internal"
-	case [2]int{3, 2}:
-		return "stopping"
-	case [2]int{3, 4}:
-		return "too_large"
-	case [2]int{4, 2}:
-		return "broken"
-	case [2]int{4, 6}:
-		return "loop"
-	case [2]int{5, 3}:
-		return "recipients"
-	case [2]int{1, 3}, [2]int{1, 7}, [2]int{6, 7}:
-		return "address"
-	}
-	if e[1] == 5 {
-		return "sequence"
-	}
-	return "other"
-}
+// Mailto is what became of a mail to the unsubscribe address.
+type Mailto int
+
+const (
+	MailtoDone Mailto = iota
+	MailtoBad         // nobody is meant by it
+	MailtoDown        // the store did not take it
+)
+
+// Mailto counts a mail to the unsubscribe address.
+func (m *Metrics) Mailto(became Mailto) { m.mailto[became].Inc() }
 
 // Reported counts a report to a sender, about "failed", "delayed" or "relayed".
 func (m *Metrics) Reported(about string) { m.reports.WithLabelValues(about).Inc() }

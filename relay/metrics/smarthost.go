@@ -8,14 +8,7 @@ import (
 
 // SmarthostTook takes down one copy that was offered to a next hop, which answered with that code, 0 = not at all.
 func (m *Metrics) SmarthostTook(hop string, code int, took time.Duration) {
-	of, ok := m.smarthosts.Load(hop)
-	if !ok {
-		var by [4]prometheus.Observer
-		for i, result := range []string{"failed", "accepted", "deferred", "refused"} {
-			by[i] = m.smarthostTry.WithLabelValues(hop, result)
-		}
-		of, _ = m.smarthosts.LoadOrStore(hop, &by)
-	}
+	of := m.smarthostTimes(hop)
 	at := 0
 	switch code / 100 {
 	case 2:
@@ -25,5 +18,20 @@ func (m *Metrics) SmarthostTook(hop string, code int, took time.Duration) {
 	case 5:
 		at = 3
 	}
-	of.(*[4]prometheus.Observer)[at].Observe(took.Seconds())
+	of[at].Observe(took.Seconds())
+}
+
+// Smarthost makes the metrics of a next hop, before the first copy is offered to it.
+func (m *Metrics) Smarthost(hop string) { m.smarthostTimes(hop) }
+
+func (m *Metrics) smarthostTimes(hop string) *[4]prometheus.Observer {
+	of, ok := m.smarthosts.Load(hop)
+	if !ok {
+		var by [4]prometheus.Observer
+		for i, result := range []string{"failed", "accepted", "deferred", "refused"} {
+			by[i] = m.smarthostTry.WithLabelValues(hop, result)
+		}
+		of, _ = m.smarthosts.LoadOrStore(hop, &by)
+	}
+	return of.(*[4]prometheus.Observer)
 }

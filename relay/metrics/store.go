@@ -36,9 +36,13 @@ func (s *timed) done(ctx context.Context, operation int, began time.Time, err er
 	s.m.asked(operation, time.Since(began), err)
 }
 
+// asked takes down a request. What failed at once since the store was not asked says nothing of how long it takes.
 func (m *Metrics) asked(operation int, took time.Duration, err error) {
-	m.storeTime[operation].Observe(took.Seconds())
-	if unanswered(err) {
+	failed := unanswered(err)
+	if !errors.Is(err, consent.ErrUnasked) {
+		m.storeTime[operation][number(failed)].Observe(took.Seconds())
+	}
+	if failed {
 		m.storeErrors[operation].Inc()
 		m.storeUp.Set(0)
 		return
@@ -160,6 +164,17 @@ func Probe(ctx context.Context, s consent.Store, log *slog.Logger) {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// resolveChanges makes the counters of changes.
+func (m *Metrics) resolveChanges() {
+	for _, source := range []consent.Source{consent.FromPage, consent.FromOneClick, consent.FromMailto, consent.FromAPI, consent.FromCLI, consent.FromImport} {
+		for i, states := range [3][]consent.State{{consent.Unsubscribed, consent.Subscribed}, {consent.Granted, consent.Denied}, {consent.Granted, consent.Denied}} {
+			for _, state := range append(states, consent.Unset) {
+				m.changes.WithLabelValues(string(source), purposes[i], string(state))
+			}
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,7 +17,7 @@ type trackers struct {
 }
 
 func (m *Metrics) newTrackers() trackers {
-	return trackers{
+	t := trackers{
 		removed:  m.counters("trackers_removed_total", "Trackers that copies left without, by kind (open, click) and by vector, the element or field that they stood in; an undone link counts here too. When one vector jumps: a sender's template has changed, consentgate inspect shows how.", "kind", "vector"),
 		kept:     m.counters("trackers_kept_total", "Trackers that copies left with, by kind, and by how: kept or guarded, since the person agreed, or without_consent, in what has to stay as it is (a signed body); links that nobody can read are counted by themselves. When without_consent grows: mail is signed (S/MIME, PGP) before it comes here; set rewrite.signed to reject, or have it signed without trackers. When kept is 0 though people agree: consents are of another scope than the mail.", "kind", "how"),
 		undone:   m.counter("links_undone_total", "Counted links that lead straight to their destination, or lost what named the person. When it falls to 0 though mail flows: a provider has changed its links; look at links_opaque_total, and at consentgate inspect."),
@@ -23,7 +25,18 @@ func (m *Metrics) newTrackers() trackers {
 		rules:    m.counters("rule_hits_total", "Trackers that copies left without, by the rule that found them. When a rule of yours is 0: it does not match what is sent.", "rule"),
 		observed: m.counters("trackers_observed_total", "With rewrite.observe: trackers that copies would have left without, by kind and vector. When it is what you want to see: set observe = false.", "kind", "vector"),
 	}
+	resolve(t.opaque, "", "kept", "unlinked")
+	all := slices.Compact(slices.Sorted(maps.Values(vectors)))
+	for _, kind := range []string{"open", "click"} {
+		resolve(t.kept, kind, "kept", "guarded", "without_consent")
+		resolve(t.removed, kind, all...)
+		resolve(t.observed, kind, all...)
+	}
+	return t
 }
+
+// Rules makes the counters of rules, by their names, before they first find something.
+func (m *Metrics) Rules(names []string) { resolve(m.rules, "", names...) }
 
 // Tally is what is counted for each copy of one kind of one message: its counters are looked up once for all of them.
 type Tally []step
@@ -107,7 +120,7 @@ next:
 }
 
 // vectors are the elements and fields that a label names; whatever else a sender writes is "other".
-var vectors = map[string]string{"text": "text link", "json-ld": "JSON-LD", "amp": "AMP part", "s/mime": "signed body", "message/external-body": "external body",
+var vectors = map[string]string{"": "other", "srcset": "srcset", "background": "background", "ping": "ping", "text": "text link", "json-ld": "JSON-LD", "amp": "AMP part", "s/mime": "signed body", "message/external-body": "external body",
 	"document": "document", "quotes": "document", "instruction": "document"}
 
 func init() {

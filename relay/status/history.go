@@ -123,6 +123,14 @@ func (h *history) view(g prometheus.Gatherer, now time.Time) (*view, error) {
 	return v, nil
 }
 
+// unknown is how many of the minutes lie before the gateway ran.
+func (v *view) unknown() int { return minutes - (len(v.samples) - 1) }
+
+// minute says when one began, in UTC.
+func (v *view) minute(i int) string {
+	return v.samples[len(v.samples)-1-minutes+i].at.UTC().Format("15:04")
+}
+
 // match returns the indexes of the series of that name whose labels are so, "name", "value", … A histogram's are
 // those of its count.
 func (v *view) match(name string, labels ...string) []int {
@@ -161,9 +169,12 @@ func (v *view) sum(of []int, s *sample) float64 {
 }
 
 // hour is by how much counters grew in the time that the view covers.
-func (v *view) hour(name string, labels ...string) float64 {
+func (v *view) hour(name string, labels ...string) float64 { return v.since(minutes, name, labels...) }
+
+// since is by how much they grew in the last n minutes.
+func (v *view) since(n int, name string, labels ...string) float64 {
 	of := v.match(name, labels...)
-	return v.sum(of, &v.samples[len(v.samples)-1]) - v.sum(of, &v.samples[0])
+	return v.sum(of, &v.samples[len(v.samples)-1]) - v.sum(of, &v.samples[max(0, len(v.samples)-1-n)])
 }
 
 // by is hour for each value of a label.

@@ -184,3 +184,14 @@ func (r *Rules) fires(a *address) (rule *Rule, raw string) {
 
 // trackerHost is the rule by which an address on one of WithHosts' tracker hosts fires.
 var trackerHost = &Rule{Name: "tracker_hosts", Provider: "configuration", Kind: Click}
+
+// Names returns the names of the rules that say that an address is a tracker.
+func (r *Rules) Names() []string {
+	names := []string{trackerHost.Name}
+	for _, rule := range r.rules {
+		if rule.Kind == Open || rule.Kind == Click {
+			names = append(names, rule.Name)
+		}
+	}
+	return names
+}
