@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/token"
@@ -175,31 +173,20 @@ func (j journal) sender(from string) string {
 // said masks the addresses in what a next hop said about the copy for r, and r's own and m's sender's local parts where
 // they stand alone: "550 jane.doe: no such user".
 func (j journal) said(s string, m *message, r rcpt) string {
-	s = j.text(s)
 	if j.full {
 		return s
 	}
-	for _, address := range [...]string{r.to, m.env.from} {
-		at := strings.LastIndexByte(address, '@')
-		if at < minTelling {
-			continue
-		}
-		local := address[:at]
-		for i := 0; i+len(local) <= len(s); {
-			if !strings.EqualFold(s[i:i+len(local)], local) {
-				i++
-				continue
-			}
-			_, n := utf8.DecodeRuneInString(s[i:])
-			s = s[:i+n] + "•••" + s[i+len(local):]
-			i += n + len("•••")
-		}
-	}
-	return s
+	s = logbook.MaskKnown(s, r.to, aloneTo)
+	s = logbook.MaskKnown(s, m.env.from, aloneFrom)
+	return logbook.Mask(s)
 }
 
-// minTelling is from how many bytes on a local part is masked where it stands alone. Shorter ones are words of any answer.
-const minTelling = 6
+// From how many bytes on a local part is masked where it stands alone. Shorter ones are words of any answer, and so are
+// many of senders: mail, news.
+const (
+	aloneTo   = 3
+	aloneFrom = 6
+)
 
 // text masks the addresses in s.
 func (j journal) text(s string) string {
