@@ -143,10 +143,31 @@ func (j journal) panicked(id string, p any, stack []byte) {
 
 // Printf and Println make a journal go-smtp's logger for what goes wrong inside it.
 func (j journal) Printf(format string, v ...any) {
-	j.Debug("smtp: " + j.text(fmt.Sprintf(format, v...)))
+	ctx := context.Background()
+	if !j.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	var attrs []slog.Attr
+	for _, of := range v {
+		if peer, ok := of.(named); ok {
+			attrs = []slog.Attr{slog.String("id", peer.id)}
+		}
+	}
+	j.LogAttrs(ctx, slog.LevelDebug, "smtp: "+j.text(fmt.Sprintf(format, v...)), attrs...)
 }
 
 func (j journal) Println(v ...any) { j.Debug("smtp: " + j.text(fmt.Sprint(v...))) }
+
+// disconnected is the line about a connection that has ended.
+func (j journal) disconnected(c *conn) {
+	if !j.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	c.mu.Lock()
+	messages := c.messages
+	c.mu.Unlock()
+	j.Debug("disconnected", "id", c.id, "lasted", time.Since(c.since).Round(time.Millisecond), "messages", messages)
+}
 
 func (j journal) person(a consent.Address) string {
 	if j.full {
