@@ -10,6 +10,7 @@ import (
 	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/relay/dsn"
 	"github.com/consentgate/consentgate/relay/logbook"
+	"github.com/consentgate/consentgate/relay/spool"
 )
 
 // journal writes the log. Every text that may hold an address goes through it, since only it
@@ -157,6 +158,26 @@ func (j journal) Printf(format string, v ...any) {
 }
 
 func (j journal) Println(v ...any) { j.Debug("smtp: " + j.text(fmt.Sprint(v...))) }
+
+// byHand is the line about what an operator did with messages that wait, or the lines.
+func (j journal) byHand(what string, messages ...spool.Message) {
+	if what == "retry" && len(messages) != 1 { // all, which may be many
+		j.Info("all that waits is tried at once, by hand", "messages", len(messages))
+		return
+	}
+	for _, m := range messages {
+		switch what {
+		case "retry":
+			j.Info("message is tried at once, by hand", "id", m.ID)
+		case "remove":
+			to := make([]string, len(m.Recipients))
+			for i, r := range m.Recipients {
+				to[i] = j.sender(r.To)
+			}
+			j.Info("message removed by hand", "id", m.ID, "from", j.sender(m.From), "to", to, "scope", m.Scope, "class", m.Class)
+		}
+	}
+}
 
 // disconnected is the line about a connection that has ended.
 func (j journal) disconnected(c *conn) {

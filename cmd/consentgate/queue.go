@@ -163,7 +163,7 @@ func openQueue(_ context.Context, cfg *config.Config) (http.Handler, func(), err
 		}
 		return ok && waiting.Update(id, due) == nil
 	}
-	return relay.QueueAPI(waiting, retry), func() { waiting.Close() }, nil
+	return relay.QueueAPI(waiting, retry, nil), func() { waiting.Close() }, nil
 }
 
 func errAnswer(err error) error {
