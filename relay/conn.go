@@ -67,6 +67,7 @@ type conn struct {
 	net.Conn          // with TLS, above the decryption
 	raw      net.Conn // the socket
 	id       string   // in the log; those of its messages begin with it
+	since    time.Time
 	pool     *pool
 
 	idleTimeout time.Duration
@@ -80,10 +81,9 @@ type conn struct {
 	from     netip.Prefix // and as one from there; the pool's
 
 	// These are for one goroutine: go-smtp writes the greeting before it reads.
-	messages int // transactions that were begun
-	opened   bool
-	silent   bool   // the greeting was said before STARTTLS
-	lost     lostCR // used by Read alone
+	opened bool
+	silent bool   // the greeting was said before STARTTLS
+	lost   lostCR // used by Read alone
 
 	writing sync.Mutex // is locked before mu
 	held    []byte     // answers that are to be sent
@@ -109,6 +109,7 @@ type conn struct {
 	commands int       // since the last message began
 	asked    bool      // go-smtp has a command that it has not answered,
 	verb     [8]byte   // which begins so
+	messages int       // transactions that were begun
 	once     sync.Once
 }
 
@@ -155,12 +156,24 @@ func (c *conn) who() string {
 
 // messageID names the next message of the connection.
 func (c *conn) messageID() string {
+	c.mu.Lock()
 	c.messages++
+	number := c.messages
+	c.mu.Unlock()
 	n := 3
-	for c.messages>>(5*n) > 0 {
+	for number>>(5*n) > 0 {
 		n++
 	}
-	return c.id + "-" + inDigits(uint64(c.messages), n)
+	return c.id + "-" + inDigits(uint64(number), n)
+}
+
+// RemoteAddr is for go-smtp's log.
+func (c *conn) RemoteAddr() net.Addr { return named{c.raw.RemoteAddr(), c.id} }
+
+// named is an address with the ID of the connection from there.
+type named struct {
+	net.Addr
+	id string
 }
 
 // Read gives go-smtp one line at a time, but for the data of a message.
@@ -411,6 +424,7 @@ func (c *conn) Close() error {
 		c.end() // go-smtp goes on with what was read ahead
 		err = c.Conn.Close()
 		c.pool.remove(c)
+		c.pool.log.disconnected(c)
 	})
 	return err
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -9,18 +10,22 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"io"
+	"log/slog"
 	"net"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-msgauth/dkim"
 	"github.com/emersion/go-smtp"
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/token"
+	"github.com/consentgate/consentgate/relay/dsn"
+	"github.com/consentgate/consentgate/relay/logbook"
 	"github.com/consentgate/consentgate/relay/sign"
 )
 
@@ -354,5 +359,32 @@ func TestJournalMasks(t *testing.T) {
 	}
 	if got := (journal{full: true}).text("<joe@example.org>"); got != "<joe@example.org>" {
 		t.Error(got)
+	}
+}
+
+// What a smarthost says of somebody whom the log masks.
+func TestJournalSaid(t *testing.T) {
+	m := &message{env: &envelope{from: "perm.anna-maria.o's@shop.example"}}
+	r := rcpt{to: "anna@example.org"}
+	said := "mailbox anna unknown, see https://x.example/?r=anna%2540example.org; <perm.anna-maria.o's@shop.example>"
+	want := "mailbox a••• unknown, see https://x.example/?r=a•••@example.org; <p•••@shop.example>"
+	if got := (journal{}).said(said, m, r); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := (journal{full: true}).said(said, m, r); got != said {
+		t.Error(got)
+	}
+}
+
+// A JSON log says the same as one of text.
+func TestJournalJSON(t *testing.T) {
+	var b bytes.Buffer
+	j := journal{Logger: slog.New(logbook.NewJSON(&b, slog.LevelInfo))}
+	j.reporting(&message{}, "x", dsn.Delayed, 1)
+	j.waits(&message{}, 1, 4*time.Second)
+	for _, want := range []string{`"about":"delayed"`, `"next":"4s"`} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %s in %s", want, b.String())
+		}
 	}
 }

@@ -80,7 +80,7 @@ const acceptWithin = 10 * time.Second
 
 // connect makes a conn of what came in. Nothing is read yet.
 func (g *gate) connect(raw net.Conn) *conn {
-	c := &conn{Conn: raw, raw: raw, pool: g.pool, idleTimeout: g.pool.idleTimeout}
+	c := &conn{Conn: raw, raw: raw, since: time.Now(), pool: g.pool, idleTimeout: g.pool.idleTimeout}
 	if g.implicit != nil {
 		c.Conn, c.secure = tls.Server(raw, g.implicit), true
 	} else if g.starttls != nil {

@@ -36,6 +36,9 @@ func (s *Server) SendLetter(ctx context.Context, l Letter) error {
 	defer s.underWay.Done()
 	now := s.cfg.Now()
 	id := s.newID()
+	if request := consent.Request(ctx); request != "" { // in which nothing else is sent
+		id = request + "-001"
+	}
 	text, err := l.bytes(id, s.cfg.Hostname, now)
 	if err != nil {
 		return err

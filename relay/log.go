@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/token"
 	"github.com/consentgate/consentgate/relay/dsn"
 	"github.com/consentgate/consentgate/relay/logbook"
+	"github.com/consentgate/consentgate/relay/spool"
 )
 
 // journal writes the log. Every text that may hold an address goes through it, since only it
@@ -145,10 +144,51 @@ func (j journal) panicked(id string, p any, stack []byte) {
 
 // Printf and Println make a journal go-smtp's logger for what goes wrong inside it.
 func (j journal) Printf(format string, v ...any) {
-	j.Debug("smtp: " + j.text(fmt.Sprintf(format, v...)))
+	ctx := context.Background()
+	if !j.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	var attrs []slog.Attr
+	for _, of := range v {
+		if peer, ok := of.(named); ok {
+			attrs = []slog.Attr{slog.String("id", peer.id)}
+		}
+	}
+	j.LogAttrs(ctx, slog.LevelDebug, "smtp: "+j.text(fmt.Sprintf(format, v...)), attrs...)
 }
 
 func (j journal) Println(v ...any) { j.Debug("smtp: " + j.text(fmt.Sprint(v...))) }
+
+// byHand is the line about what an operator did with messages that wait, or the lines.
+func (j journal) byHand(what string, messages ...spool.Message) {
+	if what == "retry" && len(messages) != 1 { // all, which may be many
+		j.Info("all that waits is tried at once, by hand", "messages", len(messages))
+		return
+	}
+	for _, m := range messages {
+		switch what {
+		case "retry":
+			j.Info("message is tried at once, by hand", "id", m.ID)
+		case "remove":
+			to := make([]string, len(m.Recipients))
+			for i, r := range m.Recipients {
+				to[i] = j.sender(r.To)
+			}
+			j.Info("message removed by hand", "id", m.ID, "from", j.sender(m.From), "to", to, "scope", m.Scope, "class", m.Class)
+		}
+	}
+}
+
+// disconnected is the line about a connection that has ended.
+func (j journal) disconnected(c *conn) {
+	if !j.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	c.mu.Lock()
+	messages := c.messages
+	c.mu.Unlock()
+	j.Debug("disconnected", "id", c.id, "lasted", time.Since(c.since).Round(time.Millisecond), "messages", messages)
+}
 
 func (j journal) person(a consent.Address) string {
 	if j.full {
@@ -175,31 +215,20 @@ func (j journal) sender(from string) string {
 // said masks the addresses in what a next hop said about the copy for r, and r's own and m's sender's local parts where
 // they stand alone: "550 jane.doe: no such user".
 func (j journal) said(s string, m *message, r rcpt) string {
-	s = j.text(s)
 	if j.full {
 		return s
 	}
-	for _, address := range [...]string{r.to, m.env.from} {
-		at := strings.LastIndexByte(address, '@')
-		if at < minTelling {
-			continue
-		}
-		local := address[:at]
-		for i := 0; i+len(local) <= len(s); {
-			if !strings.EqualFold(s[i:i+len(local)], local) {
-				i++
-				continue
-			}
-			_, n := utf8.DecodeRuneInString(s[i:])
-			s = s[:i+n] + "•••" + s[i+len(local):]
-			i += n + len("•••")
-		}
-	}
-	return s
+	s = logbook.MaskKnown(s, r.to, aloneTo)
+	s = logbook.MaskKnown(s, m.env.from, aloneFrom)
+	return logbook.Mask(s)
 }
 
-// minTelling is from how many bytes on a local part is masked where it stands alone. Shorter ones are words of any answer.
-const minTelling = 6
+// From how many bytes on a local part is masked where it stands alone. Shorter ones are words of any answer, and so are
+// many of senders: mail, news.
+const (
+	aloneTo   = 3
+	aloneFrom = 6
+)
 
 // text masks the addresses in s.
 func (j journal) text(s string) string {

@@ -43,13 +43,20 @@ func (s *Server) QueueAPI() http.Handler {
 			problem(w, http.StatusNotFound, "mode stateless keeps nothing, so nothing waits")
 		})
 	}
-	return QueueAPI(s.spool, s.queue.retry, s.cfg.Metrics.Removed)
+	return QueueAPI(s.spool, s.queue.retry, func(what string, messages ...spool.Message) {
+		s.log.byHand(what, messages...)
+		if what == "remove" {
+			for i := range messages {
+				s.cfg.Metrics.Removed(len(messages[i].Recipients))
+			}
+		}
+	})
 }
 
 // QueueAPI returns the handler by which an operator looks at a spool and steers it. It shows
 // addresses and whole messages in clear, so it is for the control socket only. retry makes a
-// message due at once and reports whether there is one of that ID; removed is told of how many recipients a message
-// was removed, and may be nil.
+// message due at once and reports whether there is one of that ID; done is told what was done with which messages,
+// "retry" or "remove", and may be nil.
 //
 //	GET    /v1/queue             all that waits, oldest first: an array of Waiting
 //	GET    /v1/queue/ID          one Waiting
@@ -59,7 +66,10 @@ func (s *Server) QueueAPI() http.Handler {
 //	DELETE /v1/queue/ID          forgets it: it is not delivered, and nobody is told
 //
 // Errors are problem details (RFC 9457).
-func QueueAPI(waiting *spool.Spool, retry func(id string) bool, removed func(recipients int)) http.Handler {
+func QueueAPI(waiting *spool.Spool, retry func(id string) bool, done func(what string, messages ...spool.Message)) http.Handler {
+	if done == nil {
+		done = func(string, ...spool.Message) {}
+	}
 	mux := http.NewServeMux()
 	one := func(f func(http.ResponseWriter, spool.Message)) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -96,12 +106,15 @@ func QueueAPI(waiting *spool.Spool, retry func(id string) bool, removed func(rec
 			problem(w, http.StatusNotFound, "no message of that ID waits any more")
 			return
 		}
+		done("retry", m)
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	mux.HandleFunc("POST /v1/queue/retry", func(w http.ResponseWriter, _ *http.Request) {
-		for _, m := range waiting.All() {
+		all := waiting.All()
+		for _, m := range all {
 			retry(m.ID)
 		}
+		done("retry", all...)
 		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("DELETE /v1/queue/{id}", one(func(w http.ResponseWriter, m spool.Message) {
@@ -109,9 +122,7 @@ func QueueAPI(waiting *spool.Spool, retry func(id string) bool, removed func(rec
 			problem(w, http.StatusInternalServerError, err.Error())
 			return
 		}
-		if removed != nil {
-			removed(len(m.Recipients))
-		}
+		done("remove", m)
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	return mux

@@ -56,7 +56,7 @@ type Config struct {
 	Chain         bool   // the sender's own one-click address goes into the tokens, for Unsubscribed
 
 	// Unsubscribed is called when somebody unsubscribed by mail, before that is answered; nil = nobody wants to know.
-	Unsubscribed func(token.Claims, consent.Source)
+	Unsubscribed func(id string, claims token.Claims, source consent.Source)
 	// Copied is called with what became of a copy for good; nil = nobody wants to know. The sender, or the
 	// next copy, waits for it.
 	Copied func(outbox.Copy)

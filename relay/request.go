@@ -63,7 +63,7 @@ func (s *session) unsubscribe(r io.Reader, id string, env *envelope) ([]*outcome
 		s.server.attempts.failed(s.conn.peer, s.server.cfg.Now())
 		return nil, s.reject(id, env, refuse(550, "5.7.1", "nobody was unsubscribed: the subject holds no valid code; please use the link in the mail", nil))
 	}
-	ctx, cancel := context.WithTimeout(s.server.sending, requestTime)
+	ctx, cancel := context.WithTimeout(consent.WithRequest(s.server.sending, id), requestTime)
 	defer cancel()
 	results, err := s.server.store.Apply(ctx, []consent.Change{{
 		Who: claims.Who, Scope: claims.Scope, Mail: consent.Unsubscribed, Source: consent.FromMailto, Time: s.server.cfg.Now(),
@@ -77,7 +77,7 @@ func (s *session) unsubscribe(r io.Reader, id string, env *envelope) ([]*outcome
 	}
 	became = metrics.MailtoDone
 	if s.server.cfg.Unsubscribed != nil {
-		s.server.cfg.Unsubscribed(claims, consent.FromMailto)
+		s.server.cfg.Unsubscribed(id, claims, consent.FromMailto)
 	}
 	s.server.log.requested(id, s.conn, env.from, claims)
 	outcomes := make([]*outcome, len(env.rcpts))

@@ -44,7 +44,10 @@ func TestRequest(t *testing.T) {
 	var told []token.Claims
 	b := start(t, func(c *Config, b *testbed) {
 		strangers(c, b)
-		c.Unsubscribed = func(claims token.Claims, source consent.Source) {
+		c.Unsubscribed = func(id string, claims token.Claims, source consent.Source) {
+			if !strings.HasSuffix(id, "-001") {
+				t.Error(id)
+			}
 			if source != consent.FromMailto {
 				t.Error(source)
 			}
@@ -124,7 +127,7 @@ func TestRequest(t *testing.T) {
 func TestRequestRefused(t *testing.T) {
 	b := start(t, func(c *Config, b *testbed) {
 		strangers(c, b)
-		c.Unsubscribed = func(token.Claims, consent.Source) { t.Error("told of") }
+		c.Unsubscribed = func(string, token.Claims, consent.Source) { t.Error("told of") }
 	})
 	tok := b.token()
 	who, err := consent.ParseAddress("anna@example.org")

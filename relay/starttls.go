@@ -78,7 +78,7 @@ func (c *conn) upgrading() (over bool, err error) {
 		return true, errUpgrade
 	case waiting:
 		above := &conn{
-			Conn: tls.Server(c.raw, c.dialect.starttls), raw: c.raw, id: c.id, messages: c.messages, pool: c.pool,
+			Conn: tls.Server(c.raw, c.dialect.starttls), raw: c.raw, id: c.id, since: c.since, messages: c.messages, pool: c.pool,
 			idleTimeout: c.idleTimeout, local: c.local, secure: true, peer: c.peer, silent: true,
 		}
 		c.pool.replace(c, above)

@@ -85,7 +85,7 @@ type reach struct {
 func (r *reach) say(what string, good string, err error) {
 	if err != nil {
 		r.failed = true
-		fmt.Fprintf(r.out, "%s: FAILED: %s\n", what, strings.ReplaceAll(err.Error(), "\n", " "))
+		fmt.Fprintf(r.out, "%s: FAILED: %s\n", what, printable(strings.ReplaceAll(err.Error(), "\n", " ")))
 		return
 	}
 	fmt.Fprintf(r.out, "%s: %s\n", what, good)

@@ -129,7 +129,7 @@ func (h personHistory) text() string {
 				fmt.Fprintf(&b, "  %s: %s → %s", p.purpose, old, p.now)
 			}
 		case consent.Chained:
-			fmt.Fprintf(&b, "  scope %s  unsubscribe sent to the sender's own list: %s", e.Scope, e.Origin)
+			fmt.Fprintf(&b, "  scope %s  unsubscribe sent to the sender's own list: %s", e.Scope, printable(e.Origin))
 			e.Origin = ""
 		case consent.RenamedFrom:
 			b.WriteString("  these records came from another address")
@@ -142,7 +142,7 @@ func (h personHistory) text() string {
 		}
 		for _, d := range []struct{ word, value string }{{"by", string(e.Source)}, {"through", e.Origin}, {"notice", e.Notice}} {
 			if d.value != "" {
-				fmt.Fprintf(&b, "  %s %s", d.word, d.value)
+				fmt.Fprintf(&b, "  %s %s", d.word, printable(d.value))
 			}
 		}
 		b.WriteByte('\n')

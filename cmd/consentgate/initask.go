@@ -299,7 +299,7 @@ func (a *answers) sayReach(ctx context.Context, cfg *config.Config) {
 	quick := *cfg
 	quick.Smarthost.ConnectTimeout = 5 * time.Second
 	if good, err := checkSmarthost(ctx, &quick, cfg.Smarthost.URLs[0]); err != nil {
-		fmt.Fprintf(a.std.err, "It cannot be reached now: %s. That need not be yet.\n", strings.ReplaceAll(err.Error(), "\n", " "))
+		fmt.Fprintf(a.std.err, "It cannot be reached now: %s. That need not be yet.\n", printable(strings.ReplaceAll(err.Error(), "\n", " ")))
 	} else {
 		fmt.Fprintf(a.std.err, "It %s.\n", good)
 	}

@@ -115,7 +115,7 @@ func report(w io.Writer, err error) int {
 		fmt.Fprintln(w, mistakes.Error())
 		return 2
 	}
-	fmt.Fprintln(w, "consentgate: "+strings.ReplaceAll(err.Error(), "\n", " "))
+	fmt.Fprintln(w, "consentgate: "+printable(strings.ReplaceAll(err.Error(), "\n", " ")))
 	if errors.As(err, &wrongUsage) {
 		return 2
 	}

@@ -176,15 +176,15 @@ func printWaiting(std streams, w relay.Waiting) {
 	if from == "" {
 		from = "<> (a report)"
 	}
-	fmt.Fprintf(&b, "%s  %s  %d bytes  %s  scope %s  from %s\n", w.ID, w.Arrived.Format(time.RFC3339), w.Bytes, w.Class, w.Scope, from)
+	fmt.Fprintf(&b, "%s  %s  %d bytes  %s  scope %s  from %s\n", printable(w.ID), w.Arrived.Format(time.RFC3339), w.Bytes, printable(w.Class), printable(w.Scope), printable(from))
 	for _, r := range w.Recipients {
-		fmt.Fprintf(&b, "    %s  attempts %d", r.To, r.Attempts)
+		fmt.Fprintf(&b, "    %s  attempts %d", printable(r.To), r.Attempts)
 		if !r.Next.IsZero() {
 			fmt.Fprintf(&b, "  next %s", r.Next.Format(time.RFC3339))
 		}
 		b.WriteByte('\n')
 		if r.Reply != "" {
-			fmt.Fprintf(&b, "        %s\n", r.Reply)
+			fmt.Fprintf(&b, "        %s\n", printable(r.Reply))
 		}
 	}
 	fmt.Fprint(std.out, b.String())

@@ -126,6 +126,10 @@ func TestWebhook(t *testing.T) {
 	if err := g.stop(); err != nil {
 		t.Fatal(err)
 	}
+	mailed := regexp.MustCompile(`msg="unsubscribed by mail" id=(\S+) `).FindStringSubmatch(g.log.String())
+	if mailed == nil || !regexp.MustCompile(`msg="a call was made" id=`+mailed[1]+`-\w+ queue=change answer=2\d\d event=evt_`).MatchString(g.log.String()) {
+		t.Errorf("the call about mail to the unsubscribe address does not have its ID in\n%s", g.log)
+	}
 
 	if out, status := get(t, "consent", "set", "ben@example.net", "--open", "granted", "--config", g.config); status != 0 {
 		t.Fatal(out)
@@ -201,6 +205,17 @@ func TestChainOverThePage(t *testing.T) {
 		}
 		if time.Now().After(end) {
 			t.Fatal(out)
+		}
+	}
+	// One ID leads from the request to what both servers were told.
+	log := g.log.String()
+	id := regexp.MustCompile(`msg="consent changed" id=(\w{16}) `).FindStringSubmatch(log)
+	if id == nil {
+		t.Fatal(log)
+	}
+	for _, line := range []string{`msg="an unsubscribe was sent to the sender's own list" id=` + id[1] + `-\w+ `, `msg="a call failed and is tried again" id=` + id[1] + `-\w+ queue=change .* event=evt_\S+`} {
+		if !regexp.MustCompile(line).MatchString(log) {
+			t.Errorf("no %s in\n%s", line, log)
 		}
 	}
 }

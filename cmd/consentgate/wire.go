@@ -17,6 +17,7 @@ import (
 	"github.com/consentgate/consentgate/consent/redisstore"
 	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay"
+	"github.com/consentgate/consentgate/relay/logbook"
 	"github.com/consentgate/consentgate/relay/login"
 	"github.com/consentgate/consentgate/relay/outbox"
 	"github.com/consentgate/consentgate/relay/sign"
@@ -286,9 +287,8 @@ func newLog(cfg *config.Config, w io.Writer) *slog.Logger {
 	if err := level.UnmarshalText([]byte(strings.ToUpper(cfg.Log.Level))); err != nil {
 		panic("log level passed the check of the configuration: " + cfg.Log.Level)
 	}
-	opts := &slog.HandlerOptions{Level: level}
 	if cfg.Log.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
+		return slog.New(logbook.NewJSON(w, level))
 	}
-	return slog.New(slog.NewTextHandler(w, opts))
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }

@@ -176,6 +176,9 @@ func (a *admin) call(w http.ResponseWriter, r *http.Request, calls calls) {
 		}
 		r = r.WithContext(context.WithValue(r.Context(), originKey{}, who))
 	}
+	if c.role == writes {
+		r = withID(r)
+	}
 	if err := c.handle(w, r); err != nil {
 		a.fail(w, err)
 	}
@@ -187,6 +190,15 @@ type originKey struct{}
 func origin(r *http.Request) string {
 	who, _ := r.Context().Value(originKey{}).(string)
 	return who
+}
+
+// changed is the line about what an operator did, or a program of the operator's.
+func (a *admin) changed(r *http.Request, text string, attrs ...any) {
+	attrs = append([]any{"id", consent.Request(r.Context()), "source", a.Source}, attrs...)
+	if by := origin(r); by != "" {
+		attrs = append(attrs, "by", by)
+	}
+	a.Log.Info(text, attrs...)
 }
 
 // hostAllowed keeps out DNS rebinding: only there is a Host a stranger's choice where a browser

@@ -233,6 +233,9 @@ func (a *admin) importAll(w http.ResponseWriter, r *http.Request) error {
 			end.Stopped = p.Detail
 		}
 	}
+	if end.Summary.Changed > 0 && !dry {
+		a.changed(r, "records were imported", "lines", end.Summary.Lines, "changed", end.Summary.Changed)
+	}
 	if err := errors.Join(say(end), report.Flush()); err != nil {
 		panic(http.ErrAbortHandler) // the client is gone
 	}

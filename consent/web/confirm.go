@@ -148,7 +148,7 @@ func (p *public) confirm(w http.ResponseWriter, r *http.Request, t *text, claims
 				p.down(w, r, t, claims, err)
 				return
 			}
-			p.Log.Info("consent changed", "source", consent.FromPage, "scope", claims.Scope, "do", "confirm")
+			p.Log.Info("consent changed", "id", consent.Request(ctx), "source", consent.FromPage, "scope", claims.Scope, "do", "confirm")
 		}
 		page := p.page(t, claims, now)
 		page.Said, page.Action = t.Confirmed, "../"+p.Links.Seal(claims)

@@ -101,11 +101,15 @@ func (a *admin) erase(w http.ResponseWriter, r *http.Request) error {
 	return a.made(w, r, func(ctx context.Context) error {
 		if a.Forget != nil {
 			if err := a.Forget(who); err != nil {
-				a.Log.Error("somebody cannot be taken out of what waits, and was not erased", "err", err)
+				a.Log.Error("somebody cannot be taken out of what waits, and was not erased", "id", consent.Request(r.Context()), "err", err)
 				return problem{Status: http.StatusInternalServerError, Detail: "the person cannot be taken out of what waits, and was not erased; the log says why"}
 			}
 		}
-		return a.Store.Erase(ctx, who)
+		err := a.Store.Erase(ctx, who)
+		if err == nil {
+			a.changed(r, "a person was erased") // not even masked: a domain may be a name
+		}
+		return err
 	})
 }
 
@@ -143,12 +147,22 @@ func (a *admin) rename(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		return a.Store.Rename(ctx, who[0], who[1], a.Source, a.Now())
+		err = a.Store.Rename(ctx, who[0], who[1], a.Source, a.Now())
+		if err == nil {
+			a.changed(r, "a person's records went to another address", "old", who[0].Masked(), "new", who[1].Masked())
+		}
+		return err
 	})
 }
 
 func (a *admin) acceptStore(w http.ResponseWriter, r *http.Request) error {
-	return a.made(w, r, a.Store.AcceptStore)
+	return a.made(w, r, func(ctx context.Context) error {
+		err := a.Store.AcceptStore(ctx)
+		if err == nil {
+			a.changed(r, "the consent store is accepted as it is")
+		}
+		return err
+	})
 }
 
 // made does what may take long, and answers that it is done.

@@ -12,6 +12,7 @@ package web
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"html/template"
 	"log/slog"
@@ -50,8 +51,8 @@ type PublicConfig struct {
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is believed
 
 	// Unsubscribed is called once somebody has unsubscribed, before that is said: the sender's own list is to
-	// be told, whose address is in the claims. nil: nobody is.
-	Unsubscribed func(token.Claims, consent.Source)
+	// be told, whose address is in the claims. id is the request's, see consent.WithRequest. nil: nobody is.
+	Unsubscribed func(id string, claims token.Claims, source consent.Source)
 
 	// Count is told of each request what was asked, and how that went. nil: nobody counts.
 	Count func(what, result string)
@@ -100,7 +101,13 @@ func NewPublic(c PublicConfig) http.Handler {
 	}
 }
 
+// withID gives a request its ID, of 16 characters as a connection's.
+func withID(r *http.Request) *http.Request {
+	return r.WithContext(consent.WithRequest(r.Context(), strings.ToLower(rand.Text()[:16])))
+}
+
 func (p *public) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r = withID(r)
 	if p.Count != nil {
 		v := &visit{ResponseWriter: w, what: "page"}
 		w = v
@@ -253,7 +260,7 @@ func (p *public) choose(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		}
 		s.before.Version = now.Scope.Version
 		undo = p.undos.Seal(token.Slip{Who: claims.Who, Language: t.Lang, Record: s.before, Made: p.Now()})
-		p.Log.Info("consent changed", "source", consent.FromPage, "scope", claims.Scope, "do", do, "asked", asking && !often)
+		p.Log.Info("consent changed", "id", consent.Request(ctx), "source", consent.FromPage, "scope", claims.Scope, "do", do, "asked", asking && !often)
 	}
 	switch {
 	case often && len(changes) == 0:
@@ -289,7 +296,7 @@ func (p *public) oneClick(ctx context.Context, w http.ResponseWriter, r *http.Re
 		p.down(w, r, t, claims, err)
 		return
 	}
-	p.Log.Info("consent changed", "source", consent.FromOneClick, "scope", claims.Scope, "do", "unsubscribe")
+	p.Log.Info("consent changed", "id", consent.Request(ctx), "source", consent.FromOneClick, "scope", claims.Scope, "do", "unsubscribe")
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Write([]byte(t.Unsubscribed + "\n"))
 }
@@ -327,7 +334,7 @@ func (p *public) apply(ctx context.Context, claims token.Claims, changes []conse
 	}
 	for _, c := range changes {
 		if c.Mail == consent.Unsubscribed && p.Unsubscribed != nil {
-			p.Unsubscribed(claims, c.Source)
+			p.Unsubscribed(consent.Request(ctx), claims, c.Source)
 		}
 	}
 	return rs[len(rs)-1], nil
@@ -354,7 +361,7 @@ func listName(t *text, s consent.Scope) string {
 
 // down says that the store does not answer, or a mail cannot be sent. Nothing is claimed to have changed.
 func (p *public) down(w http.ResponseWriter, r *http.Request, t *text, claims token.Claims, err error) {
-	p.Log.Error("an unsubscribe page failed", "method", r.Method, "scope", claims.Scope, "err", err)
+	p.Log.Error("an unsubscribe page failed", "id", consent.Request(r.Context()), "method", r.Method, "scope", claims.Scope, "err", err)
 	w.Header().Set("Retry-After", "120")
 	p.say(w, r, t, http.StatusServiceUnavailable, message{t.DownTitle, t.Down})
 }
@@ -367,7 +374,7 @@ func (p *public) render(w http.ResponseWriter, r *http.Request, status int, tmpl
 	var b bytes.Buffer
 	b.Grow(16 << 10)
 	if err := tmpl.Execute(&b, data); err != nil {
-		p.Log.Error("the unsubscribe page cannot be made", "err", err)
+		p.Log.Error("the unsubscribe page cannot be made", "id", consent.Request(r.Context()), "err", err)
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 		return
 	}

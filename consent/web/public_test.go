@@ -322,7 +322,7 @@ func TestStoreDownIsNeverASuccess(t *testing.T) {
 func TestWithdrawalThatIsNotDurable(t *testing.T) {
 	for _, form := range []string{"do=unsubscribe", "do=stop-tracking", "do=save&mail=unsubscribed&click=denied"} {
 		told := 0
-		s := newSiteWith(t, PublicConfig{Unsubscribed: func(token.Claims, consent.Source) { told++ }})
+		s := newSiteWith(t, PublicConfig{Unsubscribed: func(string, token.Claims, consent.Source) { told++ }})
 		s.store.applyErr, s.store.half = consent.ErrNotDurable, true
 		for range 2 {
 			if w := s.post(s.link("en"), form); w.Code != 503 || told != 0 {
@@ -651,7 +651,7 @@ func parse(t *testing.T, body string) *html.Node {
 func TestUnsubscribedIsTold(t *testing.T) {
 	var s *site
 	var told []consent.Source
-	s = newSiteWith(t, PublicConfig{Unsubscribed: func(c token.Claims, source consent.Source) {
+	s = newSiteWith(t, PublicConfig{Unsubscribed: func(_ string, c token.Claims, source consent.Source) {
 		if c.OneClick != "https://lists.example.org/u" || c.Who != s.who {
 			t.Errorf("%+v", c)
 		}

@@ -96,6 +96,18 @@ func (a *admin) put(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := carriedOut(r, storeTimeout)
 	defer cancel()
 	rs, err := a.Store.Apply(ctx, []consent.Change{change})
+	if err == nil && rs[0].Err == nil {
+		attrs := []any{"scope", scope, "person", who.Masked()}
+		for _, set := range []struct {
+			purpose consent.Purpose
+			state   consent.State
+		}{{consent.Mail, change.Mail}, {consent.Open, change.Open}, {consent.Click, change.Click}} {
+			if set.state != "" {
+				attrs = append(attrs, string(set.purpose), set.state)
+			}
+		}
+		a.changed(r, "consent changed", attrs...)
+	}
 	return answer(w, who, rs, err)
 }
 

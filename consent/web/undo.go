@@ -24,7 +24,7 @@ func (p *public) undo(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		err = p.restore(ctx, claims, slip, p.origin(r))
 		if err == nil {
 			said = t.Undone
-			p.Log.Info("consent changed", "source", consent.FromPage, "scope", claims.Scope, "do", "undo")
+			p.Log.Info("consent changed", "id", consent.Request(ctx), "source", consent.FromPage, "scope", claims.Scope, "do", "undo")
 		} else if !errors.Is(err, consent.ErrConflict) {
 			p.down(w, r, t, claims, err)
 			return

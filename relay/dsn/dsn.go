@@ -47,6 +47,9 @@ func (k Kind) String() string {
 	return "failed"
 }
 
+// MarshalText makes String what a log of JSON holds.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // Wanted reports whether the sender is to be told of kind about a recipient that came with
 // notify, the NOTIFY parameter (RFC 3461 §4.1): failures unless it was asked not to, the others
 // only if it was asked to, and the null sender nothing ever (RFC 5321 §4.5.5).

@@ -11,12 +11,10 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 )
 
 // Options say what a logbook does beside handing on.
@@ -141,47 +139,6 @@ func maskAny(v any) (masked any, changed bool) {
 		return v, false
 	}
 	return Mask(text), true
-}
-
-// inText finds what looks like an address: with its @ as it is, or encoded as in URLs (%40), in quoted-printable or
-// VERP (=40), and in xtext (+40, RFC 3461 §4).
-var (
-	inText    = regexp.MustCompile(`(?i)(?:"(?:[^"\\]|\\.)*"|[^\s<>()"',:;\[\]]+?)(?:@(?:\[[^\]\s]*\]|[^\s<>()"',:;@%=+]+)|[%=+]40[a-z0-9-]+(?:\.[a-z0-9-]+)+)+`)
-	separator = regexp.MustCompile(`@|[%=+]40`)
-)
-
-// bullets stand for what is masked.
-const bullets = "•••"
-
-// mayHold is a quick no; what is masked already is none.
-func mayHold(s string) bool {
-	for rest := s; ; {
-		before, after, found := strings.Cut(rest, "@")
-		if !found {
-			return strings.Contains(s, "%40") || strings.Contains(s, "=40") || strings.Contains(s, "+40")
-		}
-		if !strings.HasSuffix(before, bullets) {
-			return true
-		}
-		rest = after
-	}
-}
-
-// Mask returns s with what looks like an address masked: its first character and its domain stay. Masked again it
-// is the same.
-func Mask(s string) string {
-	if !mayHold(s) {
-		return s
-	}
-	return inText.ReplaceAllStringFunc(s, func(found string) string {
-		all := separator.FindAllStringIndex(found, -1) // the last one is followed by the domain
-		last := all[len(all)-1]
-		if strings.HasSuffix(found[:last[0]], bullets) && len(all) == 1 {
-			return found
-		}
-		_, n := utf8.DecodeRuneInString(found)
-		return found[:n] + bullets + "@" + found[last[1]:]
-	})
 }
 
 // Line is a warning or an error that was logged, without what tells of a person.

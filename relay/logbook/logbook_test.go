@@ -10,43 +10,6 @@ import (
 	"time"
 )
 
-func TestMask(t *testing.T) {
-	for text, want := range map[string]string{
-		"550 5.1.1 <jane.doe@example.org>: no such user":          "550 5.1.1 <j•••@example.org>: no such user",
-		`"jane doe"@example.org was refused`:                      `"•••@example.org was refused`,
-		"https://x.example/?u=jane%40example.org&v=1":             "https:/•••@example.org&v=1",
-		"bounce+jane=40example.org@list.example.net":              "b•••@list.example.net",
-		"rfc822;jane+40example.org":                               "rfc822;j•••@example.org",
-		"JANE@EXAMPLE.ORG, joe@[192.0.2.1]":                       "J•••@EXAMPLE.ORG, j•••@[192.0.2.1]",
-		"grüße@bücher.example":                                    "g•••@bücher.example",
-		"a@b@c":                                                   "a•••@c",
-		"j•••@example.org":                                        "j•••@example.org",
-		"size=40 took 40s, code=4012, 50%40 x=40y":                "size=40 took 40s, code=4012, 50%40 x=40y",
-		"127.0.0.1:25: connection refused, 550 at 40.example.org": "127.0.0.1:25: connection refused, 550 at 40.example.org",
-		"": "",
-	} {
-		got := Mask(text)
-		if got != want {
-			t.Errorf("%q is %q, want %q", text, got, want)
-		}
-		if again := Mask(got); again != got {
-			t.Errorf("%q is masked again to %q", got, again)
-		}
-	}
-}
-
-// Whatever stands around an address, it does not come through.
-func FuzzMask(f *testing.F) {
-	f.Add("550 <", "> no such user", 0)
-	f.Add("x=", "&y", 1)
-	f.Fuzz(func(t *testing.T, before, after string, how int) {
-		address := []string{"janedoe@example.org", "janedoe%40example.org", "janedoe=40example.org", "janedoe+40example.org"}[(how%4+4)%4]
-		if got := Mask(before + address + after); strings.Contains(got, "anedoe@") || strings.Contains(got, "anedoe%40") || strings.Contains(got, "anedoe=40") || strings.Contains(got, "anedoe+40") {
-			t.Errorf("%q becomes %q", before+address+after, got)
-		}
-	})
-}
-
 type named string
 type pair struct{ A, B string }
 

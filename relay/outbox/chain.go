@@ -47,14 +47,15 @@ func ParseOneClick(text string) (*url.URL, error) {
 
 // Unsubscribed is to be called when somebody unsubscribed by a link whose token said claims: the sender's own
 // list is told, if there is an address for it. It returns when that is on disk. What can still be undone on the page is
-// told when it cannot any more, since the sender's list knows no undo; a restart does not wait for that.
-func (o *Outbox) Unsubscribed(claims token.Claims, source consent.Source) {
+// told when it cannot any more, since the sender's list knows no undo; a restart does not wait for that. id is that of
+// the request or the message, with which the call's begins.
+func (o *Outbox) Unsubscribed(id string, claims token.Claims, source consent.Source) {
 	if claims.OneClick == "" {
 		return
 	}
 	u, err := ParseOneClick(claims.OneClick)
 	if err != nil {
-		o.cfg.Log.Warn("the sender's own list cannot be told of an unsubscribe", "scope", claims.Scope, "err", err)
+		o.cfg.Log.Warn("the sender's own list cannot be told of an unsubscribe", "id", id, "scope", claims.Scope, "err", err)
 		return
 	}
 	key := o.cfg.Store.Key(claims.Who).String()
@@ -62,6 +63,7 @@ func (o *Outbox) Unsubscribed(claims token.Claims, source consent.Source) {
 		// Clicked again while it waits, it waits once.
 		Job:     spool.Job{Queue: chainQueue + strings.ToLower(u.Host), Line: key + "/" + string(claims.Scope) + "/" + short(claims.OneClick)},
 		payload: chained{claims.Who.String(), claims.Scope, source, claims.OneClick},
+		id:      below(id),
 	}
 	o.mu.Lock()
 	_, waits := o.lines["chain "+j.Line]
@@ -88,7 +90,7 @@ func short(address string) string {
 
 // unsubscribe sends what RFC 8058 §3.1 describes, and notes in the person's history what was answered. What
 // was answered well already is not sent again.
-func (o *Outbox) unsubscribe(ctx context.Context, c chained) answer {
+func (o *Outbox) unsubscribe(ctx context.Context, it *item, c chained) answer {
 	who, err := consent.ParseAddress(c.Who)
 	u, wrong := ParseOneClick(c.URL)
 	if err != nil || wrong != nil {
@@ -96,7 +98,7 @@ func (o *Outbox) unsubscribe(ctx context.Context, c chained) answer {
 	}
 	known, told, err := o.toldBefore(ctx, who, c)
 	if err != nil {
-		o.cfg.Log.Error("a history cannot be read, so the sender's own list is told later", "err", err)
+		o.cfg.Log.Error("a history cannot be read, so the sender's own list is told later", "id", it.id, "err", err)
 		return answer{said: "the store does not answer", local: true}
 	}
 	if !known || told { // erased or subscribed again meanwhile, or done
@@ -113,10 +115,10 @@ func (o *Outbox) unsubscribe(ctx context.Context, c chained) answer {
 		return a
 	}
 	a.done = true
-	o.cfg.Log.Info("an unsubscribe was sent to the sender's own list", "host", u.Hostname(), "scope", c.Scope, "answer", a.said)
+	o.cfg.Log.Info("an unsubscribe was sent to the sender's own list", "id", it.id, "host", u.Hostname(), "scope", c.Scope, "answer", a.said)
 	if err := o.note(ctx, who, c, a.said); err != nil {
 		// Sent once more it does no harm, and the history must not lack it.
-		o.cfg.Log.Error("what the sender's own list answered cannot be written into the history", "err", err)
+		o.cfg.Log.Error("what the sender's own list answered cannot be written into the history", "id", it.id, "err", err)
 		return answer{said: "the store does not answer", local: true}
 	}
 	return a

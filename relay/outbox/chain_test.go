@@ -29,7 +29,7 @@ func (b *bench) trust() {
 func (b *bench) unsubscribe(mailbox, address string) {
 	b.t.Helper()
 	b.apply(consent.Change{Who: who(b.t, mailbox), Scope: "news", Mail: consent.Unsubscribed, Source: consent.FromOneClick, Time: b.clock.now()})
-	b.Unsubscribed(token.Claims{Who: who(b.t, mailbox), Scope: "news", OneClick: address}, consent.FromOneClick)
+	b.Unsubscribed("r1", token.Claims{Who: who(b.t, mailbox), Scope: "news", OneClick: address}, consent.FromOneClick)
 }
 
 // notes returns what the history says that lists answered.
@@ -194,7 +194,7 @@ func TestChainWaitsForUndo(t *testing.T) {
 	b.quiet()
 	claims := token.Claims{Who: who(t, "anna@example.org"), Scope: "news", OneClick: b.to.URL + "/u"}
 	b.apply(consent.Change{Who: claims.Who, Scope: "news", Mail: consent.Unsubscribed, Source: consent.FromPage, Time: b.clock.now()})
-	b.Unsubscribed(claims, consent.FromPage)
+	b.Unsubscribed("r1", claims, consent.FromPage)
 	b.pass(token.UndoTime - time.Minute)
 	if l, _ := b.next(); l != nil || len(b.jobs()) != 1 {
 		t.Fatal("it is told at once")

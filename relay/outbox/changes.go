@@ -119,7 +119,7 @@ func (o *Outbox) begin(ctx context.Context, people []consent.Address) ([]*item, 
 			}
 			after = max(after, e.Number)
 		}
-		jobs = append(jobs, job{Job: spool.Job{Queue: changeQueue, Line: o.cfg.Store.Key(who).String()}, payload: change{who.String(), after}})
+		jobs = append(jobs, job{Job: spool.Job{Queue: changeQueue, Line: o.cfg.Store.Key(who).String()}, payload: change{who.String(), after}, id: below(consent.Request(ctx))})
 	}
 	if len(jobs) == 0 {
 		return nil, nil

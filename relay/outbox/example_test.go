@@ -89,7 +89,7 @@ func TestExampleReceiver(t *testing.T) {
 	b.clock.mu.Lock()
 	b.clock.ahead = 0
 	b.clock.mu.Unlock()
-	if a := b.tellChanges(t.Context(), &line{}, change{"anna@example.org", 0}); !a.done {
+	if a := b.tellChanges(t.Context(), &line{}, &item{}, change{"anna@example.org", 0}); !a.done {
 		t.Error(a)
 	}
 	b.apply(b.change("anna@example.org", consent.Denied))

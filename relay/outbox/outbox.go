@@ -170,6 +170,14 @@ type job struct {
 	id      string // what its ID begins with
 }
 
+// below is what IDs begin with of what follows from a request, or a message, of that ID; "" where there is none.
+func below(id string) string {
+	if id == "" {
+		return ""
+	}
+	return id + "-"
+}
+
 // lost counts what could not be added, and says so, once a minute at most.
 func (o *Outbox) lost(what string, n int, err error) {
 	o.mu.Lock()
@@ -304,7 +312,7 @@ func (o *Outbox) work(ctx context.Context, l *line) {
 	case changeQueue:
 		var c change
 		if a.err = o.payload(it, &c); a.err == nil {
-			a = o.tellChanges(ctx, l, c)
+			a = o.tellChanges(ctx, l, it, c)
 		}
 	case copyQueue:
 		var c toldCopy
@@ -314,7 +322,7 @@ func (o *Outbox) work(ctx context.Context, l *line) {
 	default:
 		var c chained
 		if a.err = o.payload(it, &c); a.err == nil {
-			a = o.unsubscribe(ctx, c)
+			a = o.unsubscribe(ctx, it, c)
 		}
 	}
 	o.settle(l, it, a)
@@ -324,11 +332,20 @@ func (o *Outbox) work(ctx context.Context, l *line) {
 type answer struct {
 	done   bool   // else it is to be tried again
 	said   string // for the log: a status, or the kind of an error
+	event  string // the webhook-id of the call
 	outage bool   // nobody answered, or not in a way that says anything of this job
 	local  bool   // it came to no call
 	some   bool   // a part of the job was done
 	after  time.Duration
 	err    error // of the spool: the job cannot be read
+}
+
+// attrs adds to those of a line about a call what the receiver knows it by.
+func (a answer) attrs(of ...any) []any {
+	if a.event != "" {
+		of = append(of, "event", a.event)
+	}
+	return of
 }
 
 // settle writes down what came of the first job of l, and lets the line go on.
@@ -370,7 +387,7 @@ func (o *Outbox) settle(l *line, it *item, a answer) {
 	}
 	if a.done {
 		if !a.local {
-			o.cfg.Log.Info("a call was made", "id", it.id, "queue", kindOfQueue(it.queue), "answer", a.said)
+			o.cfg.Log.Info("a call was made", a.attrs("id", it.id, "queue", kindOfQueue(it.queue), "answer", a.said)...)
 		}
 		o.finish(l, it, now)
 		return
@@ -393,7 +410,7 @@ func (o *Outbox) settle(l *line, it *item, a answer) {
 			o.cfg.Log.Error("the spool does not take down that a call has to be tried again", "id", it.id, "err", err)
 		}
 	}
-	o.cfg.Log.Warn("a call failed and is tried again", "id", it.id, "queue", it.queue, "attempts", c.Attempts, "answer", a.said, "in", delay.Round(time.Second))
+	o.cfg.Log.Warn("a call failed and is tried again", a.attrs("id", it.id, "queue", it.queue, "attempts", c.Attempts, "answer", a.said, "in", delay.Round(time.Second))...)
 	o.back(l, c.Due)
 }
 

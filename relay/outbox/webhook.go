@@ -57,7 +57,9 @@ func (o *Outbox) post(ctx context.Context, id string, body []byte) answer {
 	req.Header.Set("webhook-id", id)
 	req.Header.Set("webhook-timestamp", at)
 	req.Header.Set("webhook-signature", o.sign(id, at, body))
-	return do(o.webhook, req)
+	a := do(o.webhook, req)
+	a.event = id
+	return a
 }
 
 // change is the job to tell what changed of a person. It is added before the change is made, and
@@ -83,7 +85,7 @@ type changed struct {
 
 // tellChanges tells what is in the history behind c.After, one event behind the other. What came by an
 // import meanwhile is left out, as no job tells of it, and so is what is no change.
-func (o *Outbox) tellChanges(ctx context.Context, l *line, c change) answer {
+func (o *Outbox) tellChanges(ctx context.Context, l *line, it *item, c change) answer {
 	who, err := consent.ParseAddress(c.Who)
 	if err != nil {
 		return answer{err: fmt.Errorf("%w: it is about nobody", spool.ErrDamaged)}
@@ -96,7 +98,7 @@ func (o *Outbox) tellChanges(ctx context.Context, l *line, c change) answer {
 	var events []consent.Event
 	for e, err := range o.cfg.Store.History(reading, who) {
 		if err != nil {
-			o.cfg.Log.Error("a history cannot be read, so the webhook is told later", "err", err)
+			o.cfg.Log.Error("a history cannot be read, so the webhook is told later", "id", it.id, "err", err)
 			return answer{said: "the store does not answer", local: true}
 		}
 		events = append(events, e)
@@ -178,7 +180,7 @@ func (o *Outbox) Copy(c Copy) {
 		key, c.Who.String(), c.Message, c.Scope, c.Class, c.Code, strings.ToValidUTF8(c.Text, "\uFFFD"),
 	}})
 	if err == nil {
-		_, err = o.add(false, job{Job: spool.Job{Queue: copyQueue, Line: key}, payload: toldCopy{eventID(c.Message, key, c.Fate), body}, id: c.Message + "-"})
+		_, err = o.add(false, job{Job: spool.Job{Queue: copyQueue, Line: key}, payload: toldCopy{eventID(c.Message, key, c.Fate), body}, id: below(c.Message)})
 	}
 	if err != nil {
 		o.lost("copy."+c.Fate, 1, err)

@@ -207,7 +207,7 @@ func TestTwoGateways(t *testing.T) {
 	b.told(1) // one outbox knows what it has told
 	b.stop()
 	other := New(b.cfg)
-	if r := other.tellChanges(t.Context(), &line{}, change{a.String(), 0}); !r.done {
+	if r := other.tellChanges(t.Context(), &line{}, &item{}, change{a.String(), 0}); !r.done {
 		t.Error(r)
 	}
 	other.webhook.CloseIdleConnections()

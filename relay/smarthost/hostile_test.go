@@ -267,6 +267,15 @@ func TestGarbageReplies(t *testing.T) {
 	}
 }
 
+// What a next hop says is printed and logged: nothing in it steers a terminal, and the lines stay lines.
+func TestControlsInReplies(t *testing.T) {
+	f := newFake(t, at("RCPT", "451-4.2.1 \x1b[31mred\x1b[0m\x00\t\rx\x7f é\xe9\r\n451 4.2.1 \u009b31m\u202ered"))
+	r, err := send(t, newClient(t, nil, f.url("smtp")), joe, hello)
+	if want := "?[31mred?[0m?  x? é?\n?31m?red"; err != nil || r.Text != want || r.Enhanced != [3]int{4, 2, 1} {
+		t.Errorf("%+q, %v, want %+q", r.Text, err, want)
+	}
+}
+
 // Only a certificate for this name that holds now is taken, but where TLS is a courtesy on this
 // machine.
 func TestCertificates(t *testing.T) {

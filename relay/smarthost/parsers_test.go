@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/emersion/go-smtp"
 )
@@ -58,7 +59,15 @@ func FuzzReply(f *testing.F) {
 			if bad != nil || bareCode.Match(in) { // it wants a space behind the code, and takes a line without one for text
 				return
 			}
-			if got.code != code || strings.TrimRight(got.text, "\r ") != strings.TrimRight(text, "\r ") {
+			lines := strings.Split(text, "\n")
+			for i := range lines {
+				lines[i] = printable(lines[i])
+			}
+			text = strings.Join(lines, "\n")
+			if strings.ContainsFunc(got.text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+				t.Fatalf("%q is read as %+v, which steers a terminal", in, got)
+			}
+			if got.code != code || strings.TrimRight(got.text, " ") != strings.TrimRight(text, " ") {
 				t.Fatalf("%q is read as %+v, by net/textproto %d %q", in, got, code, text)
 			}
 			r := got.reply()

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // wire is a connection to a next hop, and the lines of SMTP and LMTP on it.
@@ -48,7 +50,7 @@ func (w *wire) ask(wait time.Duration, command string) (answer, error) {
 	return w.read(wait)
 }
 
-// answer is a reply as it came: its code, and its lines without the code, parted by "\n".
+// answer is a reply: its code, and its lines without the code, parted by "\n", as printable leaves them.
 type answer struct {
 	code int
 	text string
@@ -137,7 +139,26 @@ func parseLine(line string) (code int, text string, more, ok bool) {
 	if line[3] != ' ' && line[3] != '-' {
 		return 0, "", false, false
 	}
-	return code, line[4:], line[3] == '-', true
+	return code, printable(line[4:]), line[3] == '-', true
+}
+
+// printable puts a question mark in the place of what a terminal obeys or does not show, since what a next hop says is
+// printed and logged. It is UTF-8 then.
+func printable(line string) string {
+	for i := range len(line) {
+		if line[i] < ' ' || line[i] > '~' {
+			return strings.Map(func(r rune) rune {
+				switch {
+				case unicode.IsSpace(r):
+					return ' '
+				case !unicode.IsPrint(r) || r == utf8.RuneError:
+					return '?'
+				}
+				return r
+			}, line)
+		}
+	}
+	return line
 }
 
 // reply is a as the package's callers get it. An enhanced code (RFC 2034 §4: at the beginning of each
