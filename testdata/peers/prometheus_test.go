@@ -1,9 +1,11 @@
 package peers
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,7 +20,10 @@ import (
 	"github.com/consentgate/consentgate/relay/metrics"
 )
 
-const deploy = "../../deploy"
+const (
+	deploy     = "../../deploy"
+	runbookURL = "https://github.com/consentgate/consentgate/blob/main/deploy/RUNBOOK.md#"
+)
 
 // What Prometheus' own tool says of the alerts: that they can be read, and that each fires where it should.
 func TestAlertRules(t *testing.T) {
@@ -169,6 +174,10 @@ func TestPrometheus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tested, err := os.ReadFile(deploy + "/prometheus/alerts_test.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
 	headings := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^## (\w+)$`).FindAllStringSubmatch(string(runbook), -1) {
 		headings[m[1]] = true
@@ -183,8 +192,14 @@ func TestPrometheus(t *testing.T) {
 			if r.State != "inactive" && r.Name != "ConsentgateCertificateEnds" {
 				t.Errorf("%s is %s though all is well", r.Name, r.State) // but for the certificate of a test, which ends soon
 			}
-			if r.Annotations["runbook"] != "deploy/RUNBOOK.md#"+strings.ToLower(r.Name) || !headings[r.Name] || !slices.Contains([]string{"page", "ticket", "info"}, r.Labels["severity"]) {
-				t.Errorf("%s leads to %q, severity %q; the runbook has the headings %v", r.Name, r.Annotations["runbook"], r.Labels["severity"], headings)
+			if r.Annotations["runbook_url"] != runbookURL+strings.ToLower(r.Name) || !headings[r.Name] || !slices.Contains([]string{"page", "ticket", "info"}, r.Labels["severity"]) {
+				t.Errorf("%s leads to %q, severity %q; the runbook has the headings %v", r.Name, r.Annotations["runbook_url"], r.Labels["severity"], headings)
+			}
+			if r.Annotations["summary"] == "" || !strings.Contains(r.Annotations["description"], " Begin with ") {
+				t.Errorf("%s says %q, %q, and not what to do first", r.Name, r.Annotations["summary"], r.Annotations["description"])
+			}
+			if !bytes.Contains(tested, []byte("alertname: "+r.Name+"\n")) || !bytes.Contains(tested, []byte(`alertname="`+r.Name+`"`)) {
+				t.Errorf("%s is not tested in alerts_test.yml", r.Name)
 			}
 			delete(headings, r.Name)
 		}
@@ -208,23 +223,42 @@ func TestPrometheus(t *testing.T) {
 	if err := json.Unmarshal(file, &board); err != nil {
 		t.Fatal(err)
 	}
-	variables := strings.NewReplacer("$__rate_interval", "1m", "$instance", ".*")
+	variables := strings.NewReplacer("$__rate_interval", "1m", "$instance", ".*", "$job", "consentgate")
 	for _, panel := range board.Panels {
 		for i, target := range panel.Targets {
 			queries[fmt.Sprintf("panel %s, query %d", panel.Title, i+1)] = variables.Replace(target.Expr)
+			if !strings.Contains(target.Expr, `job=~"$job",instance=~"$instance"`) {
+				t.Errorf("panel %s does not ask for the job and the instances that were chosen: %s", panel.Title, target.Expr)
+			}
 		}
 	}
 	for _, a := range board.Annotations.List {
-		queries["annotation "+a.Name] = a.Expr
+		queries["annotation "+a.Name] = variables.Replace(a.Expr)
 	}
 	if len(queries) < 60 {
 		t.Errorf("only %d queries are tried", len(queries))
 	}
+	// One more copy, of which the rates know.
+	if err := submit(t, s, letter, "news@shop.example.net", false, "fourth@example.org"); err != nil {
+		t.Fatal(err)
+	}
+	p.ready(t, func() bool {
+		v, err := query(`increase(consentgate_smarthost_request_duration_seconds_count{result="accepted"}[1m]) > 0`)
+		return err == nil && len(v) == 1
+	})
 	name := regexp.MustCompile(`\b(?:consentgate|process|go)_\w+`)
-	by := regexp.MustCompile(`\bby \(([^)]*)\)|[{,]\s*(\w+)\s*[=!]`)
+	by := regexp.MustCompile(`\b(?:by|without|on) \(([a-z, ]*)\)|[{,]\s*(\w+)\s*[=!]`)
+	selector := regexp.MustCompile(`\b(\w+)\{([^}]*)\}`)
+	matcher := regexp.MustCompile(`(\w+)(?:=~|!=|!~|=)"([^"]*)"`)
+	there := map[string]bool{}
 	for where, expr := range queries {
-		if _, err := query(expr); err != nil {
+		v, err := query(expr)
+		if err != nil {
 			t.Errorf("%s: %s: %v", where, expr, err)
+		}
+		// An alert has nothing to say where all is well, nor has the mark of a new version where there is none.
+		if strings.HasPrefix(where, "panel") && (len(v) == 0 || !slices.ContainsFunc(v, func(v float64) bool { return !math.IsNaN(v) })) {
+			t.Errorf("%s shows nothing: %s is %v", where, expr, v)
 		}
 		for _, n := range name.FindAllString(expr, -1) {
 			if !known[n] {
@@ -235,6 +269,21 @@ func TestPrometheus(t *testing.T) {
 			for _, l := range strings.FieldsFunc(m[1]+","+m[2], func(r rune) bool { return r == ',' || r == ' ' }) {
 				if !labels[l] && l != "version" {
 					t.Errorf("%s names the label %s, which no metric has", where, l)
+				}
+			}
+		}
+		// Each value that a label is compared with is one that it has, also where the alert is silent for it now.
+		for _, s := range selector.FindAllStringSubmatch(expr, -1) {
+			for _, m := range matcher.FindAllStringSubmatch(s[2], -1) {
+				for value := range strings.SplitSeq(m[2], "|") {
+					series := fmt.Sprintf("%s{%s=~%q}", s[1], m[1], value)
+					if there[series] {
+						continue
+					}
+					there[series] = true
+					if v, err := query("count(" + series + ")"); err != nil || len(v) != 1 {
+						t.Errorf("%s: there is no %s (%v)", where, series, err)
+					}
 				}
 			}
 		}
