@@ -787,6 +787,29 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// A folder that may not be looked into, such as the home of root after runuser, hides no file in /etc.
+func TestFindInClosedFolder(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "closed"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		t.Skip("nothing is closed to root")
+	}
+	old := Places
+	t.Cleanup(func() { Places = old })
+	Places = []string{filepath.Join(dir, "closed", "consentgate.toml"), filepath.Join(dir, "consentgate.toml")}
+	if _, err := Find(); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Error(err)
+	}
+	if err := os.WriteFile(Places[1], nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Find(); got != Places[1] || err != nil {
+		t.Errorf("%s, %v, want %s", got, err, Places[1])
+	}
+}
+
 // No key is called a secret by chance: what sounds like one has the tag.
 func TestSecretsAreTagged(t *testing.T) {
 	sounds := regexp.MustCompile(`password|store$|urls$|webhook_url`)
