@@ -78,8 +78,9 @@ func (c checkConfigCmd) Run(ctx context.Context, std streams) error {
 
 // reach says what can be reached and what cannot, a line each.
 type reach struct {
-	out    io.Writer
-	failed bool
+	out     io.Writer
+	failed  bool
+	noRedis bool // the store is Redis, and did not answer
 }
 
 func (r *reach) say(what string, good string, err error) {
@@ -106,6 +107,7 @@ func (r *reach) check(ctx context.Context, cfg *config.Config) {
 	}
 	good, err := checkStore(ctx, cfg, running != nil)
 	r.say("store", good, err)
+	r.noRedis = cfg.StoreFile() == "" && errors.Is(err, consent.ErrUnreachable) && !errors.Is(err, consent.ErrLost)
 	if cfg.Unsubscribe.WebhookURL != "" {
 		r.say("webhook", "can be connected to", checkWebhook(ctx, cfg.Unsubscribe.WebhookURL))
 	}

@@ -50,14 +50,14 @@ func (c consentMigrateCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	from := c.From
-	if from == "" {
-		from = cfg.Consent.Store
-	}
-	for name, store := range map[string]*string{"to": &c.To, "from": &from} {
+	for name, store := range map[string]*string{"to": &c.To, "from": &c.From} {
 		if *store, err = fromEnvironment(*store); err != nil {
 			return usageError{fmt.Errorf("--%s: %w", name, err)}
 		}
+	}
+	from := c.From
+	if from == "" {
+		from = cfg.Consent.Store
 	}
 	for name, store := range map[string]string{"to": c.To, "from": from} {
 		if err := checkMovable(store); err != nil {
@@ -83,13 +83,16 @@ func (c consentMigrateCmd) Run(ctx context.Context, std streams) error {
 	return m.here(ctx)
 }
 
-var variable = regexp.MustCompile(`\$\{(\w+)\}`)
+var variable = regexp.MustCompile(`\$\$\{|\$\{(\w+)\}`)
 
 // fromEnvironment puts the environment in where a flag says ${NAME}, as in the configuration: what stands in the
 // arguments of a program can be seen by everybody on the machine.
 func fromEnvironment(store string) (string, error) {
 	var err error
 	store = variable.ReplaceAllStringFunc(store, func(name string) string {
+		if name == "$${" {
+			return "${"
+		}
 		name = name[2 : len(name)-1]
 		value, ok := os.LookupEnv(name)
 		if !ok {

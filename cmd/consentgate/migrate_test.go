@@ -421,3 +421,12 @@ func TestMigrateFromFileOfAGatewayThatIsKilled(t *testing.T) {
 	wg.Wait()
 	h.arrived(t, redis, "p%d@example.org", confirmed.Load())
 }
+
+// What a flag takes from the environment, and what is meant as it stands, is as in the configuration.
+func TestFromEnvironment(t *testing.T) {
+	t.Setenv("HOST_OF_IT", "h")
+	got, err := fromEnvironment("redis://:pa$${HOST_OF_IT}@${HOST_OF_IT}:1/0")
+	if want := "redis://:pa${HOST_OF_IT}@h:1/0"; got != want || err != nil {
+		t.Errorf("%s, %v, want %s", got, err, want)
+	}
+}

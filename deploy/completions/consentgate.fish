@@ -40,7 +40,7 @@ complete -c consentgate -n '__consentgate_at consentgate init' -l dkim-selector 
 complete -c consentgate -n '__consentgate_at consentgate init' -l store -x -d 'Where consents are kept: file:/path or redis://host:6379/0.'
 complete -c consentgate -n '__consentgate_at consentgate init' -l opaque-links -x -a 'keep unlink reject' -d 'What becomes of a counted link whose destination nobody can read, where somebody did not agree.'
 complete -c consentgate -n '__consentgate_at consentgate init' -l user -x -d 'As root: whom the files shall belong to, since serve runs as that user.'
-complete -c consentgate -n '__consentgate_at consentgate init' -l test-mail -x -d 'Send a test mail to this address through the gateway as it is now configured.'
+complete -c consentgate -n '__consentgate_at consentgate init' -l test-mail -x -d 'Send a test mail to this address through the gateway as it is now configured. Where the files are there already, and no flag but --config is given beside this one, that is all that is done.'
 complete -c consentgate -n '__consentgate_at consentgate init' -l yes -d 'Ask nothing: what no flag says is the default.'
 complete -c consentgate -n '__consentgate_at consentgate init' -l example -d 'Print a configuration with every key and its default, and do nothing else.'
 complete -c consentgate -n '__consentgate_at consentgate serve' -l help -d 'Show context-sensitive help.'
