@@ -96,7 +96,7 @@ _consentgate() {
     "consentgate consent export") words="" flags="--config --format --with-addresses --withdrawn --from --output --help" files=false ;;
     "consentgate consent import") words="" flags="--config --format --map --scope --source-time --notice --dry-run --resume --help" files=true ;;
     "consentgate consent migrate") words="" flags="--config --to --from --merge --stopped --help" files=false ;;
-    "consentgate consent accept-store") words="" flags="--config --help" files=false ;;
+    "consentgate consent accept-store") words="" flags="--config --yes --help" files=false ;;
     "consentgate queue") words="list show retry remove" flags="--help" files=false ;;
     "consentgate queue list") words="" flags="--config --json --help" files=false ;;
     "consentgate queue show") words="" flags="--config --raw --json --help" files=false ;;

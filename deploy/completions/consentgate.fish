@@ -118,6 +118,7 @@ complete -c consentgate -n '__consentgate_at consentgate consent migrate' -l mer
 complete -c consentgate -n '__consentgate_at consentgate consent migrate' -l stopped -d 'No gateway runs: end when all is copied and compared.'
 complete -c consentgate -n '__consentgate_at consentgate consent accept-store' -l help -d 'Show context-sensitive help.'
 complete -c consentgate -n '__consentgate_at consentgate consent accept-store' -l config -r -F -d 'Configuration file. Without it: consentgate.toml in the working directory, then /etc/consentgate/consentgate.toml.'
+complete -c consentgate -n '__consentgate_at consentgate consent accept-store' -l yes -d 'Do not ask back.'
 complete -c consentgate -n '__consentgate_at consentgate queue' -a list -d 'List what waits to be delivered, oldest first.'
 complete -c consentgate -n '__consentgate_at consentgate queue' -a show -d 'Show one message that waits.'
 complete -c consentgate -n '__consentgate_at consentgate queue' -a retry -d 'Try a message, or all, at once.'
