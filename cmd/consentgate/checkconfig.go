@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -129,6 +130,11 @@ func notes(cfg *config.Config) []string {
 	var n []string
 	if len(cfg.DKIM.Keys()) == 0 {
 		n = append(n, "COPIES ARE NOT SIGNED: dkim has no key. Unless the smarthost signs them, List-Unsubscribe fields included, no mailbox offers one-click unsubscribe")
+	}
+	for _, k := range cfg.DKIM.Keys() {
+		if info, err := os.Stat(k.KeyFile); err == nil && info.Mode().Perm()&0o027 != 0 && runtime.GOOS != "windows" { // its group may, as systemd and Kubernetes hand it over
+			n = append(n, fmt.Sprintf("the DKIM key %s has mode %04o, so others may use it: chmod 600 %s", k.KeyFile, info.Mode().Perm(), k.KeyFile))
+		}
 	}
 	n = append(n, lockNotes(cfg)...)
 	if cfg.Consent.WhenUnreachable == "untracked" {

@@ -276,9 +276,13 @@ func sayRecord(std streams, cfg *config.Config) error {
 		return err
 	}
 	for _, k := range keys {
-		fmt.Fprintf(std.out, "\nPublish this in the DNS, as a line of the zone file\n\n%s\n\nor in a form that asks for the name and the text of a TXT record\n\n%s\n%s\n", zoneRecord(k), k.Name(), k.Record())
+		sayKey(std, k)
 	}
 	return nil
+}
+
+func sayKey(std streams, k *sign.Key) {
+	fmt.Fprintf(std.out, "\nPublish this in the DNS, as a line of the zone file\n\n%s\n\nor in a form that asks for the name and the text of a TXT record\n\n%s\n%s\n", zoneRecord(k), k.Name(), k.Record())
 }
 
 // sayNext says what is left to do. cfg is as it was written, with ${NAME} where the environment is asked.

@@ -120,7 +120,11 @@ func (g *gateway) reload(path string) {
 	}
 	g.seen.counted.Reloaded(true)
 	g.log.Info("the configuration was read again", "file", path)
-	if keys := config.NeedRestart(g.cfg, cfg); len(keys) > 0 {
+	keys := config.NeedRestart(g.cfg, cfg)
+	if ring, err := keyring.Load(cfg.KeyFile); err == nil && !ring.Equal(g.ring) && cfg.KeyFile == g.cfg.KeyFile {
+		keys = append(keys, "key_file (what is in it)")
+	}
+	if len(keys) > 0 {
 		g.log.Warn("some changes need a restart", "keys", keys)
 		status = "STATUS=The configuration was read again; a restart is needed for " + strings.Join(keys, ", ") + "."
 	}
@@ -131,6 +135,7 @@ type gateway struct {
 	cfg     *config.Config
 	log     *slog.Logger
 	seen    *seen
+	ring    *keyring.Ring
 	store   consent.Store
 	calls   *outbox.Outbox
 	relay   *relay.Server
@@ -149,6 +154,7 @@ type listening struct {
 // open opens and binds everything, so that nothing serves unless all can.
 func (g *gateway) open(ring *keyring.Ring) error {
 	cfg := g.cfg
+	g.ring = ring
 	if err := g.openControl(); err != nil {
 		return err
 	}

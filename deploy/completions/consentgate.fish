@@ -137,6 +137,11 @@ complete -c consentgate -n '__consentgate_at consentgate queue retry' -l all -d 
 complete -c consentgate -n '__consentgate_at consentgate queue remove' -l help -d 'Show context-sensitive help.'
 complete -c consentgate -n '__consentgate_at consentgate queue remove' -l config -r -F -d 'Configuration file. Without it: consentgate.toml in the working directory, then /etc/consentgate/consentgate.toml.'
 complete -c consentgate -n '__consentgate_at consentgate keygen' -l help -d 'Show context-sensitive help.'
+complete -c consentgate -n '__consentgate_at consentgate keygen' -l dkim -d 'Make a key to sign copies with (RSA-2048), and print its block of the configuration and its DNS record.'
+complete -c consentgate -n '__consentgate_at consentgate keygen' -l domain -x -d 'With --dkim: the domain of the From addresses.'
+complete -c consentgate -n '__consentgate_at consentgate keygen' -l selector -x -d 'With --dkim: where in that domain the DNS has the key.'
+complete -c consentgate -n '__consentgate_at consentgate keygen' -l rotate -d 'Put a new secret first into a key file that is there: it makes everything new, and those behind it still open what they made.'
+complete -c consentgate -n '__consentgate_at consentgate keygen' -l behind -d 'With --rotate: put it last, so that the file can be given to every gateway before anything is made with it.'
 complete -c consentgate -n '__consentgate_at consentgate keygen' -F
 complete -c consentgate -n '__consentgate_at consentgate hash-password' -l help -d 'Show context-sensitive help.'
 complete -c consentgate -n '__consentgate_at consentgate verify-delivery' -l help -d 'Show context-sensitive help.'
