@@ -68,7 +68,7 @@ var (
 	// ErrUnreachable is wrapped by errors of a store that does not answer, now.
 	ErrUnreachable = errors.New("the consent store does not answer")
 	// ErrForeign is returned by a store that holds the fingerprint of another lookup key.
-	ErrForeign = errors.New("the consent store belongs to another key file")
+	ErrForeign = errors.New("the consent store belongs to another key file: give key_file the one that it was begun with, or consent.store another database or file")
 	// ErrConflict is the error of a change whose IfVersion is not the record's.
 	ErrConflict = errors.New("the record was changed meanwhile")
 	// ErrUnasked is wrapped, beside ErrUnreachable, where a store was not asked, since it did not answer just before.

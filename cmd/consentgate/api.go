@@ -18,6 +18,7 @@ import (
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
 	"github.com/consentgate/consentgate/consent"
 	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/redisstore"
 	"github.com/consentgate/consentgate/consent/web"
 	"github.com/consentgate/consentgate/relay"
 	"github.com/consentgate/consentgate/relay/spool"
@@ -54,11 +55,21 @@ func connect(ctx context.Context, cfg *config.Config, open func(context.Context,
 
 // openConsents serves the consent store where no gateway runs.
 func openConsents(ctx context.Context, cfg *config.Config) (http.Handler, func(), error) {
+	return serveConsents(ctx, cfg, redisstore.Options{})
+}
+
+// openKnown is openConsents with what the gateway knew of the store.
+func openKnown(ctx context.Context, cfg *config.Config) (http.Handler, func(), error) {
+	return serveConsents(ctx, cfg, redisstore.Options{Known: knownPath(cfg)})
+}
+
+func serveConsents(ctx context.Context, cfg *config.Config, opts redisstore.Options) (http.Handler, func(), error) {
 	ring, err := keyring.Load(cfg.KeyFile)
 	if err != nil {
 		return nil, nil, usageError{err}
 	}
-	store, err := openStore(cfg, ring)
+	opts.Log = slog.New(slog.DiscardHandler)
+	store, err := storeWith(cfg, ring, opts)
 	if err != nil {
 		return nil, nil, err
 	}

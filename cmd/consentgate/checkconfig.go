@@ -1,15 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -78,8 +82,9 @@ func (c checkConfigCmd) Run(ctx context.Context, std streams) error {
 
 // reach says what can be reached and what cannot, a line each.
 type reach struct {
-	out    io.Writer
-	failed bool
+	out     io.Writer
+	failed  bool
+	noRedis bool // the store is Redis, and did not answer
 }
 
 func (r *reach) say(what string, good string, err error) {
@@ -104,8 +109,13 @@ func (r *reach) check(ctx context.Context, cfg *config.Config) {
 	} else if !errors.Is(err, errNobody) {
 		r.say("gateway", "", err)
 	}
-	good, err := checkStore(ctx, cfg, running != nil)
+	var said bytes.Buffer
+	good, err := checkStore(ctx, cfg, running != nil, slog.New(slog.NewJSONHandler(&said, nil)))
 	r.say("store", good, err)
+	for _, line := range logged(&said) {
+		fmt.Fprintf(r.out, "note: %s\n", line)
+	}
+	r.noRedis = cfg.StoreFile() == "" && errors.Is(err, consent.ErrUnreachable) && !errors.Is(err, consent.ErrLost)
 	if cfg.Unsubscribe.WebhookURL != "" {
 		r.say("webhook", "can be connected to", checkWebhook(ctx, cfg.Unsubscribe.WebhookURL))
 	}
@@ -120,6 +130,11 @@ func notes(cfg *config.Config) []string {
 	var n []string
 	if len(cfg.DKIM.Keys()) == 0 {
 		n = append(n, "COPIES ARE NOT SIGNED: dkim has no key. Unless the smarthost signs them, List-Unsubscribe fields included, no mailbox offers one-click unsubscribe")
+	}
+	for _, k := range cfg.DKIM.Keys() {
+		if info, err := os.Stat(k.KeyFile); err == nil && info.Mode().Perm()&0o027 != 0 && runtime.GOOS != "windows" { // its group may, as systemd and Kubernetes hand it over
+			n = append(n, fmt.Sprintf("the DKIM key %s has mode %04o, so others may use it: chmod 600 %s", k.KeyFile, info.Mode().Perm(), k.KeyFile))
+		}
 	}
 	n = append(n, lockNotes(cfg)...)
 	if cfg.Consent.WhenUnreachable == "untracked" {
@@ -250,35 +265,71 @@ func checkWebhook(ctx context.Context, address string) error {
 	return conn.Close()
 }
 
-// checkStore asks the store whether it answers and is this gateway's. An embedded store is held
-// by the gateway while one runs, and is not made here where there is none.
-func checkStore(ctx context.Context, cfg *config.Config, running bool) (string, error) {
+// checkStore asks the store whether it answers, is this gateway's, and holds the data that the gateway worked with
+// last. An embedded store is held by the gateway while one runs, which is asked then, and is not made here where there
+// is none. Nothing is written; log is told what an operator should know.
+func checkStore(ctx context.Context, cfg *config.Config, running bool, log *slog.Logger) (string, error) {
 	ring, err := keyring.Load(cfg.KeyFile)
 	if err != nil {
 		return "", err
 	}
-	var store consent.Store
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
 	if file := cfg.StoreFile(); file != "" {
 		if running {
-			return "held by the running gateway", nil
+			return "held by the running gateway", askReady(ctx, cfg)
 		}
-		if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
-			return "not there yet, serve makes it", checkParent(file)
-		}
-		store, err = boltstore.Open(file, ring)
-	} else {
-		store, err = redisstore.Open(cfg.Consent.Store, ring, redisstore.Options{})
+		return checkStoreFile(ctx, cfg, file, ring)
 	}
+	store, err := redisstore.Open(cfg.Consent.Store, ring, redisstore.Options{Moving: redisstore.Look, Known: knownPath(cfg), Log: log})
+	if errors.Is(err, redisstore.ErrNothing) {
+		return "answers, and is new: serve begins it", nil
+	} else if err != nil {
+		return "", err
+	}
+	defer store.Close()
+	return "answers", store.Ping(ctx)
+}
+
+// checkStoreFile is checkStore for an embedded store that no gateway holds.
+func checkStoreFile(ctx context.Context, cfg *config.Config, file string, ring *keyring.Ring) (string, error) {
+	known, _, err := consent.Known{Path: knownPath(cfg), Print: ring.Fingerprint()}.Load()
+	if err != nil {
+		return "", err
+	}
+	const right = "bring the data back, or run: consentgate consent accept-store"
+	if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
+		if known != "" {
+			return "", fmt.Errorf("%w: %s is gone; %s", consent.ErrLost, file, right)
+		}
+		return "not there yet, serve makes it", checkParent(file)
+	}
+	store, err := boltstore.Open(file, ring)
 	if err != nil {
 		return "", err
 	}
 	defer store.Close()
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	if err := store.Ping(ctx); err != nil {
-		return "", err
+	if err := store.Ping(ctx); err != nil || known == "" {
+		return "answers", err
 	}
-	return "answers", nil
+	now, err := store.Moving(ctx)
+	if err == nil && now.Epoch != known && now.Was != known {
+		err = fmt.Errorf("%w: %s was begun anew, or is another, since the gateway saw it last; %s", consent.ErrLost, file, right)
+	}
+	return "answers", err
+}
+
+// askReady asks the running gateway whether its store is ready.
+func askReady(ctx context.Context, cfg *config.Config) error {
+	a, err := connect(ctx, cfg, func(context.Context, *config.Config) (http.Handler, func(), error) { return nil, nil, errNobody })
+	if errors.Is(err, errNobody) {
+		return nil // it has ended meanwhile
+	} else if err != nil {
+		return err
+	}
+	defer a.close()
+	_, _, err = a.send(ctx, answerTime, "GET", "/readyz", nil, nil)
+	return err
 }
 
 // checkParent says whether the folder of a file that is not there yet could be used: it, or the

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -14,6 +16,8 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
+	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/boltstore"
 	"github.com/consentgate/consentgate/consent/keyring"
 	"github.com/consentgate/consentgate/consent/redisstore"
 )
@@ -96,7 +100,7 @@ func TestCheckStore(t *testing.T) {
 	cfg.Consent.Store = "file:" + file
 	check := func(running bool, want string) {
 		t.Helper()
-		good, err := checkStore(context.Background(), cfg, running)
+		good, err := checkStore(context.Background(), cfg, running, quiet)
 		if err != nil || good != want {
 			t.Errorf("%q, %v, want %q", good, err, want)
 		}
@@ -109,12 +113,12 @@ func TestCheckStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := openStore(cfg, ring)
+	store, err := boltstore.Open(cfg.StoreFile(), ring)
 	if err != nil {
 		t.Fatal(err)
 	}
 	check(true, "held by the running gateway")
-	if _, err := checkStore(context.Background(), cfg, false); err == nil || !strings.Contains(err.Error(), "held by another process") {
+	if _, err := checkStore(context.Background(), cfg, false, quiet); err == nil || !strings.Contains(err.Error(), "held by another process") {
 		t.Errorf("%v, want that it is held", err)
 	}
 	if err := store.Close(); err != nil {
@@ -125,11 +129,11 @@ func TestCheckStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Consent.Store = "file:" + filepath.Join(dir, "b", "c", "consent.db")
-	if _, err := checkStore(context.Background(), cfg, false); err == nil {
+	if _, err := checkStore(context.Background(), cfg, false, quiet); err == nil {
 		t.Error("a store below a file is said to be fine")
 	}
 	cfg.Consent.Store = "redis://127.0.0.1:1/0"
-	if _, err := checkStore(context.Background(), cfg, false); err == nil || !strings.Contains(err.Error(), "does not answer") {
+	if _, err := checkStore(context.Background(), cfg, false, quiet); err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("%v, want that it does not answer", err)
 	}
 }
@@ -154,8 +158,44 @@ func TestCheckStoreRedis(t *testing.T) {
 	waitFor(t, out, "eady to accept connections")
 
 	cfg.Consent.Store = "redis+unix://" + socket
-	if good, err := checkStore(context.Background(), cfg, true); err != nil || good != "answers" {
+	cfg.Delivery.SpoolDir = filepath.Join(t.TempDir(), "spool")
+	if good, err := checkStore(context.Background(), cfg, true, quiet); err != nil || good != "answers, and is new: serve begins it" {
 		t.Errorf("%q, %v", good, err)
+	}
+	lose := func() {
+		t.Helper()
+		served, err := openServed(cfg, mustLoad(t, cfg.KeyFile), quiet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := served.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if good, err := checkStore(context.Background(), cfg, true, quiet); err != nil || good != "answers" {
+			t.Errorf("%q, %v", good, err)
+		}
+		if out, err := exec.Command("redis-cli", "-s", socket, "flushall").CombinedOutput(); err != nil {
+			t.Skipf("redis-cli: %v %s", err, out)
+		}
+	}
+	lose()
+	for range 2 { // the first marks nothing
+		if _, err := checkStore(context.Background(), cfg, true, quiet); !errors.Is(err, consent.ErrLost) {
+			t.Errorf("%v, want that the records are lost", err)
+		}
+	}
+	if err := os.Remove(knownPath(cfg)); err != nil {
+		t.Fatal(err)
+	}
+	if good, err := checkStore(context.Background(), cfg, true, quiet); err != nil || good != "answers, and is new: serve begins it" {
+		t.Errorf("%q, %v", good, err)
+	}
+	served, err := openServed(cfg, mustLoad(t, cfg.KeyFile), quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := served.Close(); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Remove(cfg.KeyFile); err != nil {
 		t.Fatal(err)
@@ -170,7 +210,7 @@ func TestCheckStoreRedis(t *testing.T) {
 	if _, err := redisstore.Open(cfg.Consent.Store, ring, redisstore.Options{}); err == nil {
 		t.Error("another key file opens the store")
 	}
-	if _, err := checkStore(context.Background(), cfg, false); err == nil || !strings.Contains(err.Error(), "another key file") {
+	if _, err := checkStore(context.Background(), cfg, false, quiet); err == nil || !strings.Contains(err.Error(), "another key file") {
 		t.Errorf("%v, want another key file", err)
 	}
 }
@@ -217,4 +257,15 @@ func TestWithCRLF(t *testing.T) {
 			t.Errorf("%q became %q, want %q", in, got, want)
 		}
 	}
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func mustLoad(t *testing.T, file string) *keyring.Ring {
+	t.Helper()
+	ring, err := keyring.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
 }

@@ -95,12 +95,12 @@ func (c consentImportCmd) Run(ctx context.Context, std streams) error {
 	}
 	defer a.close()
 	i := &importing{
-		api: a, consentImportCmd: c, std: std, reader: reader, state: state, done: state.Summary,
+		api: a, consentImportCmd: c, std: std, reader: reader, state: state, done: state.Summary, saved: c.Resume,
 		progress: newProgress(std.err, time.Now, state.Size, state.Position.Offset),
 	}
 	if err := i.run(ctx); err != nil {
 		i.progress.clear()
-		if file != nil && !c.DryRun && i.state.Position.Line > 0 {
+		if i.saved {
 			return fmt.Errorf("%w; go on with --resume", err)
 		}
 		return err
@@ -173,6 +173,8 @@ type importing struct {
 	body    bytes.Buffer
 	numbers []int // in the file, of the lines in body
 	ran     int   // lines of this run
+
+	saved, warned bool // how far it is stands in a file; cannot be written there
 }
 
 const (
@@ -242,7 +244,14 @@ func (i *importing) flush(ctx context.Context) error {
 	if i.File == "-" || i.DryRun {
 		return nil
 	}
-	return writeState(i.statePath(), i.state)
+	switch err := writeState(i.statePath(), i.state); {
+	case err == nil:
+		i.saved = true
+	case !i.warned:
+		i.warned = true
+		i.say(fmt.Sprintf("how far the import is cannot be kept, so --resume could not go on with it: %v", err))
+	}
+	return nil
 }
 
 // count reads the answer to a batch: a line for each that was not taken, and how it ended.
@@ -279,7 +288,7 @@ func (i *importing) end() error {
 	i.progress.clear()
 	if i.File != "-" && !i.DryRun {
 		if err := os.Remove(i.statePath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			i.say(fmt.Sprintf("the file with how far the import was stays: %v", err))
 		}
 	}
 	s, would := i.done, ""

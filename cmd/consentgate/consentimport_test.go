@@ -52,6 +52,26 @@ base_url = "https://mail.example.org"
 	return dir
 }
 
+// Where it cannot be kept how far an import is, that is said once, and all goes in; nobody is sent to --resume then.
+func TestImportWithoutState(t *testing.T) {
+	dir := newFolder(t)
+	var lines bytes.Buffer
+	for i := range 9000 {
+		fmt.Fprintf(&lines, `{"address":"p%d@example.org","scope":"news","open":"denied"}`+"\n", i)
+	}
+	file := filepath.Join(dir, "people.ndjson")
+	if err := os.WriteFile(file, lines.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(file+".resume.new", 0o700); err != nil { // in the way, which holds for root as well
+		t.Fatal(err)
+	}
+	out, err := verb(t, dir, "consent", "import", "people.ndjson").CombinedOutput()
+	if err != nil || strings.Count(string(out), "cannot be kept") != 1 || !strings.Contains(string(out), "9000 lines: 9000 changed") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // An import that is killed goes on where it was, and in the end all is in; the export too.
 func TestKilledImportGoesOn(t *testing.T) {
 	const people = 16_000

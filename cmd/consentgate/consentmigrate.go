@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -32,17 +33,21 @@ type consentMigrateCmd struct {
 }
 
 func (consentMigrateCmd) Help() string {
-	return `Moves all people, with their histories, while gateways go on. It copies everybody; then it says so, and passes every change of either store on to the other. Now give each gateway the new consent.store and start it again, one after the other. When all have it, press Ctrl-C here (or send SIGTERM): everybody is compared, every history checked, and the old store marked so that a gateway that was forgotten refuses it. A second Ctrl-C ends at once. The exit status is 0 only where both hold the same.
+	return `Moves all people, with their histories, while gateways go on. It copies everybody; then it says so, and passes every change of either store on to the other. Now give each gateway the new consent.store and start it again, one after the other. When all have it, press Ctrl-C here (or send SIGTERM): after 5 s everybody is compared, every history checked, and the old store closed: it is marked so that a gateway that was forgotten refuses it. A second Ctrl-C ends at once; within the 5 s the old store stays open. The exit status is 0 only where both hold the same.
 
 In both names ${NAME} is taken from the environment, so that no password stands among the arguments, which others can see.
 
 Where it was stopped, the same command goes on. A file that a gateway holds is moved by that gateway; when it is started with the new store, all ends by itself. To move to a file, stop the gateway before Ctrl-C, and start it afterwards.
 
+To give a move up, or to go back after it, move people the other way: --from the new store, --to the old one. What changed in the new one meanwhile comes along, the old one is open again, and the new one closed. Where no gateway uses the new one, say --stopped.
+
 Examples:
 
     consentgate consent migrate --to redis://127.0.0.1:6379/0
 
-    consentgate consent migrate --to redis+cluster://10.0.0.1:6379,10.0.0.2:6379`
+    consentgate consent migrate --to redis+cluster://10.0.0.1:6379,10.0.0.2:6379
+
+    consentgate consent migrate --from redis+cluster://10.0.0.1:6379,10.0.0.2:6379 --to redis://127.0.0.1:6379/0`
 }
 
 func (c consentMigrateCmd) Run(ctx context.Context, std streams) error {
@@ -50,14 +55,14 @@ func (c consentMigrateCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	from := c.From
-	if from == "" {
-		from = cfg.Consent.Store
-	}
-	for name, store := range map[string]*string{"to": &c.To, "from": &from} {
+	for name, store := range map[string]*string{"to": &c.To, "from": &c.From} {
 		if *store, err = fromEnvironment(*store); err != nil {
 			return usageError{fmt.Errorf("--%s: %w", name, err)}
 		}
+	}
+	from := c.From
+	if from == "" {
+		from = cfg.Consent.Store
 	}
 	for name, store := range map[string]string{"to": c.To, "from": from} {
 		if err := checkMovable(store); err != nil {
@@ -83,13 +88,16 @@ func (c consentMigrateCmd) Run(ctx context.Context, std streams) error {
 	return m.here(ctx)
 }
 
-var variable = regexp.MustCompile(`\$\{(\w+)\}`)
+var variable = regexp.MustCompile(`\$\$\{|\$\{(\w+)\}`)
 
 // fromEnvironment puts the environment in where a flag says ${NAME}, as in the configuration: what stands in the
 // arguments of a program can be seen by everybody on the machine.
 func fromEnvironment(store string) (string, error) {
 	var err error
 	store = variable.ReplaceAllStringFunc(store, func(name string) string {
+		if name == "$${" {
+			return "${"
+		}
 		name = name[2 : len(name)-1]
 		value, ok := os.LookupEnv(name)
 		if !ok {
@@ -118,16 +126,20 @@ func openMoving(url string, ring *keyring.Ring, role redisstore.Role) (migrate.S
 // moving is a migration as the command sees it.
 type moving struct {
 	consentMigrateCmd
-	cfg      *config.Config
-	ring     *keyring.Ring
-	from     string
-	std      streams
+	cfg  *config.Config
+	ring *keyring.Ring
+	from string
+	std  streams
+
+	mu       sync.Mutex // of what is printed
 	pass     string
 	progress *progress
 }
 
 // at shows how far a pass is.
 func (m *moving) at(pass string, done, total int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.progress == nil || m.pass != pass {
 		m.pass, m.progress = pass, newProgress(m.std.err, time.Now, total, 0)
 		m.progress.unit = "people " + pass
@@ -138,6 +150,8 @@ func (m *moving) at(pass string, done, total int64) {
 
 // say prints a line beside the progress.
 func (m *moving) say(text string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.progress != nil {
 		m.progress.clear()
 	}
@@ -145,6 +159,9 @@ func (m *moving) say(text string) {
 }
 
 const bothHold = "Both stores hold the same, and every change is passed on. Give each gateway the new consent.store and start it again."
+
+// beforeEnd is how long somebody who asked for the end may think better of it: it closes the old store.
+const beforeEnd = 5 * time.Second
 
 // here moves people in this process.
 func (m *moving) here(ctx context.Context) error {
@@ -187,13 +204,21 @@ func (m *moving) here(ctx context.Context) error {
 				return
 			}
 			ended = true
-			close(end)
+			m.say(fmt.Sprintf("In %.0f s the old store is closed to every gateway that still uses it. Ctrl-C again leaves it open.", beforeEnd.Seconds()))
+			select {
+			case <-time.After(beforeEnd):
+				close(end)
+			case <-signals:
+				return
+			case <-ctx.Done():
+				return
+			}
 		}
 	}()
 	stopped := func(err error) error {
 		if errors.Is(err, context.Canceled) {
 			m.say("")
-			return errors.New("stopped before the end; the same command goes on, with --from where the configuration names the new store by now")
+			return errors.New("stopped before the end; the same command goes on, with --from where the configuration names the new store by now; with both stores exchanged it gives the move up")
 		}
 		return err
 	}

@@ -6,14 +6,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"strings"
 	"time"
 
-	"golang.org/x/term"
-
+	"github.com/consentgate/consentgate/cmd/consentgate/config"
 	"github.com/consentgate/consentgate/consent"
+	"github.com/consentgate/consentgate/consent/boltstore"
+	"github.com/consentgate/consentgate/consent/keyring"
+	"github.com/consentgate/consentgate/consent/redisstore"
 )
 
 // The verbs about all that is held of one person, and about the store as a whole.
@@ -199,31 +203,107 @@ func (c consentEraseCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	if !c.Yes {
-		file, ok := std.in.(*os.File)
-		if !ok || !term.IsTerminal(int(file.Fd())) {
-			return usageError{errors.New("this cannot be undone, and there is no terminal to ask on: say --yes")}
-		}
-		fmt.Fprintf(std.err, "Erase all that is held of %s? It cannot be undone. [y/N] ", c.Address)
-		line, err := bufio.NewReader(file).ReadString('\n')
-		if answer := strings.ToLower(strings.TrimSpace(line)); err != nil || answer != "y" && answer != "yes" {
-			return errors.New("nothing was erased")
+		if err := sure(std, fmt.Sprintf("Erase all that is held of %s? It cannot be undone.", c.Address), "nothing was erased"); err != nil {
+			return err
 		}
 	}
 	_, err := c.ask(ctx, "DELETE", "/v1/consent/")
 	return err
 }
 
-type consentAcceptStoreCmd struct{ configFlag }
+// sure asks on the terminal whether something is to be done that cannot be undone; no is the error of another answer.
+func sure(std streams, question, no string) error {
+	file := terminal(std)
+	if file == nil {
+		return usageError{errors.New("this cannot be undone, and there is no terminal to ask on: say --yes")}
+	}
+	fmt.Fprintf(std.err, "%s [y/N] ", question)
+	line, err := bufio.NewReader(file).ReadString('\n')
+	if answer := strings.ToLower(strings.TrimSpace(line)); err != nil || answer != "y" && answer != "yes" {
+		return errors.New(no)
+	}
+	return nil
+}
+
+type consentAcceptStoreCmd struct {
+	configFlag
+	Yes bool `help:"Do not ask back."`
+}
 
 func (consentAcceptStoreCmd) Help() string {
-	return `A store that has lost its records would let everybody count as subscribed, so the gateway treats it as one that does not answer, until this is said. First put its backup back, if there is one.
+	return `A store that has lost its records would let everybody count as subscribed, so the gateway treats it as one that does not answer, until this is said. First put its backup back, if there is one. On a terminal it asks back. Where no gateway runs, what it knows is set right for its next start.
 
 Example:
 
     consentgate consent accept-store`
 }
 
-func (c consentAcceptStoreCmd) Run(ctx context.Context) error {
-	_, err := c.askConsents(ctx, "POST", "/v1/accept-store", nil)
-	return err
+func (c consentAcceptStoreCmd) Run(ctx context.Context, std streams) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	held := peopleIn(ctx, cfg)
+	a, err := connect(ctx, cfg, openKnown)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	switch _, _, err := a.send(ctx, answerTime, "GET", "/readyz", nil, nil); {
+	case err == nil:
+		fmt.Fprintln(std.out, "nothing to accept: the store answers, and holds what the gateway knows")
+		return nil
+	case !strings.Contains(err.Error(), consent.ErrLost.Error()):
+		return err
+	}
+	if !c.Yes {
+		if err := sure(std, "The store holds "+held+". From now on everybody else counts as never asked and as subscribed, those too who had opted out. Work with it as it is?", "nothing was accepted"); err != nil {
+			return err
+		}
+	}
+	if _, err := a.do(ctx, "POST", "/v1/accept-store", nil); err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "accepted: the store is worked with as it is, with %s\n", held)
+	return nil
+}
+
+// peopleIn says how many people the store holds, where that is quickly found out.
+func peopleIn(ctx context.Context, cfg *config.Config) string {
+	const unknown = "a number of people that is not known here"
+	ring, err := keyring.Load(cfg.KeyFile)
+	if err != nil {
+		return unknown
+	}
+	var store interface {
+		Count(context.Context) (int64, error)
+		Close() error
+	}
+	if file := cfg.StoreFile(); file == "" {
+		store, err = redisstore.Open(cfg.Consent.Store, ring, redisstore.Options{Moving: redisstore.Look, Log: slog.New(slog.DiscardHandler)})
+		if errors.Is(err, redisstore.ErrNothing) {
+			return "nobody"
+		}
+	} else {
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			return "nobody"
+		}
+		if conn, err := dialControl(ctx, controlPath(cfg)); err == nil { // who runs there holds the file
+			conn.Close()
+			return unknown
+		}
+		store, err = boltstore.Open(file, ring)
+	}
+	if err != nil {
+		return unknown
+	}
+	defer store.Close()
+	n, err := store.Count(ctx)
+	switch {
+	case err != nil:
+		return unknown
+	case n == 0:
+		return "nobody"
+	}
+	return fmt.Sprintf("about %d people", n)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,13 +32,13 @@ type initCmd struct {
 	Store         string `placeholder:"URL" help:"Where consents are kept: file:/path or redis://host:6379/0."`
 	OpaqueLinks   string `placeholder:"keep|unlink|reject" help:"What becomes of a counted link whose destination nobody can read, where somebody did not agree."`
 	User          string `placeholder:"NAME" help:"As root: whom the files shall belong to, since serve runs as that user."`
-	TestMail      string `placeholder:"ADDRESS" help:"Send a test mail to this address through the gateway as it is now configured."`
+	TestMail      string `placeholder:"ADDRESS" help:"Send a test mail to this address through the gateway as it is now configured. Where the files are there already, and no flag but --config is given beside this one, that is all that is done."`
 	Yes           bool   `help:"Ask nothing: what no flag says is the default."`
 	Example       bool   `help:"Print a configuration with every key and its default, and do nothing else."`
 }
 
 func (initCmd) Help() string {
-	return `Asks what it needs, each with a default, and writes a configuration in which every key stands with what it does, a key file and a DKIM key (RSA-2048), all with mode 0600. It never overwrites a file. Then it says what can be reached, prints the DNS record to publish and what to do next, and sends a test mail if it is given an address: through the real gateway and the smarthost, with an unsubscribe link and signed.
+	return `Asks what it needs, each with a default, and writes a configuration in which every key stands with what it does, a key file and a DKIM key (RSA-2048), all with mode 0600. It never overwrites a file. Then it says what can be reached, prints the DNS record to publish and what to do next, and sends a test mail if it is given an address: through the real gateway and the smarthost, with an unsubscribe link and signed. It can be sent again, while serve does not run.
 
 It works on a terminal and with the answers on standard input, a line each. Each answer has a flag; with --yes nothing is asked.
 
@@ -45,6 +46,8 @@ Examples:
 
     consentgate init
     consentgate init --yes --hostname gate.example.org --smarthost smtp://127.0.0.1:25 --company "Example Shop"
+    consentgate init --test-mail you@example.org
+
     consentgate init --example`
 }
 
@@ -52,6 +55,14 @@ func (c initCmd) Run(ctx context.Context, std streams) error {
 	if c.Example {
 		_, err := fmt.Fprint(std.out, config.Write(config.Example()))
 		return err
+	}
+	if c.TestMail != "" {
+		if _, err := consent.ParseAddress(c.TestMail); err != nil {
+			return usageError{fmt.Errorf("--test-mail: %w; nothing was written", err)}
+		}
+		if path, ok := c.made(); ok {
+			return c.testAgain(ctx, std, path)
+		}
 	}
 	files, err := c.place()
 	if err != nil {
@@ -61,23 +72,14 @@ func (c initCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	if c.TestMail != "" {
-		if _, err := consent.ParseAddress(c.TestMail); err != nil {
-			return usageError{fmt.Errorf("--test-mail: %w; nothing was written", err)}
-		}
-	}
 	a := newAnswers(std, c.Yes)
 	cfg, err := c.configuration(ctx, a, files)
 	if err != nil {
 		return err
 	}
-	if err := files.write(cfg); err != nil {
-		return err
-	}
-	// From here on it is the file that counts: what is read back is what serve will read.
-	written, err := config.Load(files.config, initEnv)
+	written, err := files.write(cfg)
 	if err != nil {
-		return fmt.Errorf("what was written is not right: %w", err)
+		return err
 	}
 	fmt.Fprintf(std.out, "wrote %s: every key is in it, with what it does\n", files.config)
 	fmt.Fprintf(std.out, "wrote %s: keep a copy in a safe place, since no unsubscribe link and no opt-out is found without it\n", files.key)
@@ -87,13 +89,41 @@ func (c initCmd) Run(ctx context.Context, std streams) error {
 	for _, note := range notes(written) {
 		fmt.Fprintf(std.out, "note: %s\n", note)
 	}
-	(&reach{out: std.out}).check(ctx, written)
+	r := &reach{out: std.out}
+	r.check(ctx, written)
 	if err := sayRecord(std, written); err != nil {
 		return err
 	}
-	c.sayNext(std, files, cfg)
+	c.sayNext(std, files, cfg, r.noRedis)
 	err = c.test(ctx, std, a, written)
 	return errors.Join(err, files.give(own)) // last, since root refuses another's key file
+}
+
+// made returns the configuration that is there already, where --test-mail is all that is asked for.
+func (c initCmd) made() (path string, ok bool) {
+	if (initCmd{Config: c.Config, TestMail: c.TestMail}) != c {
+		return "", false
+	}
+	if path = c.Config; path == "" {
+		found, err := config.Find()
+		return found, err == nil
+	}
+	_, err := os.Stat(path)
+	return path, err == nil
+}
+
+// testAgain sends the test mail by a configuration that an earlier init wrote.
+func (c initCmd) testAgain(ctx context.Context, std streams, path string) error {
+	who, err := consent.ParseAddress(c.TestMail)
+	if err != nil {
+		return err
+	}
+	cfg, err := config.Load(path, os.LookupEnv)
+	if err != nil {
+		return usageError{err}
+	}
+	fmt.Fprintf(std.out, "%s is there already: a test mail, and nothing is written\n", path)
+	return sendTest(ctx, std, cfg, who)
 }
 
 // place is where the files of a new gateway are.
@@ -136,41 +166,58 @@ func (c initCmd) place() (place, error) {
 	return p, nil
 }
 
-// write makes the files, the configuration last, so that it never names what is not there. Where one cannot
-// be written, those before it are removed again.
-func (p place) write(cfg *config.Config) (err error) {
+// write makes the files, the configuration last, so that it never names what is not there, and returns what serve
+// will read. Where something goes wrong, what this made is removed again.
+func (p place) write(cfg *config.Config) (written *config.Config, err error) {
 	var made []string
 	defer func() {
 		if err != nil {
-			for _, path := range made {
-				os.Remove(path)
+			for _, path := range slices.Backward(made) {
+				os.Remove(path) // a folder only where nothing else is in it
 			}
 		}
 	}()
+	for _, dir := range []string{filepath.Dir(p.config), p.state} {
+		if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+			made = append(made, dir)
+		}
+	}
 	if err := os.MkdirAll(p.state, 0o700); err != nil {
-		return err
+		return nil, err
 	}
 	if err := checkFolder(p.state); err != nil {
-		return err
+		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(p.config), 0o755); err != nil {
-		return err
+		return nil, err
 	}
 	if err := keyring.Create(p.key); err != nil {
-		return err
+		return nil, err
 	}
 	made = append(made, p.key)
 	if cfg.DKIM.KeyFile != "" {
-		key, err := sign.NewKey()
-		if err != nil {
-			return err
-		}
-		if err := writeNew(p.dkim, key); err != nil {
-			return err
+		if err := makeDKIMKey(p.dkim); err != nil {
+			return nil, err
 		}
 		made = append(made, p.dkim)
 	}
-	return writeNew(p.config, []byte(config.Write(cfg)))
+	if err := writeNew(p.config, []byte(config.Write(cfg))); err != nil {
+		return nil, err
+	}
+	made = append(made, p.config)
+	if written, err = config.Load(p.config, initEnv); err != nil {
+		return nil, fmt.Errorf("what was written was not right, and is removed again: %w", err)
+	}
+	return written, nil
+}
+
+// makeDKIMKey writes a new private key to sign with.
+func makeDKIMKey(path string) error {
+	key, err := sign.NewKey()
+	if err != nil {
+		return err
+	}
+	return writeNew(path, key)
 }
 
 // owner looks up --user; nil means that the files stay this user's.
@@ -229,13 +276,17 @@ func sayRecord(std streams, cfg *config.Config) error {
 		return err
 	}
 	for _, k := range keys {
-		fmt.Fprintf(std.out, "\nPublish this in the DNS, as a line of the zone file\n\n%s\n\nor in a form that asks for the name and the text of a TXT record\n\n%s\n%s\n", zoneRecord(k), k.Name(), k.Record())
+		sayKey(std, k)
 	}
 	return nil
 }
 
+func sayKey(std streams, k *sign.Key) {
+	fmt.Fprintf(std.out, "\nPublish this in the DNS, as a line of the zone file\n\n%s\n\nor in a form that asks for the name and the text of a TXT record\n\n%s\n%s\n", zoneRecord(k), k.Name(), k.Record())
+}
+
 // sayNext says what is left to do. cfg is as it was written, with ${NAME} where the environment is asked.
-func (c initCmd) sayNext(std streams, p place, cfg *config.Config) {
+func (c initCmd) sayNext(std streams, p place, cfg *config.Config, noRedis bool) {
 	run, flag := "consentgate", ""
 	if c.User != "" {
 		run = "runuser -u " + c.User + " -- consentgate"
@@ -249,8 +300,11 @@ func (c initCmd) sayNext(std streams, p place, cfg *config.Config) {
 		n++
 		fmt.Fprintf(std.out, "%2d. "+format+"\n", append([]any{n}, args...)...)
 	}
-	if strings.Contains(cfg.Smarthost.Password, "${") {
-		step("put the smarthost's password into the environment, as %s", cfg.Smarthost.Password)
+	if cfg.Smarthost.Password == passwordFromEnv {
+		step("put the smarthost's password into the environment, as %s", passwordVariable)
+	}
+	if noRedis {
+		step("start the Redis that consent.store names")
 	}
 	if strings.HasPrefix(cfg.Unsubscribe.BaseURL, "https:") {
 		step("let the web server of %s pass requests to http://%s", cfg.Unsubscribe.BaseURL, cfg.Unsubscribe.Listen)
@@ -262,6 +316,7 @@ func (c initCmd) sayNext(std streams, p place, cfg *config.Config) {
 	step("%s check-config%s%s", run, flag, dns)
 	step("%s serve%s", run, flag)
 	step("point the sender at %s", strings.Join(cfg.SMTP.Listen, " or "))
+	fmt.Fprintf(std.out, "While serve does not run, a test mail goes out with: %s init%s --test-mail ADDRESS\n", run, flag)
 }
 
 // test sends the test mail, where there is somebody to send it to.
@@ -273,7 +328,10 @@ func (c initCmd) test(ctx context.Context, std streams, a *answers, cfg *config.
 	if cfg.Smarthost.Password == unsetPassword {
 		return fmt.Errorf("no test mail: the environment variable %s is not set; the files are written", passwordVariable)
 	}
-	return sendTest(ctx, std, cfg, who)
+	if err := sendTest(ctx, std, cfg, who); err != nil {
+		return fmt.Errorf("%w; the files are written, and --test-mail sends it again", err)
+	}
+	return nil
 }
 
 // testAddress returns whom the test mail is for, the zero address for nobody.

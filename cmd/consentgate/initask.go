@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
+	"golang.org/x/net/idna"
 	"golang.org/x/term"
 
 	"github.com/consentgate/consentgate/cmd/consentgate/config"
@@ -21,6 +25,7 @@ import (
 // for it where it is not in the environment of init.
 const (
 	passwordVariable = "SMARTHOST_PASSWORD"
+	passwordFromEnv  = "${" + passwordVariable + "}"
 	unsetPassword    = "not known yet"
 )
 
@@ -42,7 +47,70 @@ type question struct {
 	prompt string
 	or     string // the default; "" = there is none
 	set    func(answer string)
+	form   func(answer string) (string, error) // the answer as it is written, nil: as it was given
 }
+
+// put puts the answer into cfg and returns what is wrong with it, "" if nothing is.
+func (q question) put(cfg *config.Config, answer string) string {
+	if q.form != nil {
+		var err error
+		if answer, err = q.form(answer); err != nil {
+			return err.Error()
+		}
+	}
+	q.set(answer)
+	if m := mistake(cfg, q.key); m != nil {
+		return wrong(m)
+	}
+	return ""
+}
+
+// ascii returns a host name as the DNS has it: another than ASCII letters as xn--….
+func ascii(host string) (string, error) {
+	name, err := idna.Lookup.ToASCII(host)
+	if err != nil && !strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return host, nil // said in the words of the configuration
+	} else if err != nil {
+		return "", fmt.Errorf("%q is not a host name; the DNS has names with such letters as xn--…", host)
+	}
+	return name, nil
+}
+
+// fullName returns the name of a gateway: a smarthost may refuse who says EHLO with any other, and public
+// address and DKIM domain are made of it.
+func fullName(host string) (string, error) {
+	name, err := ascii(host)
+	if err != nil {
+		return "", err
+	}
+	const right = `; a full name such as "gate.example.org"`
+	_, notIP := netip.ParseAddr(name)
+	switch {
+	case notIP == nil:
+		return "", fmt.Errorf("%q is an address%s", host, right)
+	case strings.Contains(name, "_"):
+		return "", fmt.Errorf("%q is not a host name, which has no underscore%s", host, right)
+	case !strings.Contains(name, ".") && !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == '-' }):
+		return "", fmt.Errorf("%q has no domain%s", host, right)
+	}
+	return name, nil
+}
+
+// asciiURL is ascii for the host in a URL.
+func asciiURL(text string) (string, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" {
+		return text, nil // said in the words of the configuration
+	}
+	host, err := ascii(u.Hostname())
+	if err != nil || host == u.Hostname() {
+		return text, err
+	}
+	return strings.Replace(text, u.Hostname(), host, 1), nil
+}
+
+// literal has nothing of the answer taken from the environment.
+func literal(answer string) (string, error) { return config.Literal(answer), nil }
 
 // configuration asks for everything and returns it.
 func (c initCmd) configuration(ctx context.Context, a *answers, files place) (*config.Config, error) {
@@ -52,7 +120,7 @@ func (c initCmd) configuration(ctx context.Context, a *answers, files place) (*c
 	if err := a.ask(cfg, question{
 		"hostname", "--hostname", c.Hostname,
 		"The full name of this gateway, as the smarthost hears it and Message-IDs carry it.",
-		"Host name", ownName(), func(s string) { cfg.Hostname = s },
+		"Host name", ownName(), func(s string) { cfg.Hostname = s }, fullName,
 	}); err != nil {
 		return nil, err
 	}
@@ -60,7 +128,7 @@ func (c initCmd) configuration(ctx context.Context, a *answers, files place) (*c
 	if err := a.ask(cfg, question{
 		"smarthost.urls", "--smarthost", c.Smarthost,
 		"Where copies go: smtp://host:port (STARTTLS when it is offered), smtp+starttls:// (always), smtps://, lmtp:// or lmtp+unix:///path.",
-		"Smarthost", "smtp://127.0.0.1:25", func(s string) { cfg.Smarthost.URLs = []string{s} },
+		"Smarthost", "smtp://127.0.0.1:25", func(s string) { cfg.Smarthost.URLs = []string{s} }, asciiURL,
 	}); err != nil {
 		return nil, err
 	}
@@ -72,11 +140,11 @@ func (c initCmd) configuration(ctx context.Context, a *answers, files place) (*c
 		{
 			"unsubscribe.base_url", "--public-url", c.PublicURL,
 			"The public https address of the unsubscribe page. It stands in every mail for years.",
-			"Public address", "https://" + cfg.Hostname, func(s string) { cfg.Unsubscribe.BaseURL = s },
+			"Public address", "https://" + cfg.Hostname, func(s string) { cfg.Unsubscribe.BaseURL = s }, asciiURL,
 		}, {
 			"unsubscribe.company", "--company", c.Company,
 			"Who the mail is from, as readers know it; for the footer and the page.",
-			"Company", domain, func(s string) { cfg.Unsubscribe.Company = s },
+			"Company", domain, func(s string) { cfg.Unsubscribe.Company = s }, literal,
 		}, {
 			"dkim.domain", "--dkim-domain", c.DKIMDomain,
 			"The domain of the From addresses. A key to sign with is made for it; none: copies are not signed here.",
@@ -84,7 +152,7 @@ func (c initCmd) configuration(ctx context.Context, a *answers, files place) (*c
 				if cfg.DKIM.Domain = s; s == "none" {
 					cfg.DKIM.Domain = ""
 				}
-			},
+			}, ascii,
 		},
 	} {
 		if err := a.ask(cfg, q); err != nil {
@@ -96,7 +164,7 @@ func (c initCmd) configuration(ctx context.Context, a *answers, files place) (*c
 		if err := a.ask(cfg, question{
 			"dkim.selector", "--dkim-selector", c.DKIMSelector,
 			"Where the DNS will have it: SELECTOR._domainkey." + cfg.DKIM.Domain + ". A name that is free.",
-			"DKIM selector", "gate", func(s string) { cfg.DKIM.Selector = s },
+			"DKIM selector", "gate", func(s string) { cfg.DKIM.Selector = s }, nil,
 		}); err != nil {
 			return nil, err
 		}
@@ -105,11 +173,11 @@ func (c initCmd) configuration(ctx context.Context, a *answers, files place) (*c
 		{
 			"consent.store", "--store", c.Store,
 			"Where consents are kept: file:/path for this gateway alone, or Redis from 7.0 on, such as redis://127.0.0.1:6379/0.",
-			"Store", "file:" + files.state + "/consent.db", func(s string) { cfg.Consent.Store = s },
+			"Store", "file:" + files.state + "/consent.db", func(s string) { cfg.Consent.Store = s }, nil,
 		}, {
 			"rewrite.opaque_links", "--opaque-links", c.OpaqueLinks,
 			"A counted link whose destination nobody can read, where somebody did not agree to be counted. keep: it\nworks and still counts; unlink: its text stays and leads nowhere; reject: the message is refused.",
-			"Such links", "keep", func(s string) { cfg.Rewrite.OpaqueLinks = s },
+			"Such links", "keep", func(s string) { cfg.Rewrite.OpaqueLinks = s }, nil,
 		},
 	} {
 		if err := a.ask(cfg, q); err != nil {
@@ -119,7 +187,23 @@ func (c initCmd) configuration(ctx context.Context, a *answers, files place) (*c
 	if strings.HasPrefix(cfg.Unsubscribe.BaseURL, "https:") { // TLS ends at a web server, and the page listens on this machine only
 		cfg.Unsubscribe.TrustedProxies = loopback()
 	}
-	return cfg, nil
+	return cfg, whole(cfg)
+}
+
+// whole looks at all answers together, so that nothing is written that is refused afterwards. The two key files are
+// not there yet.
+func whole(cfg *config.Config) error {
+	_, err := config.Parse("", config.Write(cfg), initEnv)
+	var all config.Mistakes
+	if !errors.As(err, &all) {
+		return err
+	}
+	for _, m := range all {
+		if m.Key != "key_file" && m.Key != "dkim.key_file" {
+			return usageError{fmt.Errorf("%s: %s; nothing was written", m.Key, wrong(&m))}
+		}
+	}
+	return nil
 }
 
 // askLogin asks who this gateway is to the smarthost.
@@ -134,7 +218,7 @@ func (c initCmd) askLogin(cfg *config.Config, a *answers) error {
 	if name == "" {
 		return nil
 	}
-	cfg.Smarthost.Username, cfg.Smarthost.Password = name, "${"+passwordVariable+"}"
+	cfg.Smarthost.Username, cfg.Smarthost.Password = config.Literal(name), passwordFromEnv
 	if a.yes {
 		return nil
 	}
@@ -143,7 +227,7 @@ func (c initCmd) askLogin(cfg *config.Config, a *answers) error {
 		return noAnswer("the password", err)
 	}
 	if password != "" {
-		cfg.Smarthost.Password = password
+		cfg.Smarthost.Password = config.Literal(password)
 	}
 	if m := mistake(cfg, "smarthost.password"); m != nil {
 		return usageError{errors.New("the password: " + m.Wrong)}
@@ -224,9 +308,8 @@ func (a *answers) ask(cfg *config.Config, q question) error {
 		if answer == "" {
 			return usageError{fmt.Errorf("%s is needed; nothing was written", q.flag)}
 		}
-		q.set(answer)
-		if m := mistake(cfg, q.key); m != nil {
-			return usageError{fmt.Errorf("%s: %s; nothing was written", q.flag, wrong(m))}
+		if problem := q.put(cfg, answer); problem != "" {
+			return usageError{fmt.Errorf("%s: %s; nothing was written", q.flag, problem)}
 		}
 		return nil
 	}
@@ -245,12 +328,9 @@ func (a *answers) ask(cfg *config.Config, q question) error {
 		}
 		problem := "it is needed"
 		if answer != "" {
-			q.set(answer)
-			m := mistake(cfg, q.key)
-			if m == nil {
+			if problem = q.put(cfg, answer); problem == "" {
 				return nil
 			}
-			problem = wrong(m)
 		}
 		if a.terminal == nil {
 			return usageError{fmt.Errorf("%s: %s; nothing was written", q.flag, problem)}

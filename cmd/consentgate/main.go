@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -78,9 +79,22 @@ func hangups() <-chan os.Signal {
 
 // run parses the arguments, runs the verb and returns the exit status.
 func run(ctx context.Context, args []string, std streams) int {
+	if len(args) > 0 { // as other programs have it
+		switch args[0] {
+		case "--version":
+			args = []string{"version"}
+		case "help":
+			args = append(slices.Clone(args[1:]), "--help")
+		}
+	}
 	verb, err := newParser(ctx, std).Parse(args)
 	if err != nil {
-		return report(std.err, usageError{fmt.Errorf("%w; see consentgate --help", err)})
+		at := "consentgate"
+		var parse *kong.ParseError
+		if errors.As(err, &parse) && parse.Context.Selected() != nil {
+			at = parse.Context.Selected().FullPath()
+		}
+		return report(std.err, usageError{fmt.Errorf("%w; see %s --help", err, at)})
 	}
 	return report(std.err, verb.Run())
 }

@@ -186,6 +186,7 @@ func smarthostCmd(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	s := &scriptSmarthost{name: ts.MkAbs(args[0])}
 	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return s, nil }))
+	server.EnableSMTPUTF8 = true
 	ended := make(chan struct{})
 	go func() {
 		server.Serve(l)

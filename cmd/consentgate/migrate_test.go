@@ -421,3 +421,46 @@ func TestMigrateFromFileOfAGatewayThatIsKilled(t *testing.T) {
 	wg.Wait()
 	h.arrived(t, redis, "p%d@example.org", confirmed.Load())
 }
+
+// What a flag takes from the environment, and what is meant as it stands, is as in the configuration.
+func TestFromEnvironment(t *testing.T) {
+	t.Setenv("HOST_OF_IT", "h")
+	got, err := fromEnvironment("redis://:pa$${HOST_OF_IT}@${HOST_OF_IT}:1/0")
+	if want := "redis://:pa${HOST_OF_IT}@h:1/0"; got != want || err != nil {
+		t.Errorf("%s, %v, want %s", got, err, want)
+	}
+}
+
+// Who asked for the end too early says so again, and the old store stays open; the move is then given up.
+func TestMigrateGivenUp(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	redis, other := "redis://"+storetest.RedisServer(t)+"/0", "redis://"+storetest.RedisServer(t)+"/0"
+	g := h.gate(t, "one", redis)
+	if err := startProgram(t, "consent", "set", "--config", g.config, "anna@example.org", "--mail", "unsubscribed").ends(t); err != nil {
+		t.Fatal(err)
+	}
+	m := startProgram(t, "consent", "migrate", "--config", g.config, "--to", other)
+	m.says(t, "press Ctrl-C")
+	m.Process.Signal(os.Interrupt)
+	m.says(t, "Ctrl-C again leaves it open")
+	m.Process.Signal(os.Interrupt)
+	if err := m.ends(t); err == nil || strings.Contains(m.text(), "is closed:") {
+		t.Fatalf("%v\n%s", err, m.text())
+	}
+	get := func() string {
+		p := startProgram(t, "consent", "get", "--config", g.config, "anna@example.org")
+		p.ends(t)
+		return p.text()
+	}
+	if said := get(); !strings.Contains(said, "unsubscribed") {
+		t.Fatal(said)
+	}
+	m = startProgram(t, "consent", "migrate", "--config", g.config, "--from", other, "--to", redis, "--stopped")
+	if err := m.ends(t); err != nil || !strings.Contains(m.text(), "1 people") {
+		t.Fatalf("%v\n%s", err, m.text())
+	}
+	if said := get(); !strings.Contains(said, "unsubscribed") {
+		t.Fatal(said)
+	}
+}

@@ -20,8 +20,9 @@ type progress struct {
 	unit     string // what there are lines of
 
 	start, said time.Time
-	from        int64 // where this run began
-	width       int   // of what stands on the terminal
+	from        int64   // where this run began
+	marks       [2]mark // how far it was some time ago, for what is left: the first pages of a store are slow
+	width       int     // of what stands on the terminal
 }
 
 func newProgress(out io.Writer, now func() time.Time, total, from int64) *progress {
@@ -29,9 +30,18 @@ func newProgress(out io.Writer, now func() time.Time, total, from int64) *progre
 	at := now()
 	return &progress{
 		out: out, terminal: ok && term.IsTerminal(int(file.Fd())), now: now,
-		total: total, unit: "lines", start: at, said: at, from: from,
+		total: total, unit: "lines", start: at, said: at, from: from, marks: [2]mark{{at, from}, {at, from}},
 	}
 }
+
+// mark is how far a job was at a time.
+type mark struct {
+	at   time.Time
+	done int64
+}
+
+// markEvery is how far apart marks are: what is left is estimated from the last one to two of these.
+const markEvery = 10 * time.Second
 
 const barWidth = 24
 
@@ -47,10 +57,17 @@ func (p *progress) at(done int64, lines int) {
 		return
 	}
 	p.said = now
+	if done < p.marks[1].done { // begun anew, since a store did not answer
+		p.start, p.from, p.marks = now, 0, [2]mark{{now, done}, {now, done}}
+		return
+	}
+	if now.Sub(p.marks[1].at) >= markEvery {
+		defer func() { p.marks = [2]mark{p.marks[1], {now, done}} }()
+	}
 	text := fmt.Sprintf("%d %s, %.0f/s", lines, p.unit, float64(lines)/now.Sub(p.start).Seconds())
-	if p.total > 0 && done > p.from {
+	if since := p.marks[0]; p.total > 0 && done > since.done {
 		share := min(float64(done)/float64(p.total), 1)
-		left := time.Duration(float64(now.Sub(p.start)) * float64(p.total-done) / float64(done-p.from)).Round(time.Second)
+		left := time.Duration(float64(now.Sub(since.at)) * float64(p.total-done) / float64(done-since.done)).Round(time.Second)
 		text = fmt.Sprintf("%3.0f%%, %s, %s left", share*100, text, max(left, 0))
 		if p.terminal {
 			full := int(share * barWidth)

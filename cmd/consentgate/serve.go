@@ -122,6 +122,9 @@ func (g *gateway) reload(path string) {
 	g.seen.counted.Reloaded(true)
 	g.log.Info("the configuration was read again", "file", path)
 	keys := config.NeedRestart(g.cfg, cfg)
+	if ring, err := keyring.Load(cfg.KeyFile); err == nil && !ring.Equal(g.ring) && cfg.KeyFile == g.cfg.KeyFile {
+		keys = append(keys, "key_file (what is in it)")
+	}
 	g.seen.counted.RestartNeeded(len(keys) > 0)
 	if len(keys) > 0 {
 		g.log.Warn("some changes need a restart", "keys", keys)
@@ -134,6 +137,7 @@ type gateway struct {
 	cfg     *config.Config
 	log     *slog.Logger
 	seen    *seen
+	ring    *keyring.Ring
 	store   consent.Store
 	calls   *outbox.Outbox
 	next    *smarthost.Client
@@ -153,6 +157,7 @@ type listening struct {
 // open opens and binds everything, so that nothing serves unless all can.
 func (g *gateway) open(ring *keyring.Ring) error {
 	cfg := g.cfg
+	g.ring = ring
 	if err := g.openControl(); err != nil {
 		return err
 	}

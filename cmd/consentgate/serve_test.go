@@ -237,6 +237,9 @@ func TestReload(t *testing.T) {
 	}
 	edit("[rewrite]\n", "[rewrite]\nallow_hosts = [\"shop.us1.list-manage.com\"]\n")
 	edit("hostname = \"gate", "hostname = \"other")
+	if _, err := keyring.Rotate(filepath.Join(filepath.Dir(g.config), "key"), false); err != nil {
+		t.Fatal(err)
+	}
 	g.reload()
 	if !pixel() {
 		t.Error("the new allow_hosts does not hold")
@@ -250,7 +253,7 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := g.log.String()
-	for _, want := range []string{"the configuration was read again", "some changes need a restart", "keys=[hostname]", "what was in force stays", "allow_host: unknown key"} {
+	for _, want := range []string{"the configuration was read again", "some changes need a restart", `keys="[hostname key_file (what is in it)]"`, "what was in force stays", "allow_host: unknown key"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log lacks %q:\n%s", want, log)
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/emersion/go-smtp"
 
@@ -35,12 +37,18 @@ func sendTest(ctx context.Context, std streams, cfg *config.Config, who consent.
 	once.Delivery.Mode = "stateless" // the smarthost's answer is the gateway's
 	once.Delivery.KeepCopiesFor = who.String()
 	var warnings bytes.Buffer
-	once.Log.Level, once.Log.Format = "error", "text"
+	once.Log.Level, once.Log.Format = "error", "json"
 	seen, log := newSeen(&once, &warnings)
 	g := &gateway{cfg: &once, log: log, seen: seen}
 	answer, err := g.once(ctx, ring, who)
 	if err != nil {
-		return fmt.Errorf("the test mail: %w; the files are written, and once serve runs any mail to %s goes the same way", errors.Join(err, firstLine(&warnings)), cfg.SMTP.Listen[0])
+		if inside := logged(&warnings); len(inside) > 0 {
+			err = fmt.Errorf("%w (%s)", err, inside[0])
+		}
+		if errors.Is(err, errRunning) {
+			return fmt.Errorf("the test mail: %w; any mail to %s goes the same way", err, cfg.SMTP.Listen[0])
+		}
+		return fmt.Errorf("the test mail: %w", err)
 	}
 	fmt.Fprintf(std.out, "\nThe smarthost took the test mail to %s. Its ID here is %s.\n", who, strings.TrimPrefix(answer, "2.0.0 "))
 	copies, err := filepath.Glob(filepath.Join(copiesDir(&once), "*.eml"))
@@ -91,7 +99,9 @@ func (g *gateway) submit(who consent.Address) (string, error) {
 		return "", err
 	}
 	defer client.Close()
-	if err := client.Mail(from.Address, nil); err != nil {
+	var opts smtp.MailOptions
+	opts.UTF8 = strings.ContainsFunc(who.String(), func(r rune) bool { return r > unicode.MaxASCII }) // RFC 6531 §3.4
+	if err := client.Mail(from.Address, &opts); err != nil {
 		return "", err
 	}
 	if err := client.Rcpt(who.String(), nil); err != nil {
@@ -155,11 +165,18 @@ func hasField(message []byte, name string) bool {
 	return bytes.Contains([]byte("\r\n"+strings.ToLower(string(header))), []byte("\r\n"+strings.ToLower(name)+":"))
 }
 
-// firstLine is the first thing that went wrong inside, nil if nothing did.
-func firstLine(log *bytes.Buffer) error {
-	line, err := log.ReadString('\n')
-	if err != nil {
-		return nil
+// logged returns the lines of a log that was written as JSON, in words: what was said, and the error with it.
+func logged(log *bytes.Buffer) []string {
+	var all []string
+	for line := range bytes.Lines(log.Bytes()) {
+		var said struct{ Msg, Err string }
+		if json.Unmarshal(line, &said) != nil {
+			continue
+		}
+		if said.Err != "" {
+			said.Msg += ": " + said.Err
+		}
+		all = append(all, said.Msg)
 	}
-	return errors.New(strings.TrimSpace(line))
+	return all
 }

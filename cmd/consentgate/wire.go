@@ -29,12 +29,8 @@ import (
 
 // What the configuration says, as the parts of the gateway want it.
 
-// openStore opens the store for a verb that is done soon. It succeeds where a Redis does not answer now, and
-// does not ask what a gateway knew of it.
-func openStore(cfg *config.Config, ring *keyring.Ring) (consent.Store, error) {
-	return storeWith(cfg, ring, redisstore.Options{Log: slog.New(slog.DiscardHandler)})
-}
-
+// storeWith opens the store. It succeeds where a Redis does not answer now, and asks what a gateway knew of it only
+// where opts name the file.
 func storeWith(cfg *config.Config, ring *keyring.Ring, opts redisstore.Options) (consent.Store, error) {
 	if file := cfg.StoreFile(); file != "" {
 		return boltstore.OpenKnown(file, ring, opts.Known, opts.Log)
@@ -46,11 +42,15 @@ func storeWith(cfg *config.Config, ring *keyring.Ring, opts redisstore.Options) 
 // openServed opens the store for the gateway. The file beside the spool tells across a restart that
 // it has lost its data; a gateway without a disk does without.
 func openServed(cfg *config.Config, ring *keyring.Ring, log *slog.Logger) (consent.Store, error) {
-	opts := redisstore.Options{Ahead: true, Log: log}
-	if cfg.Delivery.Mode != "stateless" {
-		opts.Known = filepath.Join(filepath.Dir(controlPath(cfg)), "store.known")
+	return storeWith(cfg, ring, redisstore.Options{Ahead: true, Log: log, Known: knownPath(cfg)})
+}
+
+// knownPath is the file that tells which data the gateway worked with, "" where it keeps none.
+func knownPath(cfg *config.Config) string {
+	if cfg.Delivery.Mode == "stateless" {
+		return ""
 	}
-	return storeWith(cfg, ring, opts)
+	return filepath.Join(filepath.Dir(controlPath(cfg)), "store.known")
 }
 
 // newOutbox makes the calls that follow from changes of store; waiting and count may be nil.

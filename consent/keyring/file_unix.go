@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
+	"strconv"
 	"syscall"
 )
 
@@ -41,11 +43,24 @@ func checkMode(path string, mode fs.FileMode, owner uint32) error {
 func checkOwner(path string, owner, self uint32) error {
 	if owner != self && owner != 0 {
 		if self == 0 { // under sudo, most likely: the file is as it should be
-			return fmt.Errorf("key file %s belongs to user %d: run this as that user, sudo -u '#%d' …", path, owner, owner)
+			as := fmt.Sprintf("sudo -u '#%d' consentgate …", owner)
+			if u, err := user.LookupId(strconv.Itoa(int(owner))); err == nil {
+				as = fmt.Sprintf("runuser -u %s -- consentgate …", u.Username)
+			}
+			return fmt.Errorf("key file %s belongs to user %d: run this as that user: %s", path, owner, as)
 		}
 		return fmt.Errorf("key file %s belongs to user %d, neither to this user (%d) nor to root: chown %d %s", path, owner, self, self, path)
 	}
 	return nil
+}
+
+// keepOwner gives f to the owner of the file that it takes the place of.
+func keepOwner(f *os.File, info fs.FileInfo) error {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || stat.Uid == uint32(os.Geteuid()) && stat.Gid == uint32(os.Getegid()) {
+		return nil
+	}
+	return f.Chown(int(stat.Uid), int(stat.Gid))
 }
 
 func syncFolder(path string) error {

@@ -4,7 +4,9 @@ package keyring
 
 import (
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -99,6 +101,12 @@ func TestLoadRefusesAnothersFile(t *testing.T) {
 			t.Errorf("owner %d for user %d: %v", c.owner, c.self, err)
 		}
 	}
+	if u, err := user.Lookup("nobody"); err == nil {
+		uid, _ := strconv.ParseUint(u.Uid, 10, 32)
+		if err := checkOwner("key", uint32(uid), 0); err == nil || !strings.HasSuffix(err.Error(), "run this as that user: runuser -u nobody -- consentgate …") {
+			t.Error(err)
+		}
+	}
 	if os.Geteuid() != 0 {
 		return // only root can give a file away to try the whole way
 	}
@@ -111,5 +119,29 @@ func TestLoadRefusesAnothersFile(t *testing.T) {
 	}
 	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "belongs to user 12345") {
 		t.Errorf("another's file: %v", err)
+	}
+}
+
+// Root's rotation leaves the file to the gateway's user.
+func TestRotateKeepsOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file away")
+	}
+	path := filepath.Join(t.TempDir(), "key")
+	if err := Create(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(path, 12345, 12346); err != nil {
+		t.Skip("cannot give a file away here:", err)
+	}
+	if _, err := Rotate(path, false); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stat := info.Sys().(*syscall.Stat_t); stat.Uid != 12345 || stat.Gid != 12346 {
+		t.Errorf("it belongs to %d:%d", stat.Uid, stat.Gid)
 	}
 }

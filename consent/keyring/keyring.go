@@ -25,6 +25,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -68,6 +69,11 @@ func (r *Ring) Fingerprint() string {
 // History returns the 32-byte HMAC key under which the entries of a person's history are chained.
 // It comes from the lookup key, since a chain must hold for the life of the store.
 func (r *Ring) History() []byte { return derive(r.lookup, infoHistory, keySize) }
+
+// Equal reports whether both hold the same keys, in the same order.
+func (r *Ring) Equal(other *Ring) bool {
+	return bytes.Equal(r.lookup, other.lookup) && slices.EqualFunc(r.secrets, other.secrets, bytes.Equal)
+}
 
 // Token returns the 32-byte keys for tokens in links, the current one first.
 func (r *Ring) Token() [][]byte { return r.rotating(infoToken) }

@@ -172,3 +172,36 @@ func TestCreateRefusesDanglingLinkAndMissingFolder(t *testing.T) {
 		t.Error("made a key in no folder")
 	}
 }
+
+func TestEqual(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	if err := Create(path); err != nil {
+		t.Fatal(err)
+	}
+	read := func() *Ring {
+		t.Helper()
+		ring, err := Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ring
+	}
+	was := read()
+	if !was.Equal(read()) || was.Equal(Ephemeral()) {
+		t.Error("a key file read twice differs, or another is the same")
+	}
+	if n, err := Rotate(path, false); n != 2 || err != nil {
+		t.Fatal(n, err)
+	}
+	if now := read(); was.Equal(now) || !bytes.Equal(now.Lookup(), was.Lookup()) || !bytes.Equal(now.Token()[1], was.Token()[0]) {
+		t.Error("the new secret is not first")
+	}
+	for range maxSecrets - 2 {
+		if _, err := Rotate(path, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Rotate(path, true); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Error(err)
+	}
+}

@@ -124,6 +124,9 @@ func (m *Mover) Finish(ctx context.Context) (Result, error) {
 	if err := m.old.SetMoving(ctx, consent.Moved, from.Was); err != nil {
 		return Result{}, fmt.Errorf("the old store: %w", err)
 	}
+	if from.Moving != consent.Moved {
+		m.Say(Closed)
+	}
 	if err := m.wait(ctx, settle); err != nil {
 		return Result{}, err
 	}

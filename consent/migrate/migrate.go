@@ -81,6 +81,9 @@ func New(old, new Store, o Options) *Mover {
 	return &Mover{Options: o, old: old, new: new, refused: map[consent.Key]error{}}
 }
 
+// Closed is said once the old store is marked as moved.
+const Closed = "The old store is closed: a gateway that still uses it must take the new consent.store."
+
 // Errors that say what to do.
 var (
 	ErrNotEmpty = errors.New("the new store holds people already who did not come from this one: name another, or say --merge to keep them")
@@ -103,6 +106,7 @@ func (m *Mover) Begin(ctx context.Context) error {
 		return fmt.Errorf("the store to move to: %w", err)
 	}
 	ours := to.Was == from.Epoch && from.Epoch != ""
+	back := from.Was == to.Epoch && to.Epoch != "" // people came from there: a move is given up, or was not for good
 	switch {
 	case from.Epoch == to.Epoch:
 		return errors.New("both are the same store")
@@ -110,7 +114,7 @@ func (m *Mover) Begin(ctx context.Context) error {
 		return errUnready
 	case from.Moving == consent.Moved && !ours:
 		return fmt.Errorf("the store to move from: %w", consent.ErrMoved)
-	case to.Moving == consent.Moved:
+	case to.Moving == consent.Moved && !back:
 		return fmt.Errorf("the store to move to holds what was moved elsewhere before: name another, or a new file: %w", consent.ErrMoved)
 	}
 	if ours && to.Moving == consent.Settled {
@@ -118,7 +122,25 @@ func (m *Mover) Begin(ctx context.Context) error {
 			return err
 		}
 	}
+	if back {
+		was, err := m.old.Synced(ctx)
+		if err != nil {
+			return err
+		}
+		if was.After(m.synced) {
+			m.synced = was
+		}
+	}
 	goesOn := !m.synced.IsZero()
+	if to.Moving == consent.Moved && !goesOn { // closed since all was moved, so who is there alone was erased since
+		if err := m.new.SetMoving(ctx, consent.Filling, ""); err != nil {
+			return err
+		}
+		to.Moving = consent.Filling
+	}
+	if from.Moving == consent.Moved {
+		m.Say(Closed)
+	}
 	if from.Moving == consent.Moved && to.Moving == consent.Settled && !goesOn {
 		return ErrDone
 	}
@@ -147,6 +169,9 @@ func (m *Mover) Begin(ctx context.Context) error {
 	if err == nil {
 		err = m.new.SetMoving(ctx, consent.Settled, from.Epoch)
 	}
+	if err == nil && back {
+		err = m.old.SetSynced(ctx, time.Time{}) // from now on it is the other that knows
+	}
 	if err != nil {
 		m.unwatch()
 	}
@@ -166,13 +191,7 @@ func (m *Mover) pass(ctx context.Context, name string, look func(*consent.Held))
 		m.watch = append(m.watch, w)
 	}
 	var total, done int64
-	for _, s := range []Store{m.old, m.new} {
-		n, err := s.Count(ctx)
-		if err != nil {
-			return err
-		}
-		total += n
-	}
+	said := ""
 	seen := func(page consent.Page) error {
 		keys := make([]consent.Key, 0, len(page))
 		for _, h := range page {
@@ -182,11 +201,19 @@ func (m *Mover) pass(ctx context.Context, name string, look func(*consent.Held))
 			return err
 		}
 		done += int64(len(page))
-		m.Progress(name, done, max(total, done))
+		m.Progress(said, done, max(total, done))
 		_, err := m.catchUp(ctx) // so that nobody has to wait for the end of this
 		return err
 	}
-	for _, s := range []Store{m.old, m.new} {
+	for i, s := range []Store{m.old, m.new} {
+		var err error
+		if total, err = s.Count(ctx); err != nil {
+			return err
+		}
+		done, said = 0, name
+		if i == 1 { // most are in both
+			said = "of the new store compared"
+		}
 		for page, err := range s.Pages(ctx) {
 			if err == nil {
 				err = seen(page)

@@ -435,3 +435,59 @@ func TestTampered(t *testing.T) {
 	}
 	alike(t, old, next)
 }
+
+// A move is given up before its end, or people go back after it: what was decided meanwhile comes along, and who was
+// erased meanwhile stays away.
+func TestGoBack(t *testing.T) {
+	for _, kind := range []func(testing.TB) place{aFile, aRedis} {
+		for _, ended := range []bool{false, true} {
+			t.Run(fmt.Sprintf("ended %v", ended), func(t *testing.T) {
+				t.Parallel()
+				ring := keyring.Ephemeral()
+				from := kind(t)
+				if from.file == "" {
+					from.open(t, ring, redisstore.None) // which begins it
+				}
+				old, next := from.open(t, ring, redisstore.From), kind(t).open(t, ring, redisstore.To)
+				anna, ben, cleo := who(t, "anna"), who(t, "ben"), who(t, "cleo")
+				apply(t, old, grants(anna, long), grants(ben, long))
+				m := mover(t, ring, old, next)
+				if err := m.Begin(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if ended {
+					if _, err := m.Finish(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				m.Close()
+				apply(t, next, out(anna), out(cleo))
+				if err := next.Erase(t.Context(), ben); err != nil {
+					t.Fatal(err)
+				}
+				back := mover(t, ring, next, old)
+				if err := back.Begin(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if r, err := back.Finish(t.Context()); err != nil || r.Broken > 0 {
+					t.Fatalf("%+v, %v", r, err)
+				}
+				alike(t, next, old)
+				for a, want := range map[consent.Address]consent.State{anna: consent.Unsubscribed, cleo: consent.Unsubscribed, ben: ""} {
+					if got := state(t, old, a).Mail.State; got != want {
+						t.Errorf("%s is %q, want %q", a, got, want)
+					}
+				}
+				for s, want := range map[Store]consent.Moving{old: consent.Settled, next: consent.Moved} {
+					if now, err := s.Moving(t.Context()); err != nil || now.Moving != want {
+						t.Errorf("%q, %v, want %q", now.Moving, err, want)
+					}
+				}
+				again := mover(t, ring, next, old)
+				if err := again.Begin(t.Context()); !errors.Is(err, ErrDone) {
+					t.Errorf("%v, want that it is done", err)
+				}
+			})
+		}
+	}
+}

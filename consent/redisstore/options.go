@@ -27,6 +27,7 @@ type Options struct {
 
 	// Moving is for what takes people out of the store (From) or brings them there (To), which works where it is
 	// being filled, or was moved, too. A new store is then none to take from, and to bring to one that is being filled.
+	// Look is for what only says how the store is: it marks none that is new (ErrNothing), and leaves Known as it is.
 	Moving Role
 
 	// Ahead has connections opened before they are needed, for what serves.
@@ -43,6 +44,7 @@ const (
 	None Role = iota
 	From
 	To
+	Look
 )
 
 // A mail waits while the store is asked, and what happens when it does not answer is decided by

@@ -121,7 +121,7 @@ var _ consent.Store = (*Store)(nil)
 // (consent.ErrForeign) or of another layout.
 func Open(url string, ring *keyring.Ring, opts Options) (*Store, error) {
 	slow := time.Duration(0)
-	if opts.Moving != None {
+	if opts.Moving == From || opts.Moving == To {
 		slow = patience
 	}
 	ready := 0

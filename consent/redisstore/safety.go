@@ -55,7 +55,7 @@ func (s *Store) judge(ctx context.Context, reply *redis.StringCmd) error {
 	if errors.Is(err, redis.Nil) {
 		got, err = s.begin(ctx)
 	}
-	if errors.Is(err, errNothing) {
+	if errors.Is(err, ErrNothing) {
 		return err
 	} else if err != nil {
 		return wrap(err)
@@ -80,14 +80,14 @@ func (s *Store) begin(ctx context.Context) (string, error) {
 	if epoch != "" {
 		return "", fmt.Errorf("%w: %w: its marker (key %q) is gone, so it was emptied or exchanged; bring the data back, or run: consentgate consent accept-store", consent.ErrUnreachable, consent.ErrLost, marker)
 	}
-	if s.role == From {
-		return "", errNothing
+	if s.role == From || s.role == Look {
+		return "", ErrNothing
 	}
 	return s.mark(ctx, "")
 }
 
-// errNothing is returned where people are to be taken out of a Redis that no gateway ever used.
-var errNothing = errors.New("it holds no consent store, so there is nothing to move: is the address right?")
+// ErrNothing is returned where people are to be taken out of a Redis that no gateway ever used.
+var ErrNothing = errors.New("it holds no consent store, so there is nothing to move: is the address right?")
 
 // mark sets a marker of a new epoch where there is none, and returns the one that is there.
 func (s *Store) mark(ctx context.Context, lost string) (string, error) {
@@ -118,7 +118,7 @@ func (s *Store) recognise(text string) error {
 		l, state, _ := strings.Cut(words[0], "-")
 		switch {
 		case state == "":
-		case s.role != None:
+		case s.role == From || s.role == To:
 			words[0] = l
 		case state == string(consent.Filling):
 			return fmt.Errorf("%w: %w", consent.ErrUnreachable, consent.ErrFilling)
@@ -141,7 +141,9 @@ func (s *Store) recognise(text string) error {
 			return fmt.Errorf("%w: %w: it was begun anew since this gateway saw it last; bring the data back, or run: consentgate consent accept-store", consent.ErrUnreachable, consent.ErrLost)
 		}
 		k.epoch = epoch
-		if err := k.save(); err != nil {
+		if s.role == Look {
+			// What the gateway knows is the gateway's to write.
+		} else if err := k.save(); err != nil {
 			s.log.Error("the consent store's loss would not be noticed after a restart", "err", err)
 		}
 	}

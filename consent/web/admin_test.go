@@ -244,7 +244,7 @@ func TestHealthAndReadiness(t *testing.T) {
 	spool = errors.New("spool: the disk is full")
 	check(503, "store: the consent store does not answer", "spool: the disk is full")
 	d.store.err = consent.ErrForeign
-	check(503, "store: the consent store belongs to another key file", "spool: the disk is full")
+	check(503, "store: "+consent.ErrForeign.Error(), "spool: the disk is full")
 	d.store.err, spool = nil, nil
 	check(200, "ready")
 	d.store.applyErr = fmt.Errorf("%w: OOM command not allowed at 10.0.0.7", consent.ErrUnwritable)

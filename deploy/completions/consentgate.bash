@@ -75,6 +75,8 @@ _consentgate() {
     "consentgate queue show --config") _consentgate_files -f; return ;;
     "consentgate queue retry --config") _consentgate_files -f; return ;;
     "consentgate queue remove --config") _consentgate_files -f; return ;;
+    "consentgate keygen --domain") return ;;
+    "consentgate keygen --selector") return ;;
     "consentgate verify-delivery --config") _consentgate_files -f; return ;;
     "consentgate webhook-secret --config") _consentgate_files -f; return ;;
     esac
@@ -96,13 +98,13 @@ _consentgate() {
     "consentgate consent export") words="" flags="--config --format --with-addresses --withdrawn --from --output --help" files=false ;;
     "consentgate consent import") words="" flags="--config --format --map --scope --source-time --notice --dry-run --resume --help" files=true ;;
     "consentgate consent migrate") words="" flags="--config --to --from --merge --stopped --help" files=false ;;
-    "consentgate consent accept-store") words="" flags="--config --help" files=false ;;
+    "consentgate consent accept-store") words="" flags="--config --yes --help" files=false ;;
     "consentgate queue") words="list show retry remove" flags="--help" files=false ;;
     "consentgate queue list") words="" flags="--config --json --help" files=false ;;
     "consentgate queue show") words="" flags="--config --raw --json --help" files=false ;;
     "consentgate queue retry") words="" flags="--config --all --help" files=false ;;
     "consentgate queue remove") words="" flags="--config --help" files=false ;;
-    "consentgate keygen") words="" flags="--help" files=true ;;
+    "consentgate keygen") words="" flags="--dkim --domain --selector --rotate --behind --help" files=true ;;
     "consentgate hash-password") words="" flags="--help" files=false ;;
     "consentgate verify-delivery") words="" flags="--config --json --help" files=true ;;
     "consentgate webhook-secret") words="" flags="--config --help" files=false ;;

@@ -34,7 +34,7 @@ func acceptEmptied(ctx context.Context, d *deployment, all []*station) (string, 
 		}
 	}
 
-	if _, err := all[0].cli(ctx, "consent", "accept-store"); err != nil {
+	if _, err := all[0].cli(ctx, "consent", "accept-store", "--yes"); err != nil {
 		return "", err
 	}
 	accepted := time.Now()

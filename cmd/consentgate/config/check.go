@@ -309,10 +309,10 @@ func (c *Config) checkDKIM(d *decoder) {
 // checkDKIMKey checks what is there of one key; path is the table that it stands in.
 func checkDKIMKey(d *decoder, path string, k DKIMKey) {
 	domain, selector, file := path+".domain", path+".selector", path+".key_file"
-	if k.Domain != "" && !d.wrong[domain] && (!isHost(k.Domain) || !strings.Contains(k.Domain, ".")) {
+	if k.Domain != "" && !d.wrong[domain] && (!isHost(k.Domain) || !strings.Contains(k.Domain, ".") || strings.Contains(k.Domain, "_")) {
 		d.is(domain, "is not a domain", `"example.org", without a selector`)
 	}
-	if k.Selector != "" && !d.wrong[selector] && !isHost(k.Selector) {
+	if k.Selector != "" && !d.wrong[selector] && (!isHost(k.Selector) || strings.Contains(k.Selector, "_")) {
 		d.is(selector, "is not a selector", `a DNS label, such as "gate"`)
 	}
 	if k.Domain != "" && k.Selector != "" && k.KeyFile != "" && !d.wrong[domain] && !d.wrong[selector] && !d.wrong[file] {

@@ -317,16 +317,19 @@ func (d *decoder) prefix(path, text string, v reflect.Value) {
 	v.Set(reflect.ValueOf(p))
 }
 
-var variable = regexp.MustCompile(`\$\{([^}]*)(\}?)`)
+var variable = regexp.MustCompile(`\$\$\{|\$\{([^}]*)(\}?)`)
 
 // expand puts the environment in where the text says ${NAME}. What is put in is not looked at
 // again.
 func (d *decoder) expand(path, text string) (string, bool) {
 	ok := true
 	out := variable.ReplaceAllStringFunc(text, func(found string) string {
+		if found == "$${" {
+			return "${"
+		}
 		name, closed := strings.CutSuffix(found[2:], "}")
 		if !closed || !isVariable(name) {
-			d.bad(path, "holds ${ that does not begin a variable", "${NAME} with a name of letters, digits and underscores")
+			d.bad(path, "holds ${ that does not begin a variable", "${NAME} with a name of letters, digits and underscores, or $${ for a ${ that is meant as it stands")
 			ok = false
 			return ""
 		}

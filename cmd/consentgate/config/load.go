@@ -55,14 +55,21 @@ func (m Mistakes) Error() string {
 // Places are where Find looks, in this order.
 var Places = []string{"consentgate.toml", "/etc/consentgate/consentgate.toml"}
 
-// Find returns the path of the configuration file: the first of Places that exists.
+// Find returns the path of the configuration file: the first of Places that exists. One that may not be looked for
+// is passed over, since runuser and sudo leave the gateway's user in the home of root, which is closed to it.
 func Find() (string, error) {
+	var closed error
 	for _, path := range Places {
 		if _, err := os.Stat(path); err == nil {
 			return path, nil
+		} else if errors.Is(err, fs.ErrPermission) {
+			closed = err
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("configuration file: %w", err)
 		}
+	}
+	if closed != nil {
+		return "", fmt.Errorf("no configuration file: %w; name it with --config FILE", closed)
 	}
 	return "", fmt.Errorf("no configuration file: neither %s is there; make one with \"consentgate init\", or name it with --config FILE", strings.Join(Places, " nor "))
 }

@@ -134,6 +134,7 @@ func TestValues(t *testing.T) {
 		{"idle_timeout", `"90s"`, func(c *Config) any { return c.SMTP.IdleTimeout }, 90 * time.Second},
 		{"max_recipients", `"${SEVEN}"`, func(c *Config) any { return c.SMTP.MaxRecipients }, 7},
 		{"company", `"${SEVEN} of ${SEVEN}${EMPTY}"`, func(c *Config) any { return c.Unsubscribe.Company }, "7 of 7"},
+		{"company", `"$${SEVEN} $${ ${SEVEN} $$${SEVEN}"`, func(c *Config) any { return c.Unsubscribe.Company }, "${SEVEN} ${ 7 $${SEVEN}"},
 		{"company", `"$7 and $SEVEN"`, func(c *Config) any { return c.Unsubscribe.Company }, "$7 and $SEVEN"},
 		{"mailto", `"unsubscribe@gate.example.org"`, func(c *Config) any { return c.Unsubscribe.MailTo }, "unsubscribe@gate.example.org"},
 		{"webhook_url", `"https://user:pass@hook.example.org/x?y=z"`, func(c *Config) any { return c.Unsubscribe.WebhookURL }, "https://user:pass@hook.example.org/x?y=z"},
@@ -203,7 +204,7 @@ func TestMistakes(t *testing.T) {
 		{"hostname", `"gate example"`, `"gate example" is not a host name; a full name such as "gate.example.org"`},
 		{"hostname", `"-gate.example.org"`, `is not a host name`},
 		{"hostname", `"${NOBODY}"`, `the environment variable NOBODY is not set; set it for this program, or write the value into the file`},
-		{"hostname", `"${NO BODY}"`, `holds ${ that does not begin a variable; ${NAME} with a name of letters, digits and underscores`},
+		{"hostname", `"${NO BODY}"`, `holds ${ that does not begin a variable; ${NAME} with a name of letters, digits and underscores, or $${ for a ${ that is meant as it stands`},
 		{"hostname", `"${NOBODY"`, `holds ${ that does not begin a variable`},
 		{"key_file", `"/nowhere/key"`, `key file /nowhere/key does not exist: make one with "consentgate keygen /nowhere/key", or bring back the one that the store was begun with`},
 		{"key_file", `"/"`, `is not a regular file`},
@@ -754,7 +755,7 @@ func TestKeyFileMode(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := load(t, text, env)
-	if want := "consentgate.toml:15: key_file: key file " + env["STATE"] + "/key has mode 0644, so others may use it: chmod 600"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "consentgate.toml:16: key_file: key file " + env["STATE"] + "/key has mode 0644, so others may use it: chmod 600"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want %s", err, want)
 	}
 }
@@ -784,6 +785,29 @@ func TestFind(t *testing.T) {
 		if got, err := Find(); got != place || err != nil {
 			t.Errorf("%s, %v, want %s", got, err, place)
 		}
+	}
+}
+
+// A folder that may not be looked into, such as the home of root after runuser, hides no file in /etc.
+func TestFindInClosedFolder(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "closed"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		t.Skip("nothing is closed to root")
+	}
+	old := Places
+	t.Cleanup(func() { Places = old })
+	Places = []string{filepath.Join(dir, "closed", "consentgate.toml"), filepath.Join(dir, "consentgate.toml")}
+	if _, err := Find(); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Error(err)
+	}
+	if err := os.WriteFile(Places[1], nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Find(); got != Places[1] || err != nil {
+		t.Errorf("%s, %v, want %s", got, err, Places[1])
 	}
 }
 

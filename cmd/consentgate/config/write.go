@@ -12,7 +12,8 @@ import (
 
 // head is what every file begins with.
 const head = `consentgate: every key that there is. A line that begins with # and no space is a key at its default;
-take the # away to change it. ${NAME} in a value is taken from the environment, so that no secret has to stand here.
+take the # away to change it. ${NAME} in a value is taken from the environment, so that no secret has to stand here;
+$${ is a ${ that is meant as it stands.
 "consentgate check-config" says every mistake with its line.
 
 A running gateway reads the keys marked (SIGHUP) again when it is sent that signal; the others need a restart.`
@@ -109,6 +110,9 @@ func (w *writer) comment(text, note string) {
 		w.WriteString(line + "\n")
 	}
 }
+
+// Literal returns text as it has to stand in a value so that nothing in it is taken from the environment.
+func Literal(text string) string { return strings.ReplaceAll(text, "${", "$${") }
 
 // tomlValue writes a value as TOML, on one line.
 func tomlValue(v reflect.Value) string {
