@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -29,7 +28,6 @@ import (
 
 const (
 	manyGateways = 3
-	proxyConfig  = "deploy/haproxy.cfg"
 	allowed      = "127.0.0.2" // where the clients are; HAProxy itself, at 127.0.0.1, may not send
 	stranger     = "127.0.0.3"
 
@@ -56,109 +54,6 @@ func (t *manyTally) bad() bool {
 	return r.lost+r.tracked+r.mailed+r.missed+r.held > 0 || r.waiting != "" || r.doubled > inFlight*t.kills ||
 		fewest*manyGateways*2 < r.delivered || t.quietLines > 0 || t.strangers["v1"] != 530 || t.strangers["v2"] != 530 ||
 		len(t.peers) != 1 || t.peers[allowed] == 0
-}
-
-// balancer is the running HAProxy.
-type balancer struct {
-	v2, v1, page string
-	cmd          *exec.Cmd
-	done         chan struct{}
-}
-
-func (b *balancer) close() {
-	b.cmd.Process.Kill()
-	<-b.done
-}
-
-var (
-	bindLine   = regexp.MustCompile(`(?m)^    bind .*$`)
-	serverLine = regexp.MustCompile(`(?m)^    server (\w+) 10\.0\.0\.1\d:(2525|8080)$`)
-	checkPort  = regexp.MustCompile(`check port 8081 `)
-)
-
-// newBalancer runs HAProxy with deploy/haproxy.cfg, its addresses replaced and the certificate left out.
-func newBalancer(ctx context.Context, dir string, gateways []*gateway) (*balancer, error) {
-	text, err := os.ReadFile(proxyConfig)
-	if err != nil {
-		return nil, fmt.Errorf("%w: run this in the project's folder", err)
-	}
-	ports, err := freePorts(3)
-	if err != nil {
-		return nil, err
-	}
-	b := &balancer{v2: ports[0], v1: ports[1], page: ports[2], done: make(chan struct{})}
-	if text, err = ownAddresses(text, ports, gateways); err != nil {
-		return nil, err
-	}
-	file := filepath.Join(dir, "haproxy.cfg")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		return nil, err
-	}
-	log, err := os.Create(filepath.Join(dir, "haproxy.log"))
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	b.cmd = exec.Command(haproxy(), "-db", "-f", file)
-	b.cmd.Stdout, b.cmd.Stderr = log, log
-	if err := b.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() { b.cmd.Wait(); close(b.done) }()
-	_, err = until(ctx, "HAProxy", func(context.Context) error {
-		for _, addr := range []string{b.v2, b.v1} {
-			c, err := dial(addr, allowed)
-			if err != nil {
-				return err
-			}
-			c.Close()
-		}
-		return nil
-	})
-	if err != nil {
-		b.close()
-	}
-	return b, err
-}
-
-// ownAddresses puts this run's addresses in the places of those in the example, and leaves its certificate out.
-func ownAddresses(text []byte, ports []string, gateways []*gateway) ([]byte, error) {
-	n := 0
-	text = bindLine.ReplaceAllFunc(text, func([]byte) []byte {
-		n++
-		return []byte("    bind " + ports[(n-1)%len(ports)])
-	})
-	if n != len(ports) {
-		return nil, fmt.Errorf("%s has %d bind lines, not %d", proxyConfig, n, len(ports))
-	}
-	servers := 0
-	text = serverLine.ReplaceAllFunc(text, func(line []byte) []byte {
-		g := gateways[servers%len(gateways)]
-		servers++
-		addr := g.smtp
-		if bytes.HasSuffix(line, []byte(":8080")) {
-			addr = g.page
-		}
-		_, admin, _ := net.SplitHostPort(strings.TrimPrefix(g.api, "http://"))
-		return []byte(fmt.Sprintf("    server %s %s port %s", serverLine.FindSubmatch(line)[1], addr, admin))
-	})
-	if servers != 3*len(gateways) {
-		return nil, fmt.Errorf("%s has %d server lines, not %d", proxyConfig, servers, 3*len(gateways))
-	}
-	text = checkPort.ReplaceAll(text, []byte("check "))
-	// The check that speaks SMTP goes where the mail goes.
-	head, rest, _ := bytes.Cut(text, []byte("backend gateways-v1"))
-	v1, pages, _ := bytes.Cut(rest, []byte("frontend page"))
-	v1 = regexp.MustCompile(` port \d+\n`).ReplaceAll(v1, []byte("\n"))
-	return slices.Concat(head, []byte("backend gateways-v1"), v1, []byte("frontend page"), pages), nil
-}
-
-// haproxy is where the program is: Debian has it where a user's PATH does not lead.
-func haproxy() string {
-	if path, err := exec.LookPath("haproxy"); err == nil {
-		return path
-	}
-	return "/usr/sbin/haproxy"
 }
 
 // runMany runs the part with many gateways.
@@ -216,7 +111,7 @@ func runMany(ctx context.Context, dir, binary string, duration time.Duration, se
 	if err := c.settle(ctx); err != nil {
 		return nil, err
 	}
-	b, err := newBalancer(ctx, dir, c.gateways)
+	b, err := newBalancer(ctx, dir, proxyConfig, c.gateways)
 	if err != nil {
 		return nil, err
 	}

@@ -29,11 +29,11 @@ func TestBalancerExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text, err = ownAddresses(text, ports, gateways); err != nil {
+	if text, err = ownAddresses(text, "/tmp/admin.sock", ports, gateways); err != nil {
 		t.Fatal(err)
 	}
 	_, rules, _ := bytes.Cut(text, []byte("\nglobal\n"))
-	for _, example := range []string{"10.0.0.", "192.0.2.", "ssl crt"} {
+	for _, example := range []string{"10.0.0.", "192.0.2.", "ssl crt", "/run/haproxy"} {
 		if bytes.Contains(rules, []byte(example)) {
 			t.Errorf("%q is left in\n%s", example, rules)
 		}
