@@ -35,7 +35,7 @@ var blows = [round]blow{
 const (
 	round     = 6                       // blows that are made in their order
 	settleFor = 1500 * time.Millisecond // between two blows
-	downFor   = 7 * time.Second         // well over longestMay
+	downFor   = 7 * time.Second         // until HAProxy has long noticed
 	lateBy    = 6 * time.Second         // how late the smarthost answers what is late; HAProxy marks a server down after 2 s
 	noRedis   = 5 * time.Second
 	lateEach  = 9 // late letters by each way: three or so for each gateway
