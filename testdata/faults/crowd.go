@@ -37,6 +37,8 @@ type mind struct {
 	taken   time.Time // when taking it back was confirmed; zero = not yet
 	by      int       // the gateway that did so
 	clicks  bool      // takes it back by one click alone
+
+	pretends bool // that click says that it comes from somewhere else
 }
 
 // elsewhere is after what time a change through one gateway holds in all others.

@@ -9,7 +9,7 @@
 //
 // Another strikes what surrounds a gateway: its disk, its clock, the network on all sides of it, its process, and its smarthost.
 //
-// A further one puts three gateways behind HAProxy, on a Redis Cluster, and kills them in turn.
+// A further one puts three gateways behind HAProxy, on a Redis Cluster, and strikes them in turn.
 //
 // The soak runs one gateway for long, at half of what it can, with a fault in turn, and sees that it does not grow.
 //

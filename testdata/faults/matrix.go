@@ -19,7 +19,7 @@ type cellFaults struct {
 var matrixColumns = []string{"slow", "wrong", "gone", "back"}
 
 // manyKilled stands for the table of the many gateways, which has one row without a name.
-const manyKilled = "one of three gateways behind HAProxy killed, and back a second later"
+const manyKilled = "three gateways behind HAProxy killed, stopped, ended and without Redis in turn"
 
 var matrixRows = []struct {
 	name  string

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The matrix adds up what the tables say, and says what was not run.
@@ -14,7 +15,8 @@ func TestMatrix(t *testing.T) {
 	}
 	first := []*tally{{name: "spool, smarthost at random, killed", accepted: 50, delivered: 40, reported: 10, doubled: 3}}
 	redis := []*redisTally{{fault: "paused (SIGSTOP)", mode: "stateless", delivered: 11}}
-	many := &manyTally{redisTally: &redisTally{delivered: 300, reported: 4}, share: []int{1, 1, 1}}
+	many := newManyTally(time.Minute)
+	many.delivered, many.reported = 300, 4
 	got := matrix([]string{report(first), machineReport(machine), redisReport(redis), manyReport(many)})
 	for _, want := range []string{
 		"| each sync takes 300 ms longer:<br>accepted 13, delivered 10, reported 2, doubled 4, lost **1**, tracked **5**, mailed **6** |",

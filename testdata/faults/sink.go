@@ -22,8 +22,9 @@ type sink struct {
 	addr   string
 	server *smtp.Server
 	wrong  atomic.Bool
-	busy   atomic.Bool // every recipient is answered 451
-	brief  bool        // of the text only what is judged is kept
+	busy   atomic.Bool   // every recipient is answered 451
+	brief  bool          // of the text only what is judged is kept
+	late   time.Duration // how late what is for the tardy is answered
 
 	mu      sync.Mutex
 	random  *rand.Rand
@@ -173,6 +174,8 @@ func (v *visit) Data(r io.Reader) error {
 		return v.reset()
 	case k.at(1):
 		v.stall()
+	case kindOf(v.to[0]) == tardy:
+		time.Sleep(k.late)
 	}
 	return nil
 }
