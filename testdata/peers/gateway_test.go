@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 const (
@@ -238,6 +239,7 @@ func answers(port string) bool {
 		return false
 	}
 	defer c.Close()
+	c.SetReadDeadline(time.Now().Add(10 * time.Second)) // a Postfix whose service ends at once never greets
 	hello := make([]byte, 4)
 	_, err = io.ReadFull(c, hello)
 	return err == nil && string(hello) == "220 "

@@ -83,7 +83,7 @@ func startPostfix(t testing.TB, port, main, master string) *postfix {
 	}
 	p := &postfix{folder(t)}
 	main = strings.NewReplacer("DIR", p.dir, "COMMANDS", places[0], "DAEMONS", places[1]).Replace(mainCF) + main
-	write(t, p.dir+"/etc/main.cf", main)
+	write(t, p.dir+"/etc/main.cf", lastOfEach(main))
 	write(t, p.dir+"/etc/master.cf", masterCF+master)
 	for _, name := range []string{"queue", "data"} {
 		if err := os.Mkdir(filepath.Join(p.dir, name), 0o755); err != nil {
@@ -110,6 +110,21 @@ func startPostfix(t testing.TB, port, main, master string) *postfix {
 		return answers(port)
 	})
 	return p
+}
+
+// lastOfEach leaves of each parameter in a main.cf, all on one line, its last line, of which Postfix would warn in each process.
+func lastOfEach(main string) string {
+	var kept []string
+	at := map[string]int{}
+	for line := range strings.Lines(main) {
+		name, _, _ := strings.Cut(line, " =")
+		if i, ok := at[name]; ok {
+			kept[i] = ""
+		}
+		at[name] = len(kept)
+		kept = append(kept, line)
+	}
+	return strings.Join(kept, "")
 }
 
 // own gives a file to Postfix's own user.

@@ -1,5 +1,5 @@
 <?php
-// php -d 'sendmail_path=/usr/bin/msmtp -t' mail.php ADDRESS sends the newsletter to one subscriber by PHP's mail().
+// php -c php.ini mail.php ADDRESS sends the newsletter to one subscriber by PHP's mail().
 $fields = [
     'From' => 'The shop <news@shop.example.net>',
     'X-Consent-Scope' => 'newsletter',

@@ -13,5 +13,5 @@ with open("newsletter.txt", encoding="utf-8") as f:
 with open("newsletter.html", encoding="utf-8") as f:
     msg.add_alternative(f.read(), subtype="html", cte="quoted-printable")
 
-with smtplib.SMTP("127.0.0.1", 2525) as smtp:
+with smtplib.SMTP("127.0.0.1", 2525, timeout=60) as smtp:
     smtp.send_message(msg)
