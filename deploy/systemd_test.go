@@ -119,6 +119,12 @@ func TestUnit(t *testing.T) {
 			t.Errorf("%s=%s, want %s: %s", w[0], got, w[1], w[2])
 		}
 	}
+	for _, name := range strings.Fields(`ProtectClock ProtectControlGroups ProtectHostname ProtectKernelLogs ProtectKernelModules ProtectKernelTunables
+		RemoveIPC RestrictNamespaces RestrictRealtime RestrictSUIDSGID LockPersonality`) {
+		if !slices.Equal(unit[name], []string{"yes"}) {
+			t.Errorf("%s is %v: what a relay never does, a hole in it is not to do either", name, unit[name])
+		}
+	}
 	for file, port := range map[string]string{"consentgate-smtp.socket": "587", "consentgate-smtps.socket": "465"} { // RFC 6409, RFC 8314
 		socket := settings(t, "systemd/"+file)
 		if got := one(t, socket, "ListenStream"); got != port {

@@ -11,13 +11,14 @@ until_is() { # PROPERTY VALUE: waits for it, up to 20 s
 systemctl enable consentgate-smtp.socket 2> /dev/null
 systemctl start consentgate-smtp.socket
 echo "by the socket: $(greeting 587)"       # which starts the service
+[ "$(show ActiveState)" = active ] || { echo "the service does not start"; systemctl exit; exit; }   # its log says why
 echo "by the service: $(greeting 2525)"
 echo "$(show ActiveState), $(show StatusText)"
-echo "by IPv6: $(greeting 587 ::1)"
+echo "by IPv6: $(greeting 2525 ::1)"
 grep -E '^Max (open files|core file size) ' "/proc/$(show MainPID)/limits" | tr -s ' '
 grep '^Umask:' "/proc/$(show MainPID)/status" | tr -s '\t' ' '
 printf 'From: news@example.org\r\nTo: anna@example.net\r\nSubject: Sale\r\n\r\nHello\r\n' > /tmp/mail
-curl -sS -m 10 --mail-from news@example.org --mail-rcpt anna@example.net -T /tmp/mail 'smtp://[::1]:587' && echo "sent"
+curl -sS -m 10 --mail-from news@example.org --mail-rcpt anna@example.net -T /tmp/mail 'smtp://[::1]:2525' && echo "sent"
 grep -o '"copies are signed".*' /out/consentgate.log
 timeout 10 openssl s_client -starttls smtp -connect 127.0.0.1:587 < /dev/null 2> /dev/null | grep '^subject='
 grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' "/proc/$(show MainPID)/status" | tr -s '\t ' ' '
