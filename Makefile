@@ -34,8 +34,8 @@ test: need needwatch static ## all tests, under ten minutes on two cores
 recipes: need ## what the documentation tells users of other programs to set, with those programs; under two minutes
 	$(GO) test -count 1 -timeout 5m -parallel 6 -run 'Recipe' ./testdata/peers -recipes $(CURDIR)/testdata/recipes/RESULTS.md
 
-boot: need ## the units of deploy/systemd under a systemd that boots in namespaces of its own, as root; half a minute
-	BOOT=1 $(GO) test -count 1 -timeout 3m -run TestBoot ./deploy
+boot: need ## the units of deploy/systemd under a systemd that boots in namespaces of its own, as root; about a minute
+	BOOT=1 $(GO) test -count 1 -timeout 8m -run TestBoot ./deploy
 
 browser: need ## every copy of a corpus of real mail, and every way to phone home, in Chromium; about five minutes
 	EVERY=1 $(GO) test -v -timeout 20m -parallel 6 ./testdata/browser -results $(CURDIR)/testdata/browser/RESULTS.md

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -51,6 +52,8 @@ type image struct {
 	root                       string
 	user                       string
 	entrypoint, command, check []string
+	healthFlags                []string
+	signal                     string
 	ports                      []string
 	volume                     string
 }
@@ -113,14 +116,66 @@ func buildImage(t testing.TB) image {
 		case "CMD":
 			im.command = list(t, args)
 		case "HEALTHCHECK":
+			im.healthFlags = args[:slices.Index(args, "CMD")]
 			im.check = list(t, args[slices.Index(args, "CMD")+1:])
 		case "STOPSIGNAL":
+			im.signal = args[0]
 		default:
 			t.Fatalf("%s is not understood here", words[0])
 		}
 	}
 	return im
 }
+
+// The image has what the program looks for, and is built of all that it needs by a Go that can.
+func TestDockerfile(t *testing.T) {
+	im := buildImage(t)
+	text := read(t, "docker/Dockerfile")
+	for path, mode := range map[string]os.FileMode{"/consentgate": 0o755, "/var/lib/consentgate": os.ModeDir | 0o700, "/tmp": os.ModeDir | os.ModeSticky | 0o777} {
+		info, err := os.Stat(im.root + path)
+		if err != nil || info.Mode() != mode {
+			t.Errorf("%s: %v, want %v (%v)", path, info, mode, err)
+		}
+	}
+	// Where Go looks first, and where the golang image has them: without them no smarthost proves who it is.
+	const roots = "/etc/ssl/certs/ca-certificates.crt"
+	if !strings.Contains(text, "\nCOPY --from=build "+roots+" "+roots+"\n") {
+		t.Errorf("%s is not copied to where Go looks for it", roots)
+	}
+	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "../go.mod"))[1]
+	from := regexp.MustCompile(`(?m)^FROM golang:([0-9.]+)-\S+ AS build$`).FindStringSubmatch(text)
+	if from == nil || from[1] != version {
+		t.Errorf("it is built from %v, and go.mod wants Go %s", from, version)
+	}
+	copied, built := strings.Index(text, "\nCOPY . .\n"), strings.Index(text, "go build")
+	if modules := strings.Index(text, "\nCOPY go.mod go.sum "); modules < 0 || modules > strings.Index(text, "go mod download") || copied < 0 || copied > built {
+		t.Error("not all is copied before it is used")
+	}
+	// Go notes whether files differ from the commit, so nothing may be missing that git knows.
+	git := strings.Fields(read(t, "../.gitignore"))
+	for line := range strings.Lines(read(t, "../.dockerignore")) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' && !slices.Contains(git, "/"+line+"/") {
+			t.Errorf(".dockerignore leaves out %s, which git does not ignore", line)
+		}
+	}
+	if im.signal != "" && im.signal != "SIGTERM" {
+		t.Errorf("it is stopped by %s, and ends in good order by SIGTERM", im.signal)
+	}
+	limits := map[string]string{}
+	for _, w := range im.healthFlags {
+		name, value, _ := strings.Cut(strings.TrimPrefix(w, "--"), "=")
+		limits[name] = value
+	}
+	if d, err := time.ParseDuration(limits["timeout"]); err != nil || d <= healthTime {
+		t.Errorf("a health check may take %s, and the command gives the gateway %v", limits["timeout"], healthTime)
+	}
+	if limits["retries"] < "2" || len(limits["retries"]) > 1 {
+		t.Errorf("unhealthy after %s answers", limits["retries"])
+	}
+}
+
+// healthTime is what "consentgate health" gives the gateway to answer.
+const healthTime = 15 * time.Second
 
 func TestStatic(t *testing.T) {
 	f, err := elf.Open(binary)
@@ -137,6 +192,7 @@ func TestStatic(t *testing.T) {
 
 type composeFile struct {
 	Services map[string]struct {
+		Image       string
 		Build       struct{ Context, Dockerfile string }
 		Command     []string
 		Ports       []string
@@ -195,12 +251,45 @@ func TestCompose(t *testing.T) {
 	if len(cfg.SMTP.AllowNetworks) != 1 || cfg.SMTP.AllowNetworks[0].String() != file.Networks["mail"].IPAM.Config[0].Subnet {
 		t.Errorf("allow_networks are %v, and the network is %v", cfg.SMTP.AllowNetworks, file.Networks)
 	}
-	for url, service := range map[string]string{cfg.Consent.Store: "redis://redis:", cfg.Smarthost.URLs[0]: "smtp://mailpit:"} {
-		if !strings.HasPrefix(url, service) {
+	// The ports that Redis and Mailpit have unless they are told otherwise, and Mailpit's page on this machine alone.
+	for url, service := range map[string]string{cfg.Consent.Store: "redis://redis:6379/0", cfg.Smarthost.URLs[0]: "smtp://mailpit:1025"} {
+		if url != service {
 			t.Errorf("%s does not lead to a service", url)
 		}
 	}
-	if _, ok := file.Services["mailpit"]; !ok || gateway.DependsOn["redis"].Condition != "service_healthy" || len(redis.Healthcheck.Test) == 0 {
+	mailpit, ok := file.Services["mailpit"]
+	if !slices.Equal(mailpit.Ports, []string{"127.0.0.1:8025:8025"}) || len(redis.Ports) > 0 {
+		t.Errorf("Mailpit is published at %v, Redis at %v", mailpit.Ports, redis.Ports)
+	}
+	// Redis keeps what was confirmed, in the folder that its image works in, which is a volume.
+	for _, w := range []string{"--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction"} {
+		if !strings.Contains(strings.Join(redis.Command, " "), w) {
+			t.Errorf("Redis runs without %s", w)
+		}
+	}
+	if _, ok := file.Volumes["redis"]; !ok || !slices.Equal(redis.Volumes, []string{"redis:/data"}) {
+		t.Errorf("what Redis keeps is not in a volume: %v", redis.Volumes)
+	}
+	for name, s := range map[string]string{"redis": redis.Image, "mailpit": mailpit.Image} {
+		if !strings.Contains(s, ":") {
+			t.Errorf("%s is whatever version there is on that day", name)
+		}
+	}
+	// An answer that is an error is no PONG, though redis-cli ends with 0.
+	if test := redis.Healthcheck.Test; len(test) != 2 || test[0] != "CMD-SHELL" {
+		t.Errorf("Redis' health check is %v", test)
+	} else {
+		dir := t.TempDir()
+		for answer, healthy := range map[string]bool{"PONG": true, "LOADING Redis is loading the dataset in memory": false, "": false} {
+			write(t, dir+"/redis-cli", "#!/bin/sh\necho '"+answer+"'\n", 0o755)
+			cmd := exec.Command("sh", "-c", strings.ReplaceAll(test[1], "$$", "$"))
+			cmd.Env = []string{"PATH=" + dir + ":/usr/bin:/bin"}
+			if err := cmd.Run(); (err == nil) != healthy {
+				t.Errorf("Redis that answers %q: %v", answer, err)
+			}
+		}
+	}
+	if !ok || gateway.DependsOn["redis"].Condition != "service_healthy" || len(redis.Healthcheck.Test) == 0 {
 		t.Error("mailpit is not there, or Redis is not waited for")
 	}
 }
@@ -238,6 +327,11 @@ exec chroot --userspec="$user" --groups= "$root" "$@"`
 	}
 	if said, err := command(append(im.entrypoint, "keygen", "/key")...).CombinedOutput(); err == nil || !bytes.Contains(said, []byte("read-only file system")) {
 		t.Errorf("the root folder is not read-only: %v %s", err, said)
+	}
+	// As under systemd, where a folder outside of its own is read-only as well.
+	write(t, im.root+"/etc/consentgate/elsewhere.toml", config+"[delivery]\nspool_dir = \"/srv/spool\"\n", 0o644)
+	if said, err := command(append(im.entrypoint, "serve", "--config", "/etc/consentgate/elsewhere.toml")...).CombinedOutput(); err == nil || !bytes.Contains(said, []byte("unless its ReadWritePaths= names another folder")) {
+		t.Errorf("a spool where nothing can be written: %v\n%s", err, said)
 	}
 	gateway := begin(t, command(append(im.entrypoint, im.command...)...))
 	check := func() (string, error) {

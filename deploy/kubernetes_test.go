@@ -9,9 +9,11 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-smtp"
 	"go.yaml.in/yaml/v4"
@@ -50,6 +52,12 @@ func at(v any, steps ...any) any {
 	return v
 }
 
+// number is 0 where there is none.
+func number(v any) int64 {
+	n, _ := v.(int)
+	return int64(n)
+}
+
 func words(v any) (all []string) {
 	list, _ := v.([]any)
 	for _, w := range list {
@@ -71,7 +79,9 @@ func TestSidecar(t *testing.T) {
 	for _, m := range at(gate, "volumeMounts").([]any) {
 		mounts[at(m, "name").(string)] = at(m, "mountPath").(string)
 	}
+	volumes := map[string]any{}
 	for _, v := range at(pod, "volumes").([]any) {
+		volumes[at(v, "name").(string)] = v
 		if mounts[at(v, "name").(string)] == "" {
 			t.Errorf("the volume %v is not mounted", at(v, "name"))
 		}
@@ -91,6 +101,55 @@ func TestSidecar(t *testing.T) {
 	}
 	if mounts["tmp"] != "/tmp" || im.user != fmt.Sprintf("%v:%v", at(gate, "securityContext", "runAsUser"), at(gate, "securityContext", "runAsGroup")) {
 		t.Errorf("/tmp is not mounted, or the user is not the image's %s", im.user)
+	}
+	secret := regexp.MustCompile(`kubectl create secret generic (\S+) --from-file=key --from-file=dkim.pem\n`).FindStringSubmatch(read(t, manifest))
+	if secret == nil {
+		t.Fatal("the head does not make the Secret")
+	}
+	for _, w := range []struct {
+		got, want any
+		reason    string
+	}{
+		{at(volumes["config"], "configMap", "name"), at(docs["ConfigMap"], "metadata", "name"), "the ConfigMap is the one here"},
+		{at(volumes["keys"], "secret", "secretName"), secret[1], "the Secret is the one that the head makes"},
+		{at(gate, "restartPolicy"), "Always", "else it is no sidecar, and the sender waits for its end"},
+		{at(gate, "securityContext", "allowPrivilegeEscalation"), false, "it needs no right"},
+		{at(gate, "securityContext", "readOnlyRootFilesystem"), true, "it writes in its volumes alone"},
+		{strings.Join(words(at(gate, "securityContext", "capabilities", "drop")), " "), "ALL", "it needs no right"},
+		{at(pod, "securityContext", "runAsNonRoot"), true, "nobody here is root"},
+		{at(pod, "securityContext", "seccompProfile", "type"), "RuntimeDefault", "what no service calls it does not call"},
+		{at(pod, "automountServiceAccountToken"), false, "it has no business with the cluster"},
+		{at(docs["Service"], "spec", "selector", "app"), at(docs["Deployment"], "spec", "template", "metadata", "labels", "app"), "the page is at these pods"},
+	} {
+		if w.want == nil || w.got != w.want {
+			t.Errorf("%v, want %v: %s", w.got, w.want, w.reason)
+		}
+	}
+	mebibytes := func(v any) int64 {
+		var n int64
+		var unit string
+		if _, err := fmt.Sscanf(fmt.Sprint(v), "%d%s", &n, &unit); err != nil {
+			t.Errorf("%v: %v", v, err)
+		}
+		return n * map[string]int64{"Mi": 1, "Gi": 1 << 10}[unit]
+	}
+	for _, w := range []struct {
+		what       string
+		got, least int64
+		reason     string
+	}{
+		{"terminationGracePeriodSeconds", number(at(pod, "terminationGracePeriodSeconds")), 60, "30 s of the gateway begin when the sender has ended"},
+		{"/tmp, MiB", mebibytes(at(volumes["tmp"], "emptyDir", "sizeLimit")), cfg.SMTP.MaxMessageBytes >> 20 * int64(cfg.Smarthost.MaxConnections), "the largest message on each way to the smarthost"},
+		{"state, MiB", mebibytes(at(volumes["state"], "emptyDir", "sizeLimit")), 1, "a socket"},
+		{"memory, MiB", mebibytes(at(gate, "resources", "limits", "memory")), 256, "229 MB with 1,000 connections, by make bench"},
+		{"startupProbe, s in all", number(at(gate, "startupProbe", "periodSeconds")) * number(at(gate, "startupProbe", "failureThreshold")), 30, "a machine that is busy starts it slowly"},
+		{"startupProbe, s", number(at(gate, "startupProbe", "timeoutSeconds")), int64(healthTime/time.Second) + 1, "the command takes as long as that"},
+		{"livenessProbe, s", number(at(gate, "livenessProbe", "timeoutSeconds")), int64(healthTime/time.Second) + 1, "the command takes as long as that"},
+		{"livenessProbe, s in all", number(at(gate, "livenessProbe", "periodSeconds")) * number(at(gate, "livenessProbe", "failureThreshold")), 90, "as patient as the watchdog of the unit"},
+	} {
+		if w.got < w.least {
+			t.Errorf("%s: %d, want %d at least: %s", w.what, w.got, w.least, w.reason)
+		}
 	}
 	args := words(at(gate, "args"))
 	takes(t, args...)
@@ -259,7 +318,7 @@ func TestOverview(t *testing.T) {
 			t.Fatalf("%s: %v", dir, err)
 		}
 		for _, f := range files {
-			if !strings.Contains(text, filepath.Base(f)) && !strings.HasSuffix(f, ".dockerignore") {
+			if !strings.Contains(text, filepath.Base(f)) {
 				t.Errorf("README.md does not name %s", f)
 			}
 		}

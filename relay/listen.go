@@ -10,6 +10,10 @@ import (
 	"syscall"
 )
 
+// ErrNotHandedOver says that the configuration names a socket of systemd's that it did not hand over, which starting
+// again by itself does not mend.
+var ErrNotHandedOver = errors.New("systemd did not hand it over")
+
 // listen binds "host:port" or "unix:/path", or takes the sockets that systemd holds under the name
 // of "systemd:NAME". The socket file of a process that died is replaced.
 func listen(address string) ([]net.Listener, error) {
@@ -18,7 +22,7 @@ func listen(address string) ([]net.Listener, error) {
 	if name, ok := strings.CutPrefix(address, "systemd:"); ok {
 		all, err := inherited(name, os.Getenv, firstInherited)
 		if err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", address, err)
+			return nil, fmt.Errorf("listen on %s: %w: %w", address, ErrNotHandedOver, err)
 		}
 		return all, nil
 	} else if path, ok := strings.CutPrefix(address, "unix:"); ok {
@@ -59,7 +63,7 @@ const firstInherited = 3
 // taken once.
 func inherited(name string, getenv func(string) string, first int) ([]net.Listener, error) {
 	if getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
-		return nil, errors.New("systemd handed no socket over: start it by its socket unit")
+		return nil, fmt.Errorf("no socket came; its unit is to be started before the service: systemctl restart consentgate-%s.socket consentgate", name)
 	}
 	n, err := strconv.Atoi(getenv("LISTEN_FDS"))
 	if err != nil || n < 0 {

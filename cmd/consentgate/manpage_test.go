@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -33,7 +32,7 @@ func manPage(command *verbDoc) string {
 		}
 	}
 	line(`.\" Made of the command by go test ./cmd/consentgate -run Deploy -update.`)
-	line(`.TH CONSENTGATE 1 "" consentgate "User Commands"`)
+	line(`.TH CONSENTGATE 1 2026-11-30 consentgate "User Commands"`) // a page made of the code has no other date; lint wants one
 	line(".nh\n.ad l")
 	line(".SH NAME\nconsentgate \\- %s", roff(strings.TrimSuffix(command.help, ".")))
 	line(".SH SYNOPSIS\n.B consentgate\n.I verb\n.RI [ flags ]")
@@ -122,8 +121,7 @@ func TestDeployManPage(t *testing.T) {
 	})
 }
 
-// lint runs a checker of man pages, if it is there, and returns what it complains about. That a page made of
-// the code has no date is no mistake.
+// lint runs a checker of man pages, if it is there, and returns what it complains about.
 func lint(t *testing.T, program string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
@@ -131,14 +129,8 @@ func lint(t *testing.T, program string, args ...string) string {
 		t.Skipf("%s is not in PATH; this test needs a real one (make need installs it on Debian)", program)
 	}
 	said, err := exec.Command(path, args...).CombinedOutput()
-	var bad []string
-	for l := range bytes.Lines(said) {
-		if !bytes.Contains(l, []byte("missing date")) {
-			bad = append(bad, string(l))
-		}
+	if len(said) > 0 {
+		t.Errorf("%s: %v\n%s", program, err, said)
 	}
-	if len(bad) > 0 {
-		t.Errorf("%s: %v\n%s", program, err, strings.Join(bad, ""))
-	}
-	return strings.Join(bad, "")
+	return string(said)
 }

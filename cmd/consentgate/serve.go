@@ -74,6 +74,9 @@ func (s serveCmd) Run(ctx context.Context, std streams) (err error) {
 	g := &gateway{cfg: cfg, log: log, seen: seen}
 	defer func() { err = errors.Join(err, g.close()) }()
 	if err := g.open(ring); err != nil {
+		if errors.Is(err, syscall.EROFS) {
+			err = fmt.Errorf("%w: a service of systemd writes below /var/lib/consentgate alone, unless its ReadWritePaths= names another folder", err)
+		}
 		return err
 	}
 	g.announce(ctx)
@@ -549,6 +552,8 @@ func bindError(key string, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, relay.ErrNotHandedOver):
+		return usageError{err}
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("%w: stop the program that holds it, or change %s", err, key)
 	case errors.Is(err, fs.ErrPermission):

@@ -13,7 +13,7 @@ chmod 1777 tmp var/tmp
 mount --bind /usr usr
 for l in bin sbin lib lib64; do ln -s usr/$l $l; done
 echo 'root:x:0:0::/root:/bin/sh' > etc/passwd
-echo 'root:x:0:' > etc/group
+printf 'root:x:0:\nredis:x:900:\n' > etc/group
 echo 0123456789abcdef0123456789abcdef > etc/machine-id
 mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
@@ -35,13 +35,21 @@ cp "$units"/consentgate.tmpfiles.conf etc/tmpfiles.d/consentgate.conf
 systemd-sysusers --root="$root" consentgate.conf
 systemd-tmpfiles --root="$root" --create consentgate.conf
 chroot . /opt/consentgate init --user consentgate --yes --hostname gate.example.org --smarthost smtp://127.0.0.1:1 \
-	--smarthost-user gate --public-url https://mail.example.org --company "Example Shop" --dkim-domain none
+	--smarthost-user gate --public-url https://mail.example.org --company "Example Shop" --dkim-domain example.org --dkim-selector gate
 # The first listen is that of [smtp].
-sed -i '0,/^#listen = .*/s||listen = ["127.0.0.1:2525", "systemd:smtp", "unix:/run/consentgate/smtp"]|' etc/consentgate/consentgate.toml
+sed -i '0,/^#listen = .*/s||listen = ["127.0.0.1:2525", "[::1]:2525", "systemd:smtp", "unix:/run/consentgate/smtp"]|' etc/consentgate/consentgate.toml
+# The smarthost is boot_test.go's; it asks for the password of the environment.
+sed -i 's|smtp://127.0.0.1:1"|lmtp+unix:///out/sink"|' etc/consentgate/consentgate.toml
 echo SMARTHOST_PASSWORD=secret > etc/consentgate/environment
+# A certificate as certbot keeps it, and README.md's script that gives the service copies.
+sed -i '0,/^#tls_cert = .*/s||tls_cert = "/etc/consentgate/tls/cert.pem"|; 0,/^#tls_key = .*/s||tls_key = "/etc/consentgate/tls/key.pem"|' etc/consentgate/consentgate.toml
+mkdir -p -m 700 etc/letsencrypt/live/gate
+openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=gate.example.org -days 30 -keyout etc/letsencrypt/live/gate/privkey.pem -out etc/letsencrypt/live/gate/fullchain.pem 2> opt/openssl.log
+sed -n '/^    #!\/bin\/sh$/,/^$/s/^    //p' "$units"/../README.md > opt/certificate
+RENEWED_LINEAGE=/etc/letsencrypt/live/gate chroot . /bin/sh /opt/certificate
 systemd-tmpfiles --root="$root" --create consentgate.conf
 mkdir etc/systemd/system/consentgate.service.d
-printf '[Service]\nWatchdogSec=3s\nTimeoutAbortSec=1s\nRestartSec=100ms\n' > etc/systemd/system/consentgate.service.d/fast.conf
+printf '[Service]\nTimeoutStartSec=15s\nWatchdogSec=3s\nTimeoutAbortSec=1s\nRestartSec=100ms\nSupplementaryGroups=redis\nStandardError=append:/out/consentgate.log\n' > etc/systemd/system/consentgate.service.d/fast.conf
 ln -s /dev/null etc/systemd/system/systemd-udevd.service   # the devices are not this machine's
 ln -s /dev/null etc/systemd/system/systemd-udevd-kernel.socket
 ln -s /dev/null etc/systemd/system/systemd-udevd-control.socket
