@@ -18,7 +18,7 @@ export GORACE ?= atexit_sleep_ms=20
 # What go's ./... leaves out, since it stands under testdata.
 TOOLS = ./testdata/e2e ./testdata/peers ./testdata/browser ./testdata/faults ./testdata/bench ./testdata/guardbench ./testdata/docs ./testdata/recipes/backup ./testdata/others ./testdata/hostile ./testdata/process
 
-.PHONY: build test recipes boot browser static vuln reproduce sbom need needweb needwatch fuzz others faults soak hostile bench pagebench guardbench load
+.PHONY: build test recipes boot docker browser static vuln reproduce sbom need needweb needwatch fuzz others faults soak hostile bench pagebench guardbench load
 
 build: ## the program in bin/, which signs by the machine's OpenSSL where it has that; CGO_ENABLED=0: a static one, which does not
 	CGO_ENABLED=$(if $(shell command -v $${CC:-gcc} 2>/dev/null),$(CGO_ENABLED),0) $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
@@ -36,6 +36,14 @@ recipes: need ## what the documentation tells users of other programs to set, wi
 
 boot: need ## the units of deploy/systemd under a systemd that boots in namespaces of its own, as root; about a minute
 	BOOT=1 $(GO) test -count 1 -timeout 8m -run TestBoot ./deploy
+
+docker: need ## the image built from its Dockerfile and run by a Docker engine: the one that answers, or as root one of the test's own; under ten minutes
+	@miss=""; for c in docker:docker.io dockerd:docker.io busybox:busybox-static; do command -v $${c%%:*} >/dev/null 2>&1 || miss="$$miss $${c##*:}"; done; \
+	if [ -n "$$miss" ] && ! docker version >/dev/null 2>&1; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+			echo "installing:$$miss"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$miss >/dev/null; \
+		else echo "missing:$$miss; install them with your package manager"; exit 1; fi; fi
+	DOCKER=1 $(GO) test -v -count 1 -timeout 15m -run TestEngine ./deploy
 
 browser: need ## every copy of a corpus of real mail, and every way to phone home, in Chromium; about five minutes
 	EVERY=1 $(GO) test -v -timeout 20m -parallel 6 ./testdata/browser -results $(CURDIR)/testdata/browser/RESULTS.md
