@@ -101,7 +101,12 @@ func buildImage(t testing.TB) image {
 				t.Logf("%s is not on this machine, and left out", from)
 				continue
 			}
-			script := `mkdir -p "$(dirname "$2")" && cp -r -p "$1" "$2" && chown -R "$3" "$2"`
+			// As an engine does: of a folder what is in it, into one that is made if need be, with a mode of its own.
+			script := `umask 022
+if [ -d "$1" ]; then mkdir -p "$2" && for f in "$1"/*; do
+	[ ! -e "$f" ] || { cp -r -p "$f" "$2/" && chown -R "$3" "$2/${f##*/}"; } || exit 1
+done
+else mkdir -p "${2%/*}" && cp -p "$1" "$2" && chown "$3" "$2"; fi`
 			if said, err := exec.Command("sh", "-c", script, "sh", from, to, owner).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %v\n%s", words, err, said)
 			}
@@ -315,7 +320,7 @@ func TestImageRuns(t *testing.T) {
 mount --bind "$1" "$1"
 mount --bind "$1$2" "$1$2"
 mount -o remount,ro,bind "$1"
-mount -t tmpfs -o mode=1777 tmpfs "$1/tmp"
+mount -t tmpfs -o mode=$(stat -c %a "$1/tmp") tmpfs "$1/tmp"
 root=$1 user=$3
 shift 3
 exec chroot --userspec="$user" --groups= "$root" "$@"`
