@@ -263,12 +263,14 @@ func (c *Client) slot(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// State returns how many connections have a copy on its way, how many may, and for each next hop, by its address,
-// whether it worked when it was last tried.
+// State returns how many connections have a copy on its way, how many may, and for each next hop that was tried, by its
+// address, whether it worked the last time.
 func (c *Client) State() (inUse, limit int, hops map[string]bool) {
 	hops = map[string]bool{}
 	for _, h := range c.hops {
-		hops[h.addr], _ = h.state()
+		if works, last := h.state(); !last.IsZero() {
+			hops[h.addr] = works
+		}
 	}
 	return len(c.slots), cap(c.slots), hops
 }

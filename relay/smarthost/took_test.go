@@ -36,7 +36,7 @@ func TestTook(t *testing.T) {
 			told = append(told, map[string]string{goodAddress: "good", badAddress: "bad"}[hop]+" "+string(rune('0'+code/100)))
 		}
 	}, "smtp://"+badAddress, "smtp://"+goodAddress)
-	if _, limit, hops := c.State(); limit != 3 || !hops[goodAddress] || !hops[badAddress] || len(hops) != 2 {
+	if _, limit, hops := c.State(); limit != 3 || len(hops) != 0 {
 		t.Errorf("before the first: %d, %v", limit, hops)
 	}
 	for _, to := range []string{"joe@example.com", "later@example.com", "nobody@example.com"} {

@@ -384,6 +384,9 @@ func (c *content) parts(v *view, m, store, smarthost string, wrong error) {
 	for _, i := range v.match(m + "smarthost_up") {
 		hops[v.series[i].labels["smarthost"]] = last.value(i) == 1
 	}
+	if len(hops) == 0 { // in the first moment
+		say("idle", "Smarthost", "not tried yet", "")
+	}
 	for _, hop := range slices.Sorted(maps.Keys(hops)) {
 		name := "Smarthost " + hop
 		got := func(result string) float64 {
@@ -398,7 +401,7 @@ func (c *content) parts(v *view, m, store, smarthost string, wrong error) {
 		case all >= enough && got("refused")*2 >= all:
 			say("bad", name, "refused "+count(got("refused"))+no, fmt.Sprintf("with 5yz, in the last %d min; the log has its words", recent))
 		case v.now(smarthost, "smarthost", hop) == 0:
-			say("idle", name, "not tried yet", "")
+			say("", name, "can be reached", "no mail since the start")
 		default:
 			say("", name, "works", within("half of its copies within ", v.hourQuantile(.5, smarthost, "smarthost", hop), "not asked in the last hour"))
 		}

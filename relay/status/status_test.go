@@ -264,11 +264,18 @@ func TestTroubles(t *testing.T) {
 	}
 }
 
-// What was never tried does not work yet.
+// A smarthost that no mail was sent to does not work yet.
 func TestUntried(t *testing.T) {
 	h := newHouse()
+	tried := h.hops
+	h.hops = nil
 	h.Sample()
-	if _, page := h.get(t, "/"); !strings.Contains(page, "Smarthost mx:25 <b>not tried yet</b>") {
+	if _, page := h.get(t, "/"); !strings.Contains(page, "Smarthost <b>not tried yet</b>") {
+		t.Error(page)
+	}
+	h.hops = tried
+	h.Sample()
+	if _, page := h.get(t, "/"); !strings.Contains(page, "Smarthost mx:25 <b>can be reached</b>") {
 		t.Error(page)
 	}
 	h.counted.SmarthostTook("mx:25", 250, time.Second)

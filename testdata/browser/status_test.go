@@ -219,7 +219,7 @@ func TestStatus(t *testing.T) {
 					}
 					v.eval(`({text: document.body.innerText, title: document.title, bars: document.querySelectorAll(".plot .fill").length})`, &page)
 					for _, want := range map[string][]string{
-						"empty":     {"All is well", "No mail since the start, 31 s ago.", "not tried yet", "127.0.0.1:2525"},
+						"empty":     {"All is well", "No mail since the start, 31 s ago.", "can be reached", "127.0.0.1:2525"},
 						"busy":      {"All is well", "mailchimp-click", "nothing recorded", "message refused", "smarthost 550 5.1.1", "554 5.6.0"},
 						"down":      {"5 things to look at", "does not answer", "Unsubscribing failed 9 times", "failed when last tried", "takes no mail", "could not be read again", "40×"},
 						"lost":      {"2 things to look at", "has lost its records", "accept-store", "Unsubscribing failed once"},
