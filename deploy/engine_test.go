@@ -55,7 +55,7 @@ func TestEngine(t *testing.T) {
 	if said, err := docker(with("run", "--rm", image, "keygen", "/key")...).CombinedOutput(); err == nil || !strings.Contains(string(said), "read-only file system") {
 		t.Errorf("the root folder is not read-only: %v %s", err, said)
 	}
-	gateway := run(with("run", "-d", "--health-interval", "1s", "--health-start-period", "0s", image)...)
+	gateway := run(with("run", "-d", "--health-interval", "1s", "--health-start-period", "1s", image)...)
 	defer docker("rm", "-f", gateway).Run()
 	health := func(want string) {
 		t.Helper()
