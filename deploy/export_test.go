@@ -6,11 +6,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
-// systemd takes the hourly export, as narrow as the service, and its commands do what they say: what people refused in
-// a file for each run that nobody else may read, what a stopped run left goes, and the last 48 stay.
+// systemd takes the hourly export, as narrow as the service, and its commands do what they say: nothing without a gateway
+// that is ready, what people refused in a file for each run that nobody else may read, what a stopped run left goes, and
+// the last 48 stay.
 func TestExport(t *testing.T) {
 	unit, service := settings(t, "systemd/consentgate-export.service"), settings(t, "systemd/consentgate.service")
 	for name, want := range service {
@@ -36,7 +38,10 @@ func TestExport(t *testing.T) {
 		}
 		return string(said)
 	}
-	run(binary, "init", "--yes", "--config", dir+"/gate.toml", "--state", dir+"/state", "--hostname", "gate.example.org")
+	run(binary, "keygen", dir+"/key")
+	admin := freePort(t)
+	write(t, dir+"/gate.toml", strings.NewReplacer(`"key"`, `"`+dir+`/key"`, "[smarthost]", "[smtp]\nlisten = [\"127.0.0.1:0\"]\n[smarthost]").Replace(minimal)+
+		"listen = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:"+admin+"\"\n[delivery]\nspool_dir = \""+dir+"/state/spool\"\n[consent]\nstore = \"file:"+dir+"/state/consent.db\"\n", 0o600)
 	run(binary, "consent", "set", "anna@example.org", "--mail", "unsubscribed", "--config", dir+"/gate.toml")
 	run(binary, "consent", "set", "ben@example.org", "--open", "granted", "--config", dir+"/gate.toml")
 	for i := range 50 {
@@ -44,15 +49,32 @@ func TestExport(t *testing.T) {
 	}
 	write(t, out+"/withdrawn-20200102T000000Z.ndjson.part", "", 0o600)
 	write(t, out+"/mine", "", 0o600)
-	for _, name := range []string{"ExecStartPre", "ExecStart", "ExecStartPost"} {
+	shell := func(name string) string {
+		t.Helper()
 		// $$ and %% are systemd's for $ and %.
 		line, ok := strings.CutPrefix(one(t, unit, name), "/bin/sh -ec '")
 		line, whole := strings.CutSuffix(line, "'")
 		if rest := strings.NewReplacer("$$", "", "%%", "").Replace(line); !ok || !whole || strings.ContainsAny(rest, "$%'") {
 			t.Fatalf("%s=%s is not one shell command, or has a $ or %% that systemd takes for its own", name, line)
 		}
-		run("/bin/sh", "-ec", strings.NewReplacer("$$", "$", "%%", "%", "/usr/local/bin/consentgate", binary,
-			"/etc/consentgate/consentgate.toml", dir+"/gate.toml", "/var/lib/consentgate-export", out).Replace(line))
+		return strings.NewReplacer("$$", "$", "%%", "%", "/usr/local/bin/consentgate", binary,
+			"/etc/consentgate/consentgate.toml", dir+"/gate.toml", "/var/lib/consentgate-export", out).Replace(line)
+	}
+	before := exec.Command("/bin/sh", "-ec", shell("ExecStartPre"))
+	if said, err := before.CombinedOutput(); err == nil {
+		t.Errorf("no gateway runs, so what is in the store may be an old copy, and it is exported all the same: %s", said)
+	}
+	gateway := exec.Command(binary, "serve", "--config", dir+"/gate.toml")
+	if err := gateway.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		gateway.Process.Signal(syscall.SIGTERM)
+		gateway.Wait()
+	}()
+	until(t, func() error { return exec.Command(binary, "health", "--config", dir+"/gate.toml").Run() })
+	for _, name := range []string{"ExecStartPre", "ExecStart", "ExecStartPost"} {
+		run("/bin/sh", "-ec", shell(name))
 	}
 	files, err := filepath.Glob(out + "/*")
 	if err != nil {
