@@ -281,7 +281,7 @@ func (s *Store) look(ctx context.Context) error {
 		}
 		if infoValue(info, "aof_enabled") == "0" && s.wait == 0 {
 			s.forgets.Do(func() {
-				s.log.Warn("the consent store has no append-only file: after a crash, opt-outs since its last snapshot are lost though they were confirmed; set appendonly yes and appendfsync always, or consent.wait_replicas")
+				s.log.Warn("the consent store has no append-only file: after a crash, opt-outs since its last snapshot are lost though they were confirmed; switch it on while Redis runs (redis-cli CONFIG SET appendonly yes, CONFIG SET appendfsync always, CONFIG REWRITE), since a Redis started with appendonly yes in its file alone begins empty; or set consent.wait_replicas")
 			})
 		}
 		if p := infoValue(info, "maxmemory_policy"); strings.HasPrefix(p, "allkeys-") && infoValue(info, "maxmemory") != "0" {

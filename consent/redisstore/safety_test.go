@@ -245,5 +245,8 @@ func TestNoAppendOnlyFile(t *testing.T) {
 		if n := strings.Count(log.String(), "append-only"); n != c.want {
 			t.Errorf("appendonly %s, %d replicas: %d warnings, want %d: %s", c.appendonly, c.wait, n, c.want, &log)
 		}
+		if n := strings.Count(log.String(), "CONFIG SET appendonly yes"); n != c.want { // in its file alone it would empty the store
+			t.Errorf("how to switch it on without a loss is said %d times, want %d: %s", n, c.want, &log)
+		}
 	}
 }

@@ -60,13 +60,26 @@ click() { curl -s -o /dev/null -w '%{http_code}' -d List-Unsubscribe=One-Click "
 
 redis_port=$(port)
 redis() { redis-cli -p "$redis_port" "$@"; }
+cat >redis.conf <<END
+bind 127.0.0.1
+port $redis_port
+dir $work/redis
+save 3600 1
+appendonly no
+appendfsync everysec
+END
 start_redis() {
-	redis-server --bind 127.0.0.1 --port "$redis_port" --save "" --appendonly yes --appendfsync always --dir "$work/redis" >redis.log 2>&1 &
+	redis-server redis.conf >redis.log 2>&1 &
 	pids+=($!); redis_pid=$!
 	until_ redis PING
 	until_ eval '! redis PING | grep -q LOADING'
 }
-stop_redis() { redis SHUTDOWN >/dev/null 2>&1 || true; wait "$redis_pid" 2>/dev/null || true; }
+stop_redis() { kill "$redis_pid"; wait "$redis_pid" 2>/dev/null || true; }
+# aof_on: OPERATING.md's lines that switch the append-only file on, waiting included: a Redis that writes its first one does not stop.
+aof_on() {
+	for c in "SET appendonly yes" "SET appendfsync always" REWRITE; do says OK redis CONFIG $c; done
+	until_ eval '[ "$(redis INFO persistence | grep -cE "aof_(enabled:1|rewrite_in_progress:0|rewrite_scheduled:0|last_bgrewrite_status:ok)")" = 4 ]'
+}
 start() {
 	"$gate" serve --config gate.toml >serve.log 2>&1 &
 	pids+=($!); gate_pid=$!
@@ -111,6 +124,32 @@ consent set cleo@example.org --mail unsubscribed >/dev/null
 send anna@example.org
 says 'anna' "$gate" queue list --config gate.toml
 
+step "Debian's Redis as it is: a snapshot of it, and appendonly yes in its file alone begins an empty one"
+redis --rdb backup/redis.rdb >/dev/null
+held=$(redis DBSIZE)
+stop
+stop_redis
+sed -i 's/^appendonly .*/appendonly yes/' redis.conf
+start_redis
+printf '   keys: %s, and then %s\n' "$held" "$(redis DBSIZE)"
+[ "$(redis DBSIZE)" = 0 ] || fail "it is not empty"
+says 'lost its records' eval '"$gate" check-config --config gate.toml | grep "^store"'
+
+step "The snapshot brought back: with appendonly no, and then switched on by CONFIG SET"
+stop_redis
+rm -rf redis/appendonlydir
+install -m 660 backup/redis.rdb redis/dump.rdb
+sed -i 's/^appendonly .*/appendonly no/' redis.conf
+start_redis
+says '2 ' redis GET consentgate
+aof_on
+stop_redis
+start_redis
+[ "$(redis DBSIZE)" = "$held" ] || fail "it holds $(redis DBSIZE) keys, not $held"
+says yes eval 'redis CONFIG GET appendonly | tail -1'
+start
+is cleo@example.org mail unsubscribed
+
 step "The backup: key file, configuration, Redis; the spool with the gateway stopped for that moment"
 cp -p state/key gate.toml backup/
 stop
@@ -152,6 +191,27 @@ is ben@example.org open denied
 is ben@example.org click granted
 says 'the chain holds' "$gate" consent history anna@example.org --config gate.toml
 
+step "The withdrawals alone survived: imported before the empty store is accepted, so that nobody is asked for who refused"
+stop
+cp -a redis/appendonlydir all; cp -p state/store.known known
+stop_redis
+rm -rf redis/appendonlydir redis/dump.rdb
+start_redis
+consent import backup/withdrawn.ndjson
+says 'about ' consent accept-store --yes
+start
+is anna@example.org mail unsubscribed
+is ben@example.org open denied
+is ben@example.org click unset
+is cleo@example.org mail unsubscribed
+stop
+stop_redis
+rm -rf redis/appendonlydir redis/dump.rdb
+mv known state/store.known
+mv all redis/appendonlydir
+start_redis
+start
+
 step "The spool is lost and brought back: what waited then waits again"
 stop
 rm -rf state/spool
@@ -170,24 +230,31 @@ start
 is anna@example.org mail unsubscribed
 
 step "DKIM goes over from one selector to the next, by two reloads"
-for k in one two; do (umask 077; openssl genrsa -out "state/$k.pem" 2048 2>/dev/null); done
+for k in one two; do "$gate" keygen --dkim "state/$k.pem" --domain example.org --selector $k >"$k.txt"; done
 cp gate.toml gate.plain
-{ cat gate.plain; printf '[[dkim.key]]\ndomain = "example.org"\nselector = "one"\nkey_file = "%s/state/one.pem"\n' "$work"; } >gate.toml
+{ cat gate.plain; printf '[dkim]\ndomain = "example.org"\nselector = "one"\nkey_file = "%s/state/one.pem"\n' "$work"; } >gate.toml # as init writes it
 stop; start_sink; start
 signed ' s=one'
-printf '[[dkim.key]]\ndomain = "example.org"\nselector = "two"\nkey_file = "%s/state/two.pem"\n' "$work" >>gate.toml
+grep -A 3 '^\[\[dkim.key' two.txt >>gate.toml
 says 'two._domainkey.example.org' eval '"$gate" check-config --config gate.toml | grep two._domainkey'
 kill -HUP "$gate_pid"; until_ grep -q 'was read again' serve.log
 signed ' s=one s=two'
-{ cat gate.plain; printf '[[dkim.key]]\ndomain = "example.org"\nselector = "two"\nkey_file = "%s/state/two.pem"\n' "$work"; } >gate.toml
+sed -i '/^\[dkim\]/,/^key_file/{/^\[dkim\]/!d}' gate.toml # its three lines, not the block behind them
 kill -HUP "$gate_pid"; until_ eval '[ "$(grep -c "was read again" serve.log)" = 2 ]'
 signed ' s=two'
 
 step "A new secret before the old one: links and addresses of before open still; without the old they do not"
 link=$(tr -d '\r\n\t ' <last.eml | grep -o 'List-Unsubscribe:<https://mail.example.org/u/[A-Za-z0-9_-]*' | sed 's#.*/u/##')
 stop
-{ printf 'secret %s\n' "$(head -c 32 /dev/urandom | basenc --base64url | tr -d '=')"; cat state/key; } >state/key.new
-chmod 600 state/key.new && mv state/key.new state/key
+"$gate" keygen --rotate state/key
+says answers eval '"$gate" check-config --config gate.toml | grep "^store"'
+"$gate" keygen --rotate --behind state/key # and for several gateways: last, and then moved to the front
+new=$(grep '^secret ' state/key | tail -n 1)
+(cd state && umask 077 && { grep '^secret ' key | tail -n 1; sed "$(grep -n '^secret ' key | tail -n 1 | cut -d : -f 1)d" key; } >key.new &&
+	chown --reference=key key.new && chmod --reference=key key.new && mv key.new key)
+[ "$(grep '^secret ' state/key | head -n 1)" = "$new" ] && [ "$(grep -c '^secret ' state/key)" = 3 ] || fail "the new secret is not the first of three"
+says answers eval '"$gate" check-config --config gate.toml | grep "^store"'
+[ "$(stat -c %a state/key)" = 600 ] || fail "the key file has mode $(stat -c %a state/key)"
 printf '   the receiver of the webhook checks with %s secrets now\n' "$("$gate" webhook-secret --config gate.toml | wc -l)"
 start
 is ben@example.org open denied
@@ -204,6 +271,19 @@ printf '   the link of before: 404\n'
 is anna@example.org mail unsubscribed # the lookup line finds everybody
 says 'cannot be used' "$gate" consent export --with-addresses --config gate.toml
 grep -o 'no secret of the key file opens' serve.log
+
+step "A store that was moved, and one of a newer layout, under a running gateway: what /readyz and check-config say"
+mark=$(redis GET consentgate)
+for now in "2-moved${mark#2}" "3${mark#2}"; do
+	redis SET consentgate "$now" >/dev/null
+	until_ eval '[ "$(ready)" != ready ]'
+	printf '   readyz: %s\n' "$(ready)"
+	says FAILED eval '"$gate" check-config --config gate.toml | grep "^store"'
+	grep 'not ready' serve.log | tail -1
+	curl -s "http://127.0.0.1:$admin/" | grep -oE 'Consent store.{0,300}' | sed 's/<[^>]*>/ /g' | head -2
+	redis SET consentgate "$mark" >/dev/null
+	until_ eval '[ "$(ready)" = ready ]'
+done
 
 step "A store of a newer version: an older program refuses it and changes nothing"
 stop
