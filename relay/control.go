@@ -35,8 +35,11 @@ func (c *Settings) readControl(h *rewrite.Header, env *envelope) (control, error
 	if ctl.scope, err = c.readScope(h, env.login); err != nil {
 		return control{}, err
 	}
-	ctl.machine = env.from == "" && isAutomatic(h)
-	if ctl.class, err = c.readClass(h, env.login, ctl.machine); err != nil {
+	kind := automatic(h)
+	ctl.machine = env.from == "" && kind != ""
+	// What became of somebody's own mail, and no more than that.
+	answer := ctl.machine && len(env.rcpts) == 1 && (kind == report || kind == "auto-replied")
+	if ctl.class, err = c.readClass(h, env.login, answer); err != nil {
 		return control{}, err
 	}
 	if err := checkFrom(h, env.login); err != nil {
@@ -97,9 +100,9 @@ func (c *Settings) readScope(h *rewrite.Header, who *login.Login) (consent.Scope
 	return c.DefaultScope, nil
 }
 
-// readClass returns the class that the sender claims, else what the message is: machine mail tells somebody what became of
+// readClass returns the class that the sender claims, else what the message is: an answer tells somebody what became of
 // their own mail, which an opt-out from a newsletter must not withhold; all other is marketing.
-func (c *Settings) readClass(h *rewrite.Header, who *login.Login, machine bool) (consent.Class, error) {
+func (c *Settings) readClass(h *rewrite.Header, who *login.Login, answer bool) (consent.Class, error) {
 	may := c.Classes
 	if who != nil {
 		may = slices.DeleteFunc(slices.Clone(may), func(class consent.Class) bool { return !who.MaySend(class) })
@@ -114,7 +117,7 @@ func (c *Settings) readClass(h *rewrite.Header, who *login.Login, machine bool) 
 		return "", refuse(550, "5.7.1", fmt.Sprintf("%s: %s mail may not be sent here", classField, class), nil)
 	case len(may) == 0:
 		return "", refuse(550, "5.7.1", "this login may send mail of no class", nil)
-	case machine && slices.Contains(may, consent.Transactional):
+	case answer && slices.Contains(may, consent.Transactional):
 		return consent.Transactional, nil
 	case slices.Contains(may, consent.Marketing):
 		return consent.Marketing, nil
@@ -179,23 +182,27 @@ func isLanguage(s string) bool {
 	return true
 }
 
-// isAutomatic reports whether the message was made by a machine in answer to another: a report
-// (RFC 6522) or an automatic answer (RFC 3834 §5).
-func isAutomatic(h *rewrite.Header) bool {
+// report is what automatic returns for a report.
+const report = "report"
+
+// automatic says how the message was made by a machine: "report" (RFC 6522), or the keyword of Auto-Submitted in lower case
+// (RFC 3834 §5), such as auto-replied; "" where it was not.
+func automatic(h *rewrite.Header) string {
+	if types := h.Fields("Content-Type"); len(types) == 1 {
+		kind, _, err := mime.ParseMediaType(types[0])
+		if err != nil && kind == "" { // parameters that cannot be read do not hide the type
+			kind, _, _ = strings.Cut(types[0], ";")
+		}
+		if strings.EqualFold(strings.TrimSpace(kind), "multipart/report") {
+			return report
+		}
+	}
 	for _, body := range h.Fields("Auto-Submitted") {
 		word, _, _ := strings.Cut(body, ";")
 		word, _, _ = strings.Cut(word, "(")
-		if word = strings.TrimSpace(word); word != "" && !strings.EqualFold(word, "no") {
-			return true
+		if word = strings.ToLower(strings.TrimSpace(word)); word != "" && word != "no" {
+			return word
 		}
 	}
-	types := h.Fields("Content-Type")
-	if len(types) != 1 {
-		return false
-	}
-	kind, _, err := mime.ParseMediaType(types[0])
-	if err != nil && kind == "" { // parameters that cannot be read do not hide the type
-		kind, _, _ = strings.Cut(types[0], ";")
-	}
-	return strings.EqualFold(strings.TrimSpace(kind), "multipart/report")
+	return ""
 }

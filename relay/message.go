@@ -17,9 +17,9 @@ import (
 // RFC 5321 §6.3.
 const maxReceived = 100
 
-// maxOwnReceived is how many of them may be this gateway's own: a mailing list or a redirected mailbox may send what left
-// here once more; what comes a fourth time comes from a smarthost that sends it back here.
-const maxOwnReceived = 3
+// maxOwnReceived is how often this gateway may have forwarded a message to one of its recipients: some list or redirection
+// may send it here once more, a smarthost that sends it back does so for ever.
+const maxOwnReceived = 5
 
 // message is one submitted message, read once, with what is to be done with it.
 type message struct {
@@ -38,23 +38,38 @@ type message struct {
 }
 
 // checkLoop refuses what goes round in a circle, RFC 5321 §6.3.
-func (s *Server) checkLoop(id string, header *rewrite.Header) error {
+func (s *Server) checkLoop(env *envelope, header *rewrite.Header) error {
 	all := header.Fields("Received")
 	if len(all) >= maxReceived {
 		return refuse(554, "5.4.6", "too many hops: 100 or more Received fields", nil)
 	}
 	own := 0
 	for _, field := range all {
-		words := strings.Fields(field)
-		if at := slices.Index(words, "by"); at >= 0 && at+1 < len(words) && strings.EqualFold(words[at+1], s.cfg.Hostname) {
+		if to := s.ownTrace(field); to != "" && slices.ContainsFunc(env.rcpts, func(r rcpt) bool { return strings.EqualFold(r.to, to) }) {
 			own++
 		}
 	}
 	if own < maxOwnReceived {
 		return nil
 	}
-	s.log.Error("mail goes round in a circle: the smarthost sends it back to this gateway; it must deliver it, or have another relayhost", "id", id, "times", own)
-	return refuse(554, "5.4.6", fmt.Sprintf("mail loop: this gateway has forwarded the message %d times before", own), nil)
+	return refuse(554, "5.4.6", fmt.Sprintf("mail loop: this gateway has forwarded the message to this recipient %d times; the smarthost must not send it back here", own), nil)
+}
+
+// ownTrace returns for whom a Received field says that this gateway forwarded the message, "" where it is not its own.
+func (s *Server) ownTrace(field string) (to string) {
+	words := strings.Fields(field)
+	at := slices.Index(words, "by")
+	if at < 0 || len(words) < at+8 || words[at+1] != s.cfg.Hostname || words[at+2] != "with" || words[at+4] != "id" || words[at+6] != "for" {
+		return ""
+	}
+	if id := words[at+5]; len(id) < 20 || id[16] != '-' || strings.Trim(id[:16], digits) != "" {
+		return ""
+	}
+	to, ok := strings.CutSuffix(words[at+7], ">;")
+	if !ok {
+		return ""
+	}
+	return strings.TrimPrefix(to, "<")
 }
 
 // read parses what was received: its header alone in mode spool, where whatever the body may hold is a matter of the
@@ -72,7 +87,7 @@ func (s *Server) read(id string, env *envelope, b *body) (*message, error) {
 	if err != nil {
 		return nil, rewriteError(err)
 	}
-	if err := s.checkLoop(id, header); err != nil {
+	if err := s.checkLoop(env, header); err != nil {
 		return nil, err
 	}
 	ctl, err := set.readControl(header, env)

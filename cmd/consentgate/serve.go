@@ -232,7 +232,12 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		g.servers[len(g.servers)-1].http.TLSConfig = secure
 		g.seen.certificates["unsubscribe"] = func() (time.Time, bool) { return relay.CertificateEnds(secure) }
 	}
-	var ready []func(context.Context) error
+	ready := []func(context.Context) error{func(context.Context) error {
+		if err := g.seen.counted.StoreWritable(); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		return nil
+	}}
 	if waiting != nil {
 		ready = append(ready, func(context.Context) error {
 			switch err := waiting.Room(probeSize, 1); {

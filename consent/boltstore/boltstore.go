@@ -72,6 +72,9 @@ type Store struct {
 	db   *bolt.DB
 	file os.FileInfo // of db, when it was opened
 	lost error       // why db is not the data that is known, nil where it is
+
+	tryingMu sync.Mutex
+	trying   *attempt // under way, nil where none is
 }
 
 var _ consent.Store = (*Store)(nil)
@@ -315,18 +318,46 @@ func (s *Store) apply(tx *bolt.Tx, changes []consent.Change, results []consent.R
 // Ping says whether the file is open and still the one at its path.
 func (s *Store) Ping(ctx context.Context) error { return fail(nil, s.ready(ctx)) }
 
-// Writable writes and syncs one small value.
+// attempt is a small write, made to see whether one is possible.
+type attempt struct {
+	done chan struct{}
+	err  error // once done is closed
+}
+
+// Writable writes and syncs one small value. A disk that hangs is not waited for beyond ctx; who asks meanwhile waits for the
+// same write.
 func (s *Store) Writable(ctx context.Context) error {
 	if err := s.Ping(ctx); err != nil {
 		return err
 	}
-	err := s.batch(func(tx *bolt.Tx) error {
-		return tx.Bucket(metaBucket).Put([]byte("written"), []byte(time.Now().UTC().Format(time.RFC3339)))
-	})
-	if err != nil && s.Ping(ctx) == nil {
-		return fmt.Errorf("%w: %w", consent.ErrUnwritable, err)
+	s.tryingMu.Lock()
+	try := s.trying
+	if try == nil {
+		try = &attempt{done: make(chan struct{})}
+		s.trying = try
+		go func() {
+			try.err = s.batch(func(tx *bolt.Tx) error {
+				return tx.Bucket(metaBucket).Put([]byte("written"), []byte(time.Now().UTC().Format(time.RFC3339)))
+			})
+			s.tryingMu.Lock()
+			s.trying = nil
+			s.tryingMu.Unlock()
+			close(try.done)
+		}()
 	}
-	return fail(nil, err)
+	s.tryingMu.Unlock()
+	select {
+	case <-try.done:
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return ctx.Err()
+		}
+		return fmt.Errorf("%w: the disk does not answer", consent.ErrUnwritable)
+	}
+	if try.err != nil && s.Ping(ctx) == nil {
+		return fmt.Errorf("%w: %w", consent.ErrUnwritable, try.err)
+	}
+	return fail(nil, try.err)
 }
 
 // ready says whether what is written now will be found again. Who moved or deleted the file

@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -326,5 +327,37 @@ func TestCutFile(t *testing.T) {
 			}
 		}
 		s.Close()
+	}
+}
+
+// Whether a disk that hangs takes a change is not waited for longer than was asked for, and tried once at a time.
+func TestWritableHangs(t *testing.T) {
+	s, err := Open(filepath.Join(t.TempDir(), "consent.db"), keyring.Ephemeral())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	tx, err := s.db.Begin(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if err := s.Writable(ctx); !errors.Is(err, consent.ErrUnwritable) {
+			t.Errorf("while another writes for ever: %v", err)
+		}
+		cancel()
+	}
+	first := s.trying
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Writable(ctx); !errors.Is(err, context.Canceled) || s.trying != first {
+		t.Errorf("given up: %v", err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Writable(t.Context()); err != nil {
+		t.Errorf("well again: %v", err)
 	}
 }

@@ -246,11 +246,7 @@ func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	var missing []string
 	var whole error
-	err := a.Store.Ping(ctx)
-	if err == nil {
-		err = a.Store.Writable(ctx)
-	}
-	if err != nil {
+	if err := a.Store.Ping(ctx); err != nil {
 		whole = err
 		missing = append(missing, "store: "+publicCause(err))
 	}
@@ -285,8 +281,6 @@ func publicCause(err error) string {
 		return consent.ErrForeign.Error()
 	case errors.Is(err, consent.ErrLost):
 		return consent.ErrLost.Error() + "; where that is as it should be: consentgate consent accept-store"
-	case errors.Is(err, consent.ErrUnwritable):
-		return consent.ErrUnwritable.Error()
 	case errors.Is(err, consent.ErrNotDurable):
 		return consent.ErrNotDurable.Error()
 	case errors.Is(err, consent.ErrUnreachable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

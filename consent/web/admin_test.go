@@ -247,10 +247,6 @@ func TestHealthAndReadiness(t *testing.T) {
 	check(503, "store: "+consent.ErrForeign.Error(), "spool: the disk is full")
 	d.store.err, spool = nil, nil
 	check(200, "ready")
-	d.store.applyErr = fmt.Errorf("%w: OOM command not allowed at 10.0.0.7", consent.ErrUnwritable)
-	check(503, "store: the consent store takes no changes")
-	d.store.applyErr = nil
-	check(200, "ready")
 }
 
 // Where only a restart helps /healthz says so, and nothing of why.

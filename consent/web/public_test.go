@@ -63,13 +63,6 @@ func (f *failing) Apply(ctx context.Context, c []consent.Change) ([]consent.Resu
 	return f.Store.Apply(ctx, c)
 }
 
-func (f *failing) Writable(ctx context.Context) error {
-	if f.applyErr != nil {
-		return f.applyErr
-	}
-	return f.Store.Writable(ctx)
-}
-
 func (f *failing) Ping(ctx context.Context) error {
 	if f.err != nil {
 		return f.err

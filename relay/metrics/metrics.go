@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -45,6 +46,7 @@ type Metrics struct {
 	storeErrors   []prometheus.Counter
 	storeUp       prometheus.Gauge
 	storeWritable prometheus.Gauge
+	storeFull     atomic.Bool // what storeWritable says
 	changes       *prometheus.CounterVec
 	smarthostTry  *prometheus.HistogramVec
 	smarthosts    sync.Map // of the observers of smarthostTry, *[4]prometheus.Observer, by next hop

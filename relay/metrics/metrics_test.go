@@ -352,8 +352,14 @@ func TestProbe(t *testing.T) {
 		}
 		fill(true)
 		m.has(t, "store_up 1", "store_writable 0")
+		if err := m.StoreWritable(); !errors.Is(err, consent.ErrUnwritable) {
+			t.Error(err)
+		}
 		fill(false)
 		m.has(t, "store_up 1", "store_writable 1")
+		if err := m.StoreWritable(); err != nil {
+			t.Error(err)
+		}
 		cancel()
 		<-done
 		if got := b.String(); strings.Count(got, "is down") != 1 || strings.Count(got, "whoever unsubscribes") != 1 || strings.Count(got, "is up again") != 2 || strings.Count(got, "\n") != 4 {

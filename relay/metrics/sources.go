@@ -66,7 +66,7 @@ func (m *Metrics) Ask(s Sources) {
 	c.callsWaiting = add("gauge", "calls_waiting", "Calls to web servers that wait, by queue: change and copy (webhook), chain (the sender's own list). When it grows: the receiver does not answer; after a day calls are given up.", "queue")
 	c.smtpOpen = add("gauge", "smtp_connections", "Connections of senders that are open now. When it nears smtp_connections_limit: raise smtp.max_connections, or find who holds them.")
 	c.smtpLimit = add("gauge", "smtp_connections_limit", "What smtp.max_connections allows.")
-	c.hopUp = add("gauge", "smarthost_up", "1 where a next hop worked when it was last tried, 0 where not: by mail, or without that by a connection, every 5 minutes, or 30 s where it did not work. When it is 0: see that it runs and may be reached; mail waits meanwhile.", "smarthost")
+	c.hopUp = add("gauge", "smarthost_up", "1 where a next hop worked when it was last tried, 0 where not: by mail, or without that by a connection: every 5 minutes while it works, else after 30 s, and then less and less often. When it is 0: see that it runs and may be reached; mail waits meanwhile.", "smarthost")
 	c.hopConnections = add("gauge", "smarthost_connections", "Connections to next hops with a copy on its way. When it stands at smarthost_connections_limit: the smarthost is the bottleneck; raise smarthost.max_connections if it allows more.")
 	c.hopLimit = add("gauge", "smarthost_connections_limit", "What smarthost.max_connections allows.")
 	c.cache = add("counter", "cache_lookups_total", "People looked up, by whether memory knew (hit) or the store was asked (miss). When misses are nearly all: mailings reach each person once, or the store tells of no changes (the log says so); it is no fault.", "result")

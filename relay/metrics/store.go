@@ -122,11 +122,22 @@ func (s *timed) Writable(ctx context.Context) error {
 	err := s.Store.Writable(ctx)
 	switch {
 	case err == nil:
+		s.m.storeFull.Store(false)
 		s.m.storeWritable.Set(1)
 	case errors.Is(err, consent.ErrUnwritable):
+		s.m.storeFull.Store(true)
 		s.m.storeWritable.Set(0)
 	}
 	return err
+}
+
+// StoreWritable is consent.ErrUnwritable where the store answered and took no change when that was last tried; nil where it
+// took one, or did not answer.
+func (m *Metrics) StoreWritable() error {
+	if m.storeFull.Load() {
+		return consent.ErrUnwritable
+	}
+	return nil
 }
 
 const (

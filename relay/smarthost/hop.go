@@ -27,6 +27,7 @@ type hop struct {
 
 	mu    sync.Mutex
 	last  time.Time // when it was tried last
+	vain  int       // tries of Watch in vain, since it worked
 	until time.Time // left alone until then
 	kept  []*kept   // the one used last stands last
 }
@@ -75,14 +76,17 @@ func parseURL(raw string) (*hop, error) {
 func (h *hop) heard(now, until time.Time) {
 	h.mu.Lock()
 	h.last, h.until = now, until
+	if until.IsZero() {
+		h.vain = 0
+	}
 	h.mu.Unlock()
 }
 
-// state returns whether h worked when it was tried last, and when that was.
-func (h *hop) state() (works bool, last time.Time) {
+// state returns whether h worked when it was tried last, when that was, and how often Watch has tried in vain since.
+func (h *hop) state() (works bool, last time.Time, vain int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.until.IsZero(), h.last
+	return h.until.IsZero(), h.last, h.vain
 }
 
 func (h *hop) resting(now time.Time) bool {

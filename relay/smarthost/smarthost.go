@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -127,6 +128,8 @@ type Client struct {
 	hops  []*hop
 	slots chan struct{} // holds one element for each connection in use
 	pace  *pace
+
+	trying atomic.Pointer[context.CancelFunc] // ends what Watch tries now, nil where it does not
 
 	mu     sync.Mutex
 	closed bool
@@ -251,6 +254,9 @@ func (c *Client) slot(ctx context.Context) (release func(), err error) {
 		return release, nil
 	default:
 	}
+	if stop := c.trying.Load(); stop != nil {
+		(*stop)()
+	}
 	timer := time.NewTimer(c.limit.slot)
 	defer timer.Stop()
 	select {
@@ -268,7 +274,7 @@ func (c *Client) slot(ctx context.Context) (release func(), err error) {
 func (c *Client) State() (inUse, limit int, hops map[string]bool) {
 	hops = map[string]bool{}
 	for _, h := range c.hops {
-		if works, last := h.state(); !last.IsZero() {
+		if works, last, _ := h.state(); !last.IsZero() {
 			hops[h.addr] = works
 		}
 	}
