@@ -38,6 +38,7 @@ type lookup struct {
 	people  []consent.Address
 	replies []redis.StringSliceCmd // one for each of people
 	marked  error                  // what was said of the marker
+	unread  bool                   // it could not be read
 
 	// Of one that waits:
 	ctx   context.Context
@@ -139,9 +140,10 @@ func (s *Store) askFor(ctx context.Context, all ...*lookup) {
 	replies := s.ask(ctx, pipe, all)
 	pipe.Exec(ctx) // each reply has its own error
 	marked := s.judge(ctx, mark)
+	unread := mark.Err() != nil && !errors.Is(mark.Err(), redis.Nil)
 	for _, l := range all {
 		n := len(l.people)
-		l.replies, l.marked = replies[:n:n], marked
+		l.replies, l.marked, l.unread = replies[:n:n], marked, unread
 		replies = replies[n:]
 	}
 }
@@ -150,12 +152,13 @@ func (s *Store) askFor(ctx context.Context, all ...*lookup) {
 func (s *Store) answer(l *lookup) ([]consent.Result, error) {
 	results := make([]consent.Result, len(l.people))
 	if err := l.marked; err != nil {
-		// In a cluster the marker's node may be down and others not; whoever could be read, was.
+		// In a cluster the marker's node may be down and others not; whoever could be read, was. A marker that was read holds:
+		// this may be data that was moved elsewhere.
 		answered := false
 		for i := range l.replies {
 			answered = answered || !l.people[i].IsZero() && l.replies[i].Err() == nil
 		}
-		if !answered || !s.cluster || !s.known.yes() || s.danger.Load() != nil || errors.Is(err, consent.ErrLost) || errors.Is(err, consent.ErrForeign) {
+		if !answered || !l.unread || !s.cluster || !s.known.yes() || s.danger.Load() != nil {
 			return fail(results, err)
 		}
 	}

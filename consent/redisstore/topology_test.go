@@ -138,6 +138,34 @@ func TestClusterWithADeadNode(t *testing.T) {
 	}
 }
 
+// What was moved from a cluster is not read there any more, nor what a newer version has written, by a gateway that knew it.
+func TestClusterThatWasMoved(t *testing.T) {
+	nodes := clusterOf3(t)
+	s, err := Open("redis+cluster://"+addrs(nodes), keyring.Ephemeral(), Options{Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	works(t, "before", s)
+	was, err := s.rdb.Get(t.Context(), marker).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for now, want := range map[string]string{"2-moved": consent.ErrMoved.Error(), "2-filling": consent.ErrFilling.Error(), "3": `layout "3"`} {
+		_, rest, _ := strings.Cut(was, " ")
+		if err := s.rdb.Set(t.Context(), marker, now+" "+rest, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if rs, err := s.Lookup(t.Context(), "newsletter", []consent.Address{person(t, 1)}); err == nil || !strings.Contains(err.Error(), want) || rs[0].Err == nil {
+			t.Errorf("%s: %+v, %v", now, rs, err)
+		}
+	}
+	if err := s.rdb.Set(t.Context(), marker, was, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	works(t, "again", s)
+}
+
 func TestClusterThatLostAPart(t *testing.T) {
 	nodes := clusterOf3(t)
 	s := open(t, "redis+cluster://"+addrs(nodes), keyring.Ephemeral())
