@@ -89,10 +89,7 @@ func (k keygenCmd) dkim(std streams) error {
 	if err != nil {
 		return usageError{err}
 	}
-	if err := writeNew(k.File, text); err != nil {
-		return err
-	}
-	if err := giveAsFolder(k.File); err != nil {
+	if err := writeNew(k.File, text, giveAsFolder); err != nil {
 		return err
 	}
 	file, err := filepath.Abs(k.File)
