@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -324,7 +323,7 @@ func checkStoreFile(ctx context.Context, cfg *config.Config, file string, ring *
 
 // askReady asks the running gateway whether its store is ready.
 func askReady(ctx context.Context, cfg *config.Config) error {
-	a, err := connect(ctx, cfg, func(context.Context, *config.Config) (http.Handler, func(), error) { return nil, nil, errNobody })
+	a, err := connect(ctx, cfg, nobodyServes)
 	if errors.Is(err, errNobody) {
 		return nil // it has ended meanwhile
 	} else if err != nil {
