@@ -169,7 +169,7 @@ type boxes struct {
 func (*boxes) AuthMechanisms() []string { return []string{sasl.Plain} }
 func (b *boxes) Auth(string) (sasl.Server, error) {
 	return sasl.NewPlainServer(func(_, user, password string) error {
-		b.known = user == "gate" && password == "secret"
+		b.known = user == "gate" && password == `se$cret & "so"; #x`
 		if !b.known {
 			return smtp.ErrAuthFailed
 		}

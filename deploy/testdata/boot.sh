@@ -40,7 +40,10 @@ chroot . /opt/consentgate init --user consentgate --yes --hostname gate.example.
 sed -i '0,/^#listen = .*/s||listen = ["127.0.0.1:2525", "[::1]:2525", "systemd:smtp", "unix:/run/consentgate/smtp"]|' etc/consentgate/consentgate.toml
 # The smarthost is boot_test.go's; it asks for the password of the environment.
 sed -i 's|smtp://127.0.0.1:1"|lmtp+unix:///out/sink"|' etc/consentgate/consentgate.toml
-echo SMARTHOST_PASSWORD=secret > etc/consentgate/environment
+# As README.md says: in single quotes, and then systemd and a shell read the same.
+printf '%s\n' "SMARTHOST_PASSWORD='se\$cret & \"so\"; #x'" > etc/consentgate/environment
+read_by_shell=$(set -a; . etc/consentgate/environment; printf %s "$SMARTHOST_PASSWORD")
+[ "$read_by_shell" = 'se$cret & "so"; #x' ] || { echo "a shell reads $read_by_shell" >&2; exit 1; }
 # A certificate as certbot keeps it, and README.md's script that gives the service copies.
 sed -i '0,/^#tls_cert = .*/s||tls_cert = "/etc/consentgate/tls/cert.pem"|; 0,/^#tls_key = .*/s||tls_key = "/etc/consentgate/tls/key.pem"|' etc/consentgate/consentgate.toml
 mkdir -p -m 700 etc/letsencrypt/live/gate
