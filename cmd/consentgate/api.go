@@ -53,7 +53,21 @@ func connect(ctx context.Context, cfg *config.Config, open func(context.Context,
 	return &api{client: &http.Client{Transport: inProcess{h}}, close: shut}, nil
 }
 
-// openConsents serves the consent store where no gateway runs.
+// nobodyServes is for connect where only a running gateway will do.
+func nobodyServes(context.Context, *config.Config) (http.Handler, func(), error) {
+	return nil, nil, errNobody
+}
+
+// openKept serves the consent store where no gateway runs, unless it has lost what the gateway knew: nobody is to be told
+// that somebody was never recorded then.
+func openKept(ctx context.Context, cfg *config.Config) (http.Handler, func(), error) {
+	if _, err := checkStore(ctx, cfg, false, slog.New(slog.DiscardHandler)); errors.Is(err, consent.ErrLost) {
+		return nil, nil, err
+	}
+	return openConsents(ctx, cfg)
+}
+
+// openConsents is openKept of a store that may have lost its records too, into which an import brings them back.
 func openConsents(ctx context.Context, cfg *config.Config) (http.Handler, func(), error) {
 	return serveConsents(ctx, cfg, redisstore.Options{})
 }

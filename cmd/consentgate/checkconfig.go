@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -132,6 +131,9 @@ func notes(cfg *config.Config) []string {
 		n = append(n, "COPIES ARE NOT SIGNED: dkim has no key. Unless the smarthost signs them, List-Unsubscribe fields included, no mailbox offers one-click unsubscribe")
 	}
 	for _, k := range cfg.DKIM.Keys() {
+		if strings.Contains(k.Selector, "_") {
+			n = append(n, fmt.Sprintf("the DKIM selector %s has an underscore, which RFC 6376 does not know: a verifier may take no notice of its signatures; the next key best has one without", k.Selector))
+		}
 		if info, err := os.Stat(k.KeyFile); err == nil && info.Mode().Perm()&0o027 != 0 && runtime.GOOS != "windows" { // its group may, as systemd and Kubernetes hand it over
 			n = append(n, fmt.Sprintf("the DKIM key %s has mode %04o, so others may use it: chmod 600 %s", k.KeyFile, info.Mode().Perm(), k.KeyFile))
 		}
@@ -321,7 +323,7 @@ func checkStoreFile(ctx context.Context, cfg *config.Config, file string, ring *
 
 // askReady asks the running gateway whether its store is ready.
 func askReady(ctx context.Context, cfg *config.Config) error {
-	a, err := connect(ctx, cfg, func(context.Context, *config.Config) (http.Handler, func(), error) { return nil, nil, errNobody })
+	a, err := connect(ctx, cfg, nobodyServes)
 	if errors.Is(err, errNobody) {
 		return nil // it has ended meanwhile
 	} else if err != nil {

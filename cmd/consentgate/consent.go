@@ -140,7 +140,7 @@ func (p *personFlags) open(ctx context.Context) (*api, consent.Scope, error) {
 			return nil, "", usageError{fmt.Errorf("--scope: %w", err)}
 		}
 	}
-	a, err := connect(ctx, cfg, openConsents)
+	a, err := connect(ctx, cfg, openKept)
 	return a, scope, err
 }
 

@@ -79,7 +79,7 @@ func (c consentExportCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	a, err := connect(ctx, cfg, openConsents)
+	a, err := connect(ctx, cfg, openKept)
 	if err != nil {
 		return err
 	}

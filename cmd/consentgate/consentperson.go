@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -49,7 +50,7 @@ func (f configFlag) askConsents(ctx context.Context, method, path string, body a
 	if err != nil {
 		return nil, err
 	}
-	a, err := connect(ctx, cfg, openConsents)
+	a, err := connect(ctx, cfg, openKept)
 	if err != nil {
 		return nil, err
 	}
@@ -243,23 +244,40 @@ func (c consentAcceptStoreCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	held := peopleIn(ctx, cfg)
-	a, err := connect(ctx, cfg, openKnown)
-	if err != nil {
+	running, err := connect(ctx, cfg, nobodyServes)
+	if err == nil {
+		defer running.close()
+		_, _, err = running.send(ctx, answerTime, "GET", "/readyz", nil, nil)
+	} else if errors.Is(err, errNobody) {
+		running = nil
+		_, err = checkStore(ctx, cfg, false, slog.New(slog.DiscardHandler))
+	} else {
 		return err
 	}
-	defer a.close()
-	switch _, _, err := a.send(ctx, answerTime, "GET", "/readyz", nil, nil); {
+	switch {
 	case err == nil:
 		fmt.Fprintln(std.out, "nothing to accept: the store answers, and holds what the gateway knows")
 		return nil
 	case !strings.Contains(err.Error(), consent.ErrLost.Error()):
 		return err
 	}
+	held := ""
+	if running != nil { // whose store need not be the one that the file names by now
+		held = heldBy(ctx, running)
+	} else {
+		held = peopleIn(ctx, cfg)
+	}
 	if !c.Yes {
 		if err := sure(std, "The store holds "+held+". From now on everybody else counts as never asked and as subscribed, those too who had opted out. Work with it as it is?", "nothing was accepted"); err != nil {
 			return err
 		}
+	}
+	a := running
+	if a == nil { // only now, since it makes a file where there is none
+		if a, err = connect(ctx, cfg, openKnown); err != nil {
+			return err
+		}
+		defer a.close()
 	}
 	if _, err := a.do(ctx, "POST", "/v1/accept-store", nil); err != nil {
 		return err
@@ -268,12 +286,65 @@ func (c consentAcceptStoreCmd) Run(ctx context.Context, std streams) error {
 	return nil
 }
 
-// peopleIn says how many people the store holds, where that is quickly found out.
+// heldPath is where the control socket says how many people are in the store that would be accepted.
+const heldPath = "/v1/held"
+
+type heldPeople struct {
+	People int64 `json:"people"`
+}
+
+// serveHeld answers that of a gateway's store.
+func serveHeld(store consent.Store) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), answerTime)
+		defer cancel()
+		var n int64
+		err := errors.ErrUnsupported
+		switch s := store.(type) {
+		case interface {
+			Held(context.Context) (int64, error)
+		}:
+			n, err = s.Held(ctx)
+		case interface {
+			Count(context.Context) (int64, error)
+		}:
+			n, err = s.Count(ctx)
+		}
+		if err != nil {
+			http.Error(w, "the people in the store cannot be counted", http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(heldPeople{n})
+	}
+}
+
+// heldBy asks a running gateway how many people its store holds.
+func heldBy(ctx context.Context, a *api) string {
+	var h heldPeople
+	body, err := a.do(ctx, "GET", heldPath, nil)
+	if err == nil {
+		err = json.Unmarshal(body, &h)
+	}
+	return people(h.People, err)
+}
+
+// people says how many there are; err is why that is not known.
+func people(n int64, err error) string {
+	switch {
+	case err != nil:
+		return "a number of people that is not known here"
+	case n == 0:
+		return "nobody"
+	}
+	return fmt.Sprintf("about %d people", n)
+}
+
+// peopleIn says how many people the store holds, where no gateway runs.
 func peopleIn(ctx context.Context, cfg *config.Config) string {
-	const unknown = "a number of people that is not known here"
 	ring, err := keyring.Load(cfg.KeyFile)
 	if err != nil {
-		return unknown
+		return people(0, err)
 	}
 	var store interface {
 		Count(context.Context) (int64, error)
@@ -282,28 +353,17 @@ func peopleIn(ctx context.Context, cfg *config.Config) string {
 	if file := cfg.StoreFile(); file == "" {
 		store, err = redisstore.Open(cfg.Consent.Store, ring, redisstore.Options{Moving: redisstore.Look, Log: slog.New(slog.DiscardHandler)})
 		if errors.Is(err, redisstore.ErrNothing) {
-			return "nobody"
+			return people(0, nil)
 		}
 	} else {
 		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-			return "nobody"
-		}
-		if conn, err := dialControl(ctx, controlPath(cfg)); err == nil { // who runs there holds the file
-			conn.Close()
-			return unknown
+			return people(0, nil)
 		}
 		store, err = boltstore.Open(file, ring)
 	}
 	if err != nil {
-		return unknown
+		return people(0, err)
 	}
 	defer store.Close()
-	n, err := store.Count(ctx)
-	switch {
-	case err != nil:
-		return unknown
-	case n == 0:
-		return "nobody"
-	}
-	return fmt.Sprintf("about %d people", n)
+	return people(store.Count(ctx))
 }

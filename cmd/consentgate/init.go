@@ -72,6 +72,10 @@ func (c initCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	theirs, err := files.there(own)
+	if err != nil {
+		return err
+	}
 	a := newAnswers(std, c.Yes)
 	cfg, err := c.configuration(ctx, a, files)
 	if err != nil {
@@ -96,7 +100,7 @@ func (c initCmd) Run(ctx context.Context, std streams) error {
 	}
 	c.sayNext(std, files, cfg, r.noRedis)
 	err = c.test(ctx, std, a, written)
-	return errors.Join(err, files.give(own)) // last, since root refuses another's key file
+	return errors.Join(err, files.give(own, theirs)) // last, since root refuses another's key file
 }
 
 // made returns the configuration that is there already, where --test-mail is all that is asked for.
@@ -201,7 +205,7 @@ func (p place) write(cfg *config.Config) (written *config.Config, err error) {
 		}
 		made = append(made, p.dkim)
 	}
-	if err := writeNew(p.config, []byte(config.Write(cfg))); err != nil {
+	if err := writeNew(p.config, []byte(config.Write(cfg)), nil); err != nil {
 		return nil, err
 	}
 	made = append(made, p.config)
@@ -217,7 +221,7 @@ func makeDKIMKey(path string) error {
 	if err != nil {
 		return err
 	}
-	return writeNew(path, key)
+	return writeNew(path, key, nil)
 }
 
 // owner looks up --user; nil means that the files stay this user's.
@@ -235,8 +239,45 @@ func (c initCmd) owner() (*user.User, error) {
 	return u, nil
 }
 
-// give makes the files, and all that a test mail left beside them, those of u.
-func (p place) give(u *user.User) error {
+// there returns what is in the state folder already, which is not given to u, and refuses a folder that u could not use
+// unless it were given somebody else's files. An empty one of this user's is given as if init had made it.
+func (p place) there(u *user.User) (map[string]bool, error) {
+	if u == nil {
+		return nil, nil
+	}
+	info, err := os.Stat(p.state)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(p.state)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	theirs := map[string]bool{}
+	if err := fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
+		theirs[path] = true
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	switch uid, known := ownerOf(info); {
+	case !known:
+	case strconv.Itoa(uid) == u.Uid:
+	case uid != os.Geteuid():
+		return nil, fmt.Errorf("%s belongs to user %d, neither to this user nor to %s: give --state a folder that is not there yet; nothing was written", p.state, uid, u.Username)
+	case len(theirs) > 1:
+		return nil, fmt.Errorf("%s holds other things and does not belong to %s, so that serve could not use it: give --state a folder that is not there yet; nothing was written", p.state, u.Username)
+	default:
+		delete(theirs, ".")
+	}
+	return theirs, nil
+}
+
+// give makes the files, and all that a test mail left beside them, those of u; theirs were there before.
+func (p place) give(u *user.User, theirs map[string]bool) error {
 	if u == nil {
 		return nil
 	}
@@ -245,19 +286,33 @@ func (p place) give(u *user.User) error {
 	if err := errors.Join(err1, err2); err != nil { // this system has no such numbers
 		return fmt.Errorf("--user: %w", err)
 	}
-	err := filepath.WalkDir(p.state, func(path string, _ fs.DirEntry, err error) error {
-		return errors.Join(err, os.Lchown(path, uid, gid))
+	root, err := os.OpenRoot(p.state) // out of which no link leads that u puts there meanwhile
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	err = fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || theirs[path] {
+			return err
+		}
+		return root.Lchown(path, uid, gid)
 	})
 	return errors.Join(err, os.Lchown(p.config, uid, gid))
 }
 
-// writeNew writes a file that is not there yet, mode 0600. When it returns nil the file is on disk.
-func writeNew(path string, text []byte) (err error) {
+// writeNew writes a file that is not there yet, mode 0600, after give, which may be nil. When it returns nil the file is
+// on disk.
+func writeNew(path string, text []byte, give func(*os.File) error) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
+	if give != nil {
+		err = give(f)
+	}
+	if err == nil {
+		_, err = f.Write(text)
+	}
 	if err == nil {
 		err = f.Sync()
 	}

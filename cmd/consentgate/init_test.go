@@ -64,3 +64,76 @@ func TestInitGivesFiles(t *testing.T) {
 		t.Errorf("%q is not said:\n%s", want, out.String())
 	}
 }
+
+// What was in the folder of --state before stays whose it was; a folder that the user could not use is refused before anything
+// is written; and a link to a folder is followed.
+func TestInitGivesNothingElse(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Skip(err)
+	}
+	uid, err := strconv.Atoi(nobody.Uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := func(path string) int {
+		t.Helper()
+		info, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(info.Sys().(*syscall.Stat_t).Uid)
+	}
+	for name, c := range map[string]struct {
+		folder int // whose it is
+		full   bool
+		want   string
+	}{
+		"empty":     {0, false, ""},
+		"its own":   {uid, true, ""},
+		"root's":    {0, true, "holds other things and does not belong to nobody"},
+		"a third's": {12345, false, "belongs to user 12345, neither to this user nor to nobody"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			real, state := dir+"/real", dir+"/state"
+			if err := os.Mkdir(real, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(real, state); err != nil {
+				t.Fatal(err)
+			}
+			if c.full {
+				if err := os.WriteFile(real+"/id_rsa", nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Chown(real, c.folder, c.folder); err != nil {
+				t.Fatal(err)
+			}
+			var out, wrong bytes.Buffer
+			status := run(context.Background(), []string{"init", "--yes", "--hostname", "gate.example.org", "--smarthost", "smtp://127.0.0.1:1", "--user", "nobody",
+				"--config", dir + "/c.toml", "--state", state}, streams{strings.NewReader(""), &out, &wrong})
+			if (status == 0) != (c.want == "") || !strings.Contains(wrong.String(), c.want) {
+				t.Fatalf("status %d: %s", status, wrong.String())
+			}
+			if c.full && owner(real+"/id_rsa") != 0 {
+				t.Error("another's file is given away")
+			}
+			if c.want != "" {
+				if _, err := os.Stat(dir + "/c.toml"); err == nil || owner(real) != c.folder {
+					t.Error("it was refused, and something is changed")
+				}
+				return
+			}
+			for _, path := range []string{real, real + "/key", real + "/dkim.pem", dir + "/c.toml"} {
+				if owner(path) != uid {
+					t.Errorf("%s belongs to %d", path, owner(path))
+				}
+			}
+		})
+	}
+}

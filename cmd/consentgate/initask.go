@@ -96,6 +96,15 @@ func fullName(host string) (string, error) {
 	return name, nil
 }
 
+// newSelector refuses an underscore, which is in the DNS but not in RFC 6376 §3.1, for keys that are made now: one that is
+// in use is found by most verifiers, and stays.
+func newSelector(selector string) (string, error) {
+	if strings.Contains(selector, "_") {
+		return "", fmt.Errorf("%q is not a selector, which has no underscore; a DNS label, such as \"gate\"", selector)
+	}
+	return selector, nil
+}
+
 // asciiURL is ascii for the host in a URL.
 func asciiURL(text string) (string, error) {
 	u, err := url.Parse(text)
@@ -164,7 +173,7 @@ func (c initCmd) configuration(ctx context.Context, a *answers, files place) (*c
 		if err := a.ask(cfg, question{
 			"dkim.selector", "--dkim-selector", c.DKIMSelector,
 			"Where the DNS will have it: SELECTOR._domainkey." + cfg.DKIM.Domain + ". A name that is free.",
-			"DKIM selector", "gate", func(s string) { cfg.DKIM.Selector = s }, nil,
+			"DKIM selector", "gate", func(s string) { cfg.DKIM.Selector = s }, newSelector,
 		}); err != nil {
 			return nil, err
 		}

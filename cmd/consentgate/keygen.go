@@ -16,12 +16,13 @@ type keygenCmd struct {
 	Selector string `placeholder:"S" help:"With --dkim: where in that domain the DNS has the key."`
 	Rotate   bool   `help:"Put a new secret first into a key file that is there: it makes everything new, and those behind it still open what they made."`
 	Behind   bool   `help:"With --rotate: put it last, so that the file can be given to every gateway before anything is made with it."`
+	ToFront  bool   `help:"With --rotate: make no new secret, and put the last one first."`
 }
 
 func (keygenCmd) Help() string {
 	return `Every key of the gateway is derived from this file: keep a copy of it in a safe place. Without it the opt-outs in the store can never be found again, and no unsubscribe link that was sent opens any more.
 
-With --rotate the lookup line and the older secrets stay, and so do owner and mode of the file; a gateway takes the new secret at its next start. Where several gateways have the file: put the secret in with --behind, give the file to all and start each again; then move its line before the other secrets, give the file to all, and start each again.
+With --rotate the lookup line and the older secrets stay, and so do owner and mode of the file; a gateway takes the new secret at its next start. Where several gateways have the file: put the secret in with --behind, give the file to all and start each again; then put it first with --to-front, give the file to all, and start each again.
 
 With --dkim the file is a DKIM key in PEM, mode 0600; made by root it belongs to the owner of its folder.
 
@@ -40,10 +41,19 @@ func (k keygenCmd) Run(std streams) error {
 		return usageError{errors.New("--dkim makes a key and --rotate changes a key file: one of the two")}
 	case !k.DKIM && (k.Domain != "" || k.Selector != ""):
 		return usageError{errors.New("--domain and --selector are for --dkim")}
-	case !k.Rotate && k.Behind:
-		return usageError{errors.New("--behind is for --rotate")}
+	case !k.Rotate && (k.Behind || k.ToFront):
+		return usageError{errors.New("--behind and --to-front are for --rotate")}
+	case k.Behind && k.ToFront:
+		return usageError{errors.New("--behind and --to-front: one of the two")}
 	case k.DKIM:
 		return k.dkim(std)
+	case k.ToFront:
+		n, err := keyring.ToFront(k.File)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(std.out, "the secret that was the last of %d in %s is the first: keep a copy of the file, and start the gateway again\n", n, k.File)
+		return nil
 	case k.Rotate:
 		n, err := keyring.Rotate(k.File, k.Behind)
 		if err != nil {
@@ -68,6 +78,9 @@ func (k keygenCmd) dkim(std streams) error {
 	if k.Domain == "" || k.Selector == "" {
 		return usageError{errors.New("--dkim needs --domain and --selector")}
 	}
+	if _, err := newSelector(k.Selector); err != nil {
+		return usageError{fmt.Errorf("--selector: %w", err)}
+	}
 	text, err := sign.NewKey()
 	if err != nil {
 		return err
@@ -76,10 +89,7 @@ func (k keygenCmd) dkim(std streams) error {
 	if err != nil {
 		return usageError{err}
 	}
-	if err := writeNew(k.File, text); err != nil {
-		return err
-	}
-	if err := giveAsFolder(k.File); err != nil {
+	if err := writeNew(k.File, text, giveAsFolder); err != nil {
 		return err
 	}
 	file, err := filepath.Abs(k.File)

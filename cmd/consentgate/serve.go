@@ -310,6 +310,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 	control := http.NewServeMux()
 	control.Handle("/", web.NewAdmin(web.AdminConfig{Store: g.store, Imports: store, Source: consent.FromCLI, Log: g.log, Now: time.Now, Forget: forget}))
 	control.Handle("POST /v1/migrate", g.mover)
+	control.Handle("GET "+heldPath, serveHeld(g.mover.store))
 	control.Handle("/v1/queue", g.relay.QueueAPI())
 	control.Handle("/v1/queue/", g.relay.QueueAPI())
 	for _, s := range g.servers {

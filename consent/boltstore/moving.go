@@ -2,7 +2,10 @@ package boltstore
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"iter"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -98,18 +101,51 @@ func (s *Store) SetSynced(_ context.Context, at time.Time) error {
 
 // Count returns how many people there are.
 func (s *Store) Count(ctx context.Context) (n int64, err error) {
-	err = s.view(func(tx *bolt.Tx) error {
-		var last consent.Key
-		c := tx.Bucket(recordsBucket).Cursor()
-		for key, _ := c.First(); key != nil && ctx.Err() == nil; key, _ = c.Next() {
-			if k := consent.Key(key); n == 0 || k != last {
-				last = k
-				n++
-			}
-		}
-		return ctx.Err()
+	err = s.view(func(tx *bolt.Tx) (err error) {
+		n, err = count(ctx, tx)
+		return err
 	})
 	return n, fail(nil, err)
+}
+
+// Held is Count of what AcceptStore would go on with: of the file that is open though it is not the known one, or of the
+// one that is in its place now. Nothing is written.
+func (s *Store) Held(ctx context.Context) (n int64, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	err = guard(func() error {
+		db := s.db
+		if s.here() != nil {
+			if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if db, err = bolt.Open(s.path, 0o600, &bolt.Options{Timeout: lockWait, ReadOnly: true}); err != nil {
+				return err
+			}
+			defer db.Close()
+		}
+		return db.View(func(tx *bolt.Tx) (err error) {
+			n, err = count(ctx, tx)
+			return err
+		})
+	})
+	return n, fail(nil, err)
+}
+
+func count(ctx context.Context, tx *bolt.Tx) (n int64, err error) {
+	records := tx.Bucket(recordsBucket)
+	if records == nil {
+		return 0, errDamaged
+	}
+	var last consent.Key
+	c := records.Cursor()
+	for key, _ := c.First(); key != nil && ctx.Err() == nil; key, _ = c.Next() {
+		if k := consent.Key(key); n == 0 || k != last {
+			last = k
+			n++
+		}
+	}
+	return n, ctx.Err()
 }
 
 // Pages yields all people with all that is held of them, those too of whom only a history is left.

@@ -29,6 +29,15 @@ func checkAccess(path string, info fs.FileInfo) error {
 	return checkOwner(path, stat.Uid, uint32(os.Geteuid()))
 }
 
+// checkReaders wants a file that its owner alone may use, whoever that is.
+func checkReaders(path string, info fs.FileInfo) error {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	return checkMode(path, info.Mode().Perm(), stat.Uid)
+}
+
 func checkMode(path string, mode fs.FileMode, owner uint32) error {
 	others := fs.FileMode(0o077)
 	if owner == 0 {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -203,5 +205,35 @@ func TestEqual(t *testing.T) {
 	}
 	if _, err := Rotate(path, true); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Error(err)
+	}
+}
+
+// Of many that rotate at once each keeps its secret, or says that it did not put one in.
+func TestRotateAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	if err := Create(path); err != nil {
+		t.Fatal(err)
+	}
+	var done atomic.Int64
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if _, err := Rotate(path, false); err == nil {
+				done.Add(1)
+			} else if !strings.Contains(err.Error(), "is being changed by another") {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	ring, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := int64(len(ring.secrets)); n != 1+done.Load() || n < 2 {
+		t.Errorf("%d said that they did, and there are %d secrets", done.Load(), n)
+	}
+	if _, err := os.Stat(path + ".new"); err == nil {
+		t.Error("a file is left behind")
 	}
 }

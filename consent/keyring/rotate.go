@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -15,6 +16,14 @@ import (
 // lines, the owner and the mode stay. It returns how many secrets there are then. The file is the old or the new one
 // whatever happens meanwhile; when Rotate returns nil the new one is on disk.
 func Rotate(path string, behind bool) (secrets int, err error) {
+	return change(path, func(text []byte) ([]byte, error) { return withSecret(text, behind), nil })
+}
+
+// ToFront is Rotate with the last secret of the file, which becomes the first.
+func ToFront(path string) (secrets int, err error) { return change(path, lastToFront) }
+
+// change puts what becomes of the text of a key file in its place.
+func change(path string, f func([]byte) ([]byte, error)) (secrets int, err error) {
 	path, err = filepath.EvalSymlinks(path)
 	if err != nil {
 		return 0, fmt.Errorf("key file: %w", err)
@@ -26,6 +35,25 @@ func Rotate(path string, behind bool) (secrets int, err error) {
 	if !info.Mode().IsRegular() || info.Size() > maxFile {
 		return 0, fmt.Errorf("%s is no key file", path)
 	}
+	// Made before the old text is read, so that of two at the same time neither loses the other's secret.
+	next, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return 0, fmt.Errorf("key file: %s.new is there: the file is being changed by another, or that was broken off, and then delete it", path)
+	} else if err != nil {
+		return 0, fmt.Errorf("key file: %w", err)
+	}
+	defer func() {
+		next.Close() // a second time where all went well, which does nothing
+		if err != nil {
+			os.Remove(next.Name())
+		}
+	}()
+	if info, err = os.Stat(path); err != nil {
+		return 0, fmt.Errorf("key file: %w", err)
+	}
+	if err := checkReaders(path, info); err != nil {
+		return 0, err
+	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, fmt.Errorf("key file: %w", err)
@@ -33,12 +61,21 @@ func Rotate(path string, behind bool) (secrets int, err error) {
 	if _, err := parse(text); err != nil {
 		return 0, fmt.Errorf("key file %s: %w", path, err)
 	}
-	text = withSecret(text, behind)
+	if text, err = f(text); err != nil {
+		return 0, fmt.Errorf("key file %s: %w", path, err)
+	}
 	ring, err := parse(text)
 	if err != nil {
-		return 0, fmt.Errorf("key file %s: with one more secret: %w", path, err)
+		return 0, fmt.Errorf("key file %s: as it would be: %w", path, err)
 	}
-	return len(ring.secrets), replace(path, text, info)
+	_, err = next.Write(text)
+	if err = errors.Join(err, keepOwner(next, info), next.Chmod(info.Mode().Perm()), next.Sync(), next.Close()); err == nil {
+		err = os.Rename(next.Name(), path)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("key file: %w", err)
+	}
+	return len(ring.secrets), syncFolder(filepath.Dir(path))
 }
 
 // withSecret returns the text of a key file with one more secret.
@@ -62,20 +99,22 @@ func withSecret(text []byte, behind bool) []byte {
 	return b.Bytes()
 }
 
-// replace puts text where the file at path is, with what info says of it.
-func replace(path string, text []byte, info fs.FileInfo) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".key-*")
-	if err != nil {
-		return fmt.Errorf("key file: %w", err)
+// lastToFront returns the text of a key file with its last secret before the others.
+func lastToFront(text []byte) ([]byte, error) {
+	var lines [][]byte
+	first, last := -1, -1
+	for line := range bytes.SplitSeq(bytes.TrimSuffix(text, []byte("\n")), []byte("\n")) {
+		if word, _, _ := strings.Cut(strings.TrimSpace(string(line)), " "); word == "secret" {
+			if last = len(lines); first < 0 {
+				first = last
+			}
+		}
+		lines = append(lines, line)
 	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	err = errors.Join(err, keepOwner(f, info), f.Chmod(info.Mode().Perm()), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
+	if first == last {
+		return nil, errors.New("it has one secret alone")
 	}
-	if err != nil {
-		return fmt.Errorf("key file: %w", err)
-	}
-	return syncFolder(filepath.Dir(path))
+	line := lines[last]
+	lines = slices.Insert(slices.Delete(lines, last, last+1), first, line)
+	return append(bytes.Join(lines, []byte("\n")), '\n'), nil
 }

@@ -104,7 +104,7 @@ _consentgate() {
     "consentgate queue show") words="" flags="--config --raw --json --help" files=false ;;
     "consentgate queue retry") words="" flags="--config --all --help" files=false ;;
     "consentgate queue remove") words="" flags="--config --help" files=false ;;
-    "consentgate keygen") words="" flags="--dkim --domain --selector --rotate --behind --help" files=true ;;
+    "consentgate keygen") words="" flags="--dkim --domain --selector --rotate --behind --to-front --help" files=true ;;
     "consentgate hash-password") words="" flags="--help" files=false ;;
     "consentgate verify-delivery") words="" flags="--config --json --help" files=true ;;
     "consentgate webhook-secret") words="" flags="--config --help" files=false ;;

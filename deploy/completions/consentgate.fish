@@ -142,6 +142,7 @@ complete -c consentgate -n '__consentgate_at consentgate keygen' -l domain -x -d
 complete -c consentgate -n '__consentgate_at consentgate keygen' -l selector -x -d 'With --dkim: where in that domain the DNS has the key.'
 complete -c consentgate -n '__consentgate_at consentgate keygen' -l rotate -d 'Put a new secret first into a key file that is there: it makes everything new, and those behind it still open what they made.'
 complete -c consentgate -n '__consentgate_at consentgate keygen' -l behind -d 'With --rotate: put it last, so that the file can be given to every gateway before anything is made with it.'
+complete -c consentgate -n '__consentgate_at consentgate keygen' -l to-front -d 'With --rotate: make no new secret, and put the last one first.'
 complete -c consentgate -n '__consentgate_at consentgate keygen' -F
 complete -c consentgate -n '__consentgate_at consentgate hash-password' -l help -d 'Show context-sensitive help.'
 complete -c consentgate -n '__consentgate_at consentgate verify-delivery' -l help -d 'Show context-sensitive help.'

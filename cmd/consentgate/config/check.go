@@ -312,7 +312,7 @@ func checkDKIMKey(d *decoder, path string, k DKIMKey) {
 	if k.Domain != "" && !d.wrong[domain] && (!isHost(k.Domain) || !strings.Contains(k.Domain, ".") || strings.Contains(k.Domain, "_")) {
 		d.is(domain, "is not a domain", `"example.org", without a selector`)
 	}
-	if k.Selector != "" && !d.wrong[selector] && (!isHost(k.Selector) || strings.Contains(k.Selector, "_")) {
+	if k.Selector != "" && !d.wrong[selector] && !isHost(k.Selector) {
 		d.is(selector, "is not a selector", `a DNS label, such as "gate"`)
 	}
 	if k.Domain != "" && k.Selector != "" && k.KeyFile != "" && !d.wrong[domain] && !d.wrong[selector] && !d.wrong[file] {

@@ -731,13 +731,14 @@ func TestDKIMKeys(t *testing.T) {
 	for text, want := range map[string]string{
 		first + block("example.org", "gate2", file) + block("shop.example", "gate", file):       "",
 		"[dkim]\nleave_out = [\"Message-ID\", \"date\"]\n" + block("example.org", "gate", file): "",
-		first + block("Example.org", "Gate", file):                                              "19: dkim.key.selector: \"Gate\" is that of another key of this domain",
-		block("example.org", "a", file) + block("example", "a", file):                           "18: dkim.key.domain: \"example\" is not a domain",
-		block("example.org", "a b", file):                                                       "15: dkim.key.selector: \"a b\" is not a selector",
-		block("example.org", "a", file+".not"):                                                  "16: dkim.key.key_file: DKIM key: stat",
-		"[[dkim.key]]\ndomain = \"example.org\"\nselector = \"a\"\n":                            "dkim.key.key_file",
-		"[dkim]\nleave_out = [\"from\"]\n":                                                      "14: dkim.leave_out: \"from\" has to be signed",
-		"[dkim]\nleave_out = [\"Message-ID:\"]\n":                                               "14: dkim.leave_out: \"Message-ID:\" is not the name of a header field",
+		block("example.org", "a_b", file):                             "",
+		first + block("Example.org", "Gate", file):                    "19: dkim.key.selector: \"Gate\" is that of another key of this domain",
+		block("example.org", "a", file) + block("example", "a", file): "18: dkim.key.domain: \"example\" is not a domain",
+		block("example.org", "a b", file):                             "15: dkim.key.selector: \"a b\" is not a selector",
+		block("example.org", "a", file+".not"):                        "16: dkim.key.key_file: DKIM key: stat",
+		"[[dkim.key]]\ndomain = \"example.org\"\nselector = \"a\"\n":  "dkim.key.key_file",
+		"[dkim]\nleave_out = [\"from\"]\n":                            "14: dkim.leave_out: \"from\" has to be signed",
+		"[dkim]\nleave_out = [\"Message-ID:\"]\n":                     "14: dkim.leave_out: \"Message-ID:\" is not the name of a header field",
 	} {
 		c, err := load(t, minimal+text, env)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

@@ -250,8 +250,7 @@ stop
 says answers eval '"$gate" check-config --config gate.toml | grep "^store"'
 "$gate" keygen --rotate --behind state/key # and for several gateways: last, and then moved to the front
 new=$(grep '^secret ' state/key | tail -n 1)
-(cd state && umask 077 && { grep '^secret ' key | tail -n 1; sed "$(grep -n '^secret ' key | tail -n 1 | cut -d : -f 1)d" key; } >key.new &&
-	chown --reference=key key.new && chmod --reference=key key.new && mv key.new key)
+"$gate" keygen --rotate --to-front state/key
 [ "$(grep '^secret ' state/key | head -n 1)" = "$new" ] && [ "$(grep -c '^secret ' state/key)" = 3 ] || fail "the new secret is not the first of three"
 says answers eval '"$gate" check-config --config gate.toml | grep "^store"'
 [ "$(stat -c %a state/key)" = 600 ] || fail "the key file has mode $(stat -c %a state/key)"
