@@ -279,6 +279,10 @@ func publicCause(err error) string {
 	switch {
 	case errors.Is(err, consent.ErrForeign):
 		return consent.ErrForeign.Error()
+	case errors.Is(err, consent.ErrMoved):
+		return consent.ErrMoved.Error()
+	case errors.Is(err, consent.ErrFilling):
+		return consent.ErrFilling.Error()
 	case errors.Is(err, consent.ErrLost):
 		return consent.ErrLost.Error() + "; where that is as it should be: consentgate consent accept-store"
 	case errors.Is(err, consent.ErrNotDurable):

@@ -245,7 +245,12 @@ func TestHealthAndReadiness(t *testing.T) {
 	check(503, "store: the consent store does not answer", "spool: the disk is full")
 	d.store.err = consent.ErrForeign
 	check(503, "store: "+consent.ErrForeign.Error(), "spool: the disk is full")
-	d.store.err, spool = nil, nil
+	spool = nil
+	for _, is := range []error{consent.ErrMoved, consent.ErrFilling} {
+		d.store.err = fmt.Errorf("%w: %w", consent.ErrUnreachable, is)
+		check(503, "store: "+is.Error())
+	}
+	d.store.err = nil
 	check(200, "ready")
 }
 

@@ -193,6 +193,8 @@ type shaky struct {
 	mu   sync.Mutex
 	err  error
 	full bool
+
+	ofAll error // of requests that as a whole failed
 }
 
 func (s *shaky) say(err error) {
@@ -219,12 +221,12 @@ func (s *shaky) Writable(context.Context) error {
 func (s *shaky) Lookup(_ context.Context, _ consent.Scope, people []consent.Address) ([]consent.Result, error) {
 	rs := make([]consent.Result, len(people))
 	rs[len(rs)-1].Err = s.said()
-	return rs, nil
+	return rs, s.ofAll
 }
 func (s *shaky) Apply(_ context.Context, changes []consent.Change) ([]consent.Result, error) {
 	rs := make([]consent.Result, len(changes))
 	rs[0].Err = s.said()
-	return rs, nil
+	return rs, s.ofAll
 }
 
 func TestStore(t *testing.T) {
@@ -264,6 +266,26 @@ func TestStore(t *testing.T) {
 	})
 	m.has(t, "consent_changes_total purpose=mail source=one-click state=unsubscribed 1", "consent_changes_total purpose=open source=api state=granted 1", "consent_changes_total purpose=click source=api state=denied 1", "store_up 1")
 	m.has(t, "consent_changes_total purpose=mail source=page state=unsubscribed 0") // it was not made
+
+	// A store that a newer program has begun anew gives no answers, though it can be reached.
+	newer := errors.New(`the consent store has layout "3", this program knows "2"`)
+	for name, ask := range map[string]func(){
+		"lookup": func() { s.Lookup(ctx, "news", make([]consent.Address, 1)) },
+		"apply":  func() { s.Apply(ctx, make([]consent.Change, 1)) },
+		"ping":   func() { s.Ping(ctx) },
+	} {
+		inner.ofAll = nil
+		inner.say(nil)
+		s.Ping(ctx)
+		m.has(t, "store_up 1")
+		inner.ofAll = newer
+		if name == "ping" {
+			inner.say(newer)
+		}
+		if ask(); !t.Run(name, func(t *testing.T) { m.has(t, "store_up 0") }) {
+			break
+		}
+	}
 }
 
 // The table in METRICS.md is that of the program. go test ./relay/metrics -update writes it.

@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -58,8 +59,18 @@ func unanswered(err error) bool {
 	return errors.Is(err, consent.ErrUnreachable) || errors.Is(err, consent.ErrForeign) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
+// whole is the error of all that was asked: whatever it says, such as that the layout is a newer one, the store gave no
+// answer to go by.
+func whole(err error) error {
+	if err == nil || unanswered(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", consent.ErrUnreachable, err)
+}
+
 // worst is the error of a request to several people: that of the request, or of one that got no answer.
 func worst(rs []consent.Result, err error) error {
+	err = whole(err)
 	for i := range rs {
 		if err != nil {
 			break
@@ -113,7 +124,7 @@ func (s *timed) Erase(ctx context.Context, who consent.Address) error {
 func (s *timed) Ping(ctx context.Context) error {
 	began := time.Now()
 	err := s.Store.Ping(ctx)
-	s.done(ctx, ping, began, err)
+	s.done(ctx, ping, began, whole(err))
 	return err
 }
 

@@ -356,6 +356,12 @@ func (c *content) parts(v *view, m, store, smarthost string, wrong error) {
 		say("bad", "Consent store", "belongs to another key file", "start the gateway with the key_file that it was begun with")
 	case errors.Is(wrong, consent.ErrLost):
 		say("bad", "Consent store", "has lost its records, or may drop them", "restore them from a backup; where it is as it should be: consentgate consent accept-store. Redis: maxmemory-policy noeviction")
+	case errors.Is(wrong, consent.ErrMoved):
+		say("bad", "Consent store", "was moved to another", "set consent.store to that one, and start the gateway again")
+	case errors.Is(wrong, consent.ErrFilling):
+		say("bad", "Consent store", "is being filled by consent migrate", "wait until that says that gateways may use it")
+	case wrong != nil && !errors.Is(wrong, consent.ErrUnreachable) && !errors.Is(wrong, context.DeadlineExceeded) && !errors.Is(wrong, context.Canceled):
+		say("bad", "Consent store", "cannot be used", "the log says why; where its layout is a newer one, start the program that wrote it")
 	case wrong != nil:
 		say("bad", "Consent store", "does not answer", "marketing mail gets what consent.when_unreachable says, and opt-outs are answered 503")
 	case v.known(m+"store_writable") && v.now(m+"store_writable") == 0:

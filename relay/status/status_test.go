@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -225,6 +226,10 @@ func TestTroubles(t *testing.T) {
 		"down":         {down(consent.ErrUnreachable), "Consent store does not answer"},
 		"lost":         {down(fmt.Errorf("%w: %w", consent.ErrUnreachable, consent.ErrLost)), "Consent store has lost its records, or may drop them"},
 		"foreign":      {down(consent.ErrForeign), "Consent store belongs to another key file"},
+		"moved":        {down(fmt.Errorf("%w: %w", consent.ErrUnreachable, consent.ErrMoved)), "Consent store was moved to another"},
+		"filling":      {down(fmt.Errorf("%w: %w", consent.ErrUnreachable, consent.ErrFilling)), "Consent store is being filled by consent migrate"},
+		"layout":       {down(errors.New("the consent store has layout 3")), "Consent store cannot be used"},
+		"too slow":     {down(context.DeadlineExceeded), "Consent store does not answer"},
 		"back":         {down(nil), ""},
 		"not writable": {func(h *house) { h.gauge("store_writable", 0) }, "Consent store takes no changes"},
 		"writable":     {func(h *house) { h.gauge("store_writable", 1) }, ""},

@@ -199,6 +199,54 @@ func TestPageCannotStopMail(t *testing.T) {
 	}
 }
 
+// Readers who share an address, with six connections each that their browsers hold, all get the page. Where somebody asks
+// without an end, that address is told to come later, and one click gets through all the same.
+func TestManyShareAnAddress(t *testing.T) {
+	b, _ := overStandIns(t)
+	url := "http://" + b.page + "/"
+	readers := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{}}
+	defer readers.CloseIdleConnections()
+	var wg sync.WaitGroup
+	for range 200 {
+		wg.Go(func() {
+			c, err := net.Dial("tcp", b.page)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(5 * time.Second))
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: page\r\n\r\n")
+			if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.Contains(line, " 200 ") {
+				t.Errorf("a reader got %q, %v", line, err)
+			}
+			time.Sleep(time.Second) // it holds the connection
+		})
+	}
+	wg.Wait()
+	var last *http.Response
+	for range 1200 {
+		answer, err := readers.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, answer.Body)
+		answer.Body.Close()
+		last = answer
+	}
+	if last.StatusCode != http.StatusTooManyRequests || last.Header.Get("Retry-After") == "" {
+		t.Errorf("who asks 1,400 times is told %s, Retry-After %q", last.Status, last.Header.Get("Retry-After"))
+	}
+	answer, err := readers.Post(url, "application/x-www-form-urlencoded", strings.NewReader("List-Unsubscribe=One-Click"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Errorf("one click is told %s", answer.Status)
+	}
+}
+
 // Without their store the gateways have mail to take all the same, and the page that the reader gets is theirs.
 func TestNoStoreNoBalancer(t *testing.T) {
 	b, gateways := overStandIns(t)
