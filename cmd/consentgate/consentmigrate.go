@@ -29,17 +29,18 @@ type consentMigrateCmd struct {
 	To      string `required:"" placeholder:"STORE" help:"The new store, as in consent.store."`
 	From    string `placeholder:"STORE" help:"The old one. Without it: consent.store."`
 	Merge   bool   `help:"The new store holds people already, who stay: of whom both hold, the later decision counts."`
+	Missing string `enum:",erased,keep" default:"" placeholder:"erased|keep" help:"What became of people who are in one store alone and were in both: they were erased in the other, or that lost them and they are to be kept. Without it, where there are any, nothing is changed."`
 	Stopped bool   `help:"No gateway runs: end when all is copied and compared."`
 }
 
 func (consentMigrateCmd) Help() string {
-	return `Moves all people, with their histories, while gateways go on. It copies everybody; then it says so, and passes every change of either store on to the other. Now give each gateway the new consent.store and start it again, one after the other. When all have it, press Ctrl-C here (or send SIGTERM): after 5 s everybody is compared, every history checked, and the old store closed: it is marked so that a gateway that was forgotten refuses it. A second Ctrl-C ends at once; within the 5 s the old store stays open. The exit status is 0 only where both hold the same.
+	return `Moves all people, with their histories, while gateways go on. It copies everybody; then it says so, and passes every change of either store on to the other. Now give each gateway the new consent.store and start it again, one after the other. When all have it, press Ctrl-C here (or send SIGINT): after 5 s everybody is compared, every history checked, and the old store closed: it is marked so that a gateway that was forgotten refuses it. A second Ctrl-C ends at once; within the 5 s the old store stays open. SIGTERM ends at once, too, and closes nothing. The exit status is 0 only where both hold the same.
 
 In both names ${NAME} is taken from the environment, so that no password stands among the arguments, which others can see.
 
 Where it was stopped, the same command goes on. A file that a gateway holds is moved by that gateway; when it is started with the new store, all ends by itself. To move to a file, stop the gateway before Ctrl-C, and start it afterwards.
 
-To give a move up, or to go back after it, move people the other way: --from the new store, --to the old one. What changed in the new one meanwhile comes along, the old one is open again, and the new one closed. Where no gateway uses the new one, say --stopped.
+To give a move up, or to go back after it, move people the other way: --from the new store, --to the old one. What changed in the new one meanwhile comes along, the old one is open again, and the new one closed. Where no gateway uses the new one, say --stopped. Who is in the old one alone was erased in the new one, or was lost by it: nothing is changed where there are any, until --missing says which.
 
 Examples:
 
@@ -181,7 +182,7 @@ func (m *moving) here(ctx context.Context) error {
 	}
 	defer next.Close()
 	mover := migrate.New(old, next, migrate.Options{
-		Ledger: consent.NewLedger(m.ring), Merge: m.Merge, Now: time.Now, Progress: m.at, Say: m.say,
+		Ledger: consent.NewLedger(m.ring), Merge: m.Merge, Missing: migrate.Missing(m.Missing), Now: time.Now, Progress: m.at, Say: m.say,
 	})
 	defer mover.Close()
 
@@ -191,7 +192,10 @@ func (m *moving) here(ctx context.Context) error {
 		defer cancel()
 		for ended := false; ; {
 			select {
-			case <-signals:
+			case s := <-signals:
+				if s != os.Interrupt { // the machine stops, say, and gateways may use the old store still
+					return
+				}
 			case <-ctx.Done():
 				return
 			}
@@ -225,8 +229,8 @@ func (m *moving) here(ctx context.Context) error {
 	if err := mover.Begin(ctx); err != nil {
 		return stopped(err)
 	}
-	close(following)
 	if !m.Stopped {
+		close(following)
 		m.say(bothHold + " When all have it, press Ctrl-C here.")
 		if err := mover.Follow(ctx, end); err != nil {
 			return stopped(err)
@@ -317,7 +321,7 @@ func (m *moving) askGateway(ctx context.Context) error {
 		return err
 	}
 	defer a.close()
-	body, err := json.Marshal(moveRequest{From: m.from, To: m.To, Merge: m.Merge})
+	body, err := json.Marshal(moveRequest{From: m.from, To: m.To, Merge: m.Merge, Missing: migrate.Missing(m.Missing)})
 	if err != nil {
 		return err
 	}

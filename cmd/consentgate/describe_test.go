@@ -77,7 +77,7 @@ func describe(n *kong.Node, above string) *verbDoc {
 func (v value) guess(enum string) value {
 	switch {
 	case enum != "":
-		v.choices = strings.Split(enum, ",")
+		v.choices = strings.Split(strings.TrimPrefix(enum, ","), ",") // the empty one is that nothing was said
 	case strings.Contains(v.holder, "|"):
 		v.choices = strings.Split(v.holder, "|")
 	case strings.Contains(v.holder, "FILE") || strings.HasSuffix(v.holder, ".eml"):

@@ -431,7 +431,7 @@ func TestFromEnvironment(t *testing.T) {
 	}
 }
 
-// Who asked for the end too early says so again, and the old store stays open; the move is then given up.
+// Who asked for the end too early says so again, and the old store stays open, as with SIGTERM; the move is then given up.
 func TestMigrateGivenUp(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -441,6 +441,12 @@ func TestMigrateGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := startProgram(t, "consent", "migrate", "--config", g.config, "--to", other)
+	m.says(t, "press Ctrl-C")
+	m.Process.Signal(syscall.SIGTERM) // the machine stops, and nobody said that all gateways have the new store
+	if err := m.ends(t); err == nil || strings.Contains(m.text(), "is closed") || !strings.Contains(m.text(), "the same command goes on") {
+		t.Fatalf("%v\n%s", err, m.text())
+	}
+	m = startProgram(t, "consent", "migrate", "--config", g.config, "--to", other)
 	m.says(t, "press Ctrl-C")
 	m.Process.Signal(os.Interrupt)
 	m.says(t, "Ctrl-C again leaves it open")

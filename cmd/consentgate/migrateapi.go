@@ -23,6 +23,8 @@ type moveRequest struct {
 	From  string `json:"from"` // what the gateway's store has to be
 	To    string `json:"to"`
 	Merge bool   `json:"merge"`
+
+	Missing migrate.Missing `json:"missing,omitempty"`
 }
 
 // mover is the gateway's part in moving people.
@@ -98,7 +100,7 @@ func (m *mover) move(ctx context.Context, old migrate.Store, q moveRequest, stop
 	defer next.Close()
 	said := time.Time{}
 	move := migrate.New(old, next, migrate.Options{
-		Ledger: consent.NewLedger(m.ring), Merge: q.Merge, Now: m.now,
+		Ledger: consent.NewLedger(m.ring), Merge: q.Merge, Missing: q.Missing, Now: m.now,
 		Progress: func(pass string, done, total int64) {
 			if now := m.now(); now.Sub(said) > 100*time.Millisecond {
 				said = now

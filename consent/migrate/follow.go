@@ -20,7 +20,8 @@ const markEvery = time.Second
 const retryAfter = time.Second
 
 // Follow keeps both stores the same until end is closed, and then returns once all that was told by then is
-// done. Where a store does not answer it waits, says so, and goes on with a look at everybody.
+// done. Where a store does not answer it waits, says so, and goes on with a look at everybody, unless that store lost
+// people.
 func (m *Mover) Follow(ctx context.Context, end <-chan struct{}) error {
 	for {
 		err := m.follow(ctx, end)
@@ -38,8 +39,13 @@ func (m *Mover) Follow(ctx context.Context, end <-chan struct{}) error {
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			if err = m.pass(ctx, "compared", nil); ctx.Err() != nil {
+			if err = m.look(ctx); err == nil {
+				err = m.pass(ctx, "compared", nil)
+			}
+			if ctx.Err() != nil {
 				return ctx.Err()
+			} else if errors.Is(err, ErrMissing) {
+				return err
 			}
 		}
 	}
@@ -158,8 +164,14 @@ const maxPasses = 20
 
 // again calls f, which looks at everybody, until it succeeds.
 func (m *Mover) again(ctx context.Context, f func() error) (err error) {
-	for range maxPasses {
-		if err = f(); err == nil || ctx.Err() != nil || errors.Is(err, consent.ErrForeign) {
+	for i := range maxPasses {
+		if i > 0 {
+			err = m.look(ctx)
+		}
+		if err == nil {
+			err = f()
+		}
+		if err == nil || ctx.Err() != nil || errors.Is(err, consent.ErrForeign) || errors.Is(err, ErrMissing) {
 			return err
 		}
 		m.Say(fmt.Sprintf("%v: trying again", err))

@@ -49,13 +49,24 @@ type Store interface {
 type Options struct {
 	Ledger *consent.Ledger // of the key file of both stores
 	Merge  bool            // the new store holds people already, who stay
-	Now    func() time.Time
+	// Missing says what became of people who are in one store alone and must have been in both: they were erased
+	// in the other, or that lost them. Without it Begin fails where there are any.
+	Missing Missing
+	Now     func() time.Time
 
 	// Progress is told how many of about how many people were looked at in this pass.
 	Progress func(pass string, done, total int64)
 	// Say is told what an operator should know, a line each.
 	Say func(string)
 }
+
+// Missing is what became of people who are missing.
+type Missing string
+
+const (
+	Erased Missing = "erased" // they are erased in the store that has them
+	Keep   Missing = "keep"   // they stay, and are written to the store that has them no more
+)
 
 // Result is what Finish found.
 type Result struct {
@@ -88,6 +99,7 @@ const Closed = "The old store is closed: a gateway that still uses it must take 
 var (
 	ErrNotEmpty = errors.New("the new store holds people already who did not come from this one: name another, or say --merge to keep them")
 	ErrDone     = errors.New("all was moved there already, and the old store is marked as moved: there is nothing left to do")
+	ErrMissing  = errors.New("say --missing keep where that lost them, and they stay, with their histories; or --missing erased where they were erased there. Who had unsubscribed stays in any case: an erasure leaves that")
 	errUnready  = errors.New("the store to move from is being filled itself: finish that first")
 )
 
@@ -132,7 +144,12 @@ func (m *Mover) Begin(ctx context.Context) error {
 		}
 	}
 	goesOn := !m.synced.IsZero()
-	if to.Moving == consent.Moved && !goesOn { // closed since all was moved, so who is there alone was erased since
+	closed := to.Moving == consent.Moved && !goesOn // since all was moved, so who is there alone was erased or lost since
+	m.first = closed || to.Moving == consent.Filling
+	if err := m.look(ctx); err != nil {
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
+	if closed {
 		if err := m.new.SetMoving(ctx, consent.Filling, ""); err != nil {
 			return err
 		}
@@ -176,6 +193,7 @@ func (m *Mover) Begin(ctx context.Context) error {
 		m.unwatch()
 	}
 	m.first = false
+	m.Missing = "" // it was said of those whom Begin found
 	return err
 }
 

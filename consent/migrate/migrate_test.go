@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -334,6 +335,7 @@ func TestErasedStayErased(t *testing.T) {
 		break
 	}
 	m = mover(t, ring, old, next)
+	m.Missing = Erased
 	if err := m.Begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -364,6 +366,10 @@ func TestErasedStayErased(t *testing.T) {
 	apply(t, next, grants(who(t, "younger"), time.Now().Add(time.Second)))
 	apply(t, gateway, grants(who(t, "youngest"), time.Now().Add(time.Second)))
 	m = mover(t, ring, old, next)
+	if err := m.Begin(t.Context()); !errors.Is(err, ErrMissing) {
+		t.Fatal(err)
+	}
+	m.Missing = Erased
 	if err := m.Begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -466,6 +472,7 @@ func TestGoBack(t *testing.T) {
 					t.Fatal(err)
 				}
 				back := mover(t, ring, next, old)
+				back.Missing = Erased
 				if err := back.Begin(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -489,5 +496,115 @@ func TestGoBack(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The store that was moved to lost people, and one was erased there: going back takes nobody for erased unasked, and
+// never one who had unsubscribed.
+func TestGoBackFromLoss(t *testing.T) {
+	for _, kind := range []func(testing.TB) place{aFile, aRedis} {
+		for _, ended := range []bool{false, true} {
+			for _, missing := range []Missing{Keep, Erased} {
+				t.Run(fmt.Sprintf("ended %v, %s", ended, missing), func(t *testing.T) {
+					t.Parallel()
+					ring := keyring.Ephemeral()
+					from := kind(t)
+					if from.file == "" {
+						from.open(t, ring, redisstore.None) // which begins it
+					}
+					old, next := from.open(t, ring, redisstore.From), kind(t).open(t, ring, redisstore.To)
+					grantor, left, other := who(t, "g"), who(t, "h"), who(t, "i")
+					apply(t, old, grants(grantor, long), grants(left, long), grants(other, long))
+					gone := out(left)
+					gone.Time = long.Add(time.Hour)
+					apply(t, old, gone)
+					m := mover(t, ring, old, next)
+					if err := m.Begin(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					if ended {
+						if _, err := m.Finish(t.Context()); err != nil {
+							t.Fatal(err)
+						}
+					}
+					m.Close()
+					lose(t, next, grantor, left)
+					apply(t, next, out(other))
+					before, moving := held(t, old), consent.Settled
+					if ended {
+						moving = consent.Moved
+					}
+					back := mover(t, ring, next, old)
+					if err := back.Begin(t.Context()); !errors.Is(err, ErrMissing) || !strings.Contains(err.Error(), "nothing was changed: 2 people of the store to move to are missing in the store to move from, 1 of them unsubscribed") {
+						t.Fatal(err)
+					}
+					for k, h := range held(t, old) {
+						if !h.Same(before[k]) {
+							t.Errorf("%s changed", k)
+						}
+					}
+					if now, err := old.Moving(t.Context()); err != nil || now.Moving != moving {
+						t.Errorf("%q, %v", now.Moving, err)
+					}
+					back.Missing = missing
+					if err := back.Begin(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := back.Finish(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					alike(t, next, old)
+					after := held(t, old)
+					if k := old.Key(left); after[k] == nil || !after[k].Same(before[k]) {
+						t.Errorf("who had unsubscribed: %q, was %q", after[k], before[k])
+					}
+					if k := old.Key(grantor); missing == Keep && (after[k] == nil || !after[k].Same(before[k])) {
+						t.Errorf("who was kept: %q, was %q", after[k], before[k])
+					} else if missing == Erased && after[k] != nil {
+						t.Errorf("who was erased: %q", after[k])
+					}
+					if s := state(t, old, other).Mail.State; s != consent.Unsubscribed {
+						t.Errorf("what was decided meanwhile: %q", s)
+					}
+				})
+			}
+		}
+	}
+}
+
+// lose takes people away as a store does that loses data, with no trace.
+func lose(t testing.TB, s Store, people ...consent.Address) {
+	t.Helper()
+	keys := make([]consent.Key, len(people))
+	for i, a := range people {
+		keys[i] = s.Key(a)
+	}
+	errs, err := s.Edit(t.Context(), keys, func(_ int, h *consent.Held) (consent.Update, error) {
+		return h.Until(&consent.Held{Key: h.Key}), nil
+	})
+	if err := errors.Join(append(errs, err)...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A store that comes back without some of its people, while both are kept the same, ends that.
+func TestLossWhileFollowed(t *testing.T) {
+	ring := keyring.Ephemeral()
+	old, next := aFile(t).open(t, ring, redisstore.From), aFile(t).open(t, ring, redisstore.To)
+	anna := who(t, "anna")
+	apply(t, old, grants(anna, long))
+	m := mover(t, ring, old, next)
+	if err := m.Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range m.watch { // as when the server goes away
+		w.close()
+	}
+	lose(t, next, anna)
+	if err := m.Follow(t.Context(), nil); !errors.Is(err, ErrMissing) {
+		t.Fatal(err)
+	}
+	if s := state(t, old, anna).Open.State; s != consent.Granted {
+		t.Errorf("the consent that is in the old store alone: %q", s)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/consentgate/consentgate/consent"
 )
@@ -106,7 +107,8 @@ func write(ctx context.Context, s Store, edits []edit) error {
 	return nil
 }
 
-// join says what a person is in both stores. Who is in one store alone is new there, or was erased in the other.
+// join says what a person is in both stores. Who is in one store alone is new there, or was erased in the
+// other, or lost by it.
 func (m *Mover) join(a, b *consent.Held, told side) (*consent.Held, error) {
 	alone, toldByOther := a, told.new
 	switch {
@@ -115,21 +117,110 @@ func (m *Mover) join(a, b *consent.Held, told side) (*consent.Held, error) {
 	case a.Empty():
 		alone, toldByOther = b, told.old
 	}
-	first, known := alone.First()
-	gone := false
-	switch {
-	case !known: // an opt-out that outlived its person
-	case m.first:
-		gone = b == alone
-	case toldByOther:
-		gone = true
-	default:
-		gone = !m.synced.IsZero() && first.Time.Before(m.synced.Add(-skew))
+	fromNew := b == alone
+	if _, known := alone.First(); known && toldByOther && (fromNew || !m.first) {
+		return m.Ledger.Erased(alone)
 	}
-	if gone {
+	if missing, optOut, err := m.missing(alone, fromNew); err != nil {
+		return nil, err
+	} else if missing && !optOut && m.Missing != Keep {
 		return m.Ledger.Erased(alone)
 	}
 	return alone, nil
+}
+
+// missing reports whether somebody in one store alone was in the other, too. optOut reports that an erasure there
+// would have left an opt-out, so that it was none.
+func (m *Mover) missing(alone *consent.Held, fromNew bool) (missing, optOut bool, err error) {
+	first, known := alone.First()
+	switch {
+	case !known: // an opt-out that outlived its person
+		return false, false, nil
+	case m.first:
+		missing = fromNew
+	default:
+		missing = !m.synced.IsZero() && first.Time.Before(m.synced.Add(-skew))
+	}
+	if !missing {
+		return false, false, nil
+	}
+	left, err := m.Ledger.Erased(alone)
+	if err != nil {
+		return true, false, err
+	}
+	for scope, text := range left.Fields {
+		r, err := consent.ParseRecord(consent.Scope(scope), text)
+		if err != nil {
+			return true, false, err
+		}
+		optOut = optOut || m.first || r.Mail.Time.Before(m.synced.Add(-skew)) // else made since, here alone
+	}
+	return true, optOut, nil
+}
+
+// look counts who is missing, and changes nothing. Where nobody said what became of them the error is ErrMissing.
+func (m *Mover) look(ctx context.Context) error {
+	if !m.first && m.synced.IsZero() {
+		return nil
+	}
+	stores, names := [...]Store{m.old, m.new}, [...]string{"the store to move from", "the store to move to"}
+	var said []string
+	for i, s := range stores {
+		if i == 0 && m.first { // who is there alone is not copied yet
+			continue
+		}
+		total, err := s.Count(ctx)
+		if err != nil {
+			return err
+		}
+		var done int64
+		missing := map[consent.Key]bool{} // true: with an opt-out
+		for page, err := range s.Pages(ctx) {
+			if err != nil {
+				return err
+			}
+			keys := make([]consent.Key, len(page))
+			for j, h := range page {
+				keys[j] = h.Key
+			}
+			others, err := stores[1-i].Read(ctx, keys)
+			if err != nil {
+				return err
+			}
+			for j, h := range page {
+				if h.Empty() || !others[j].Empty() {
+					continue
+				}
+				if is, optOut, _ := m.missing(h, i == 1); is { // who cannot be read is left as it is
+					missing[h.Key] = optOut
+				}
+			}
+			done += int64(len(page))
+			m.Progress("looked for in the other store", done, max(total, done))
+		}
+		if n := len(missing); n > 0 {
+			outs := 0
+			for _, optOut := range missing {
+				if optOut {
+					outs++
+				}
+			}
+			said = append(said, fmt.Sprintf("%d people of %s are missing in %s, %d of them unsubscribed", n, names[i], names[1-i], outs))
+		}
+	}
+	if len(said) == 0 {
+		return nil
+	}
+	text := strings.Join(said, "; ")
+	switch m.Missing {
+	case Keep:
+		m.Say(text + ": all stay, as --missing keep says.")
+	case Erased:
+		m.Say(text + ": those are kept, the others erased, as --missing erased says.")
+	default:
+		return fmt.Errorf("%s: %w", text, ErrMissing)
+	}
+	return nil
 }
 
 // refuse notes, and says once, who could not be joined.

@@ -70,6 +70,7 @@ _consentgate() {
     "consentgate consent migrate --config") _consentgate_files -f; return ;;
     "consentgate consent migrate --to") return ;;
     "consentgate consent migrate --from") return ;;
+    "consentgate consent migrate --missing") COMPREPLY=($(compgen -W "erased keep" -- "$cur")); return ;;
     "consentgate consent accept-store --config") _consentgate_files -f; return ;;
     "consentgate queue list --config") _consentgate_files -f; return ;;
     "consentgate queue show --config") _consentgate_files -f; return ;;
@@ -97,7 +98,7 @@ _consentgate() {
     "consentgate consent erase") words="" flags="--config --yes --help" files=false ;;
     "consentgate consent export") words="" flags="--config --format --with-addresses --withdrawn --from --output --help" files=false ;;
     "consentgate consent import") words="" flags="--config --format --map --scope --source-time --notice --dry-run --resume --help" files=true ;;
-    "consentgate consent migrate") words="" flags="--config --to --from --merge --stopped --help" files=false ;;
+    "consentgate consent migrate") words="" flags="--config --to --from --merge --missing --stopped --help" files=false ;;
     "consentgate consent accept-store") words="" flags="--config --yes --help" files=false ;;
     "consentgate queue") words="list show retry remove" flags="--help" files=false ;;
     "consentgate queue list") words="" flags="--config --json --help" files=false ;;

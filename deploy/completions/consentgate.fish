@@ -115,6 +115,7 @@ complete -c consentgate -n '__consentgate_at consentgate consent migrate' -l con
 complete -c consentgate -n '__consentgate_at consentgate consent migrate' -l to -x -d 'The new store, as in consent.store.'
 complete -c consentgate -n '__consentgate_at consentgate consent migrate' -l from -x -d 'The old one. Without it: consent.store.'
 complete -c consentgate -n '__consentgate_at consentgate consent migrate' -l merge -d 'The new store holds people already, who stay: of whom both hold, the later decision counts.'
+complete -c consentgate -n '__consentgate_at consentgate consent migrate' -l missing -x -a 'erased keep' -d 'What became of people who are in one store alone and were in both: they were erased in the other, or that lost them and they are to be kept. Without it, where there are any, nothing is changed.'
 complete -c consentgate -n '__consentgate_at consentgate consent migrate' -l stopped -d 'No gateway runs: end when all is copied and compared.'
 complete -c consentgate -n '__consentgate_at consentgate consent accept-store' -l help -d 'Show context-sensitive help.'
 complete -c consentgate -n '__consentgate_at consentgate consent accept-store' -l config -r -F -d 'Configuration file. Without it: consentgate.toml in the working directory, then /etc/consentgate/consentgate.toml.'
