@@ -311,8 +311,7 @@ func TestImageRuns(t *testing.T) {
 	im := buildImage(t)
 	sink := startSink(t)
 	redisPort, smtpPort, pagePort, adminPort := freePort(t), freePort(t), freePort(t), freePort(t)
-	config := strings.NewReplacer("redis:6379", "127.0.0.1:"+redisPort, "mailpit:1025", sink.address, `":2525"`, `"127.0.0.1:`+smtpPort+`"`, `":8080"`, `"127.0.0.1:`+pagePort+`"`,
-		"172.30.25.0/24", "127.0.0.0/8").Replace(read(t, "docker/consentgate.toml")) + "[admin]\nlisten = \"127.0.0.1:" + adminPort + "\"\n"
+	config := onLoopback(t, redisPort, sink, smtpPort, pagePort, adminPort)
 	write(t, im.root+"/etc/consentgate/consentgate.toml", config, 0o644)
 
 	// As an engine does it: read-only but for the volume and a fresh /tmp, and no right of root's.
@@ -357,18 +356,15 @@ exec chroot --userspec="$user" --groups= "$root" "$@"`
 		}
 		return nil
 	})
-	mail := "From: news@example.org\r\nTo: anna@example.net\r\nSubject: Sale\r\nMIME-Version: 1.0\r\nContent-Type: text/html\r\n\r\n" +
-		"<p>Hello<img src=\"https://shop.us1.list-manage.com/track/open.php?u=1&amp;id=2&amp;e=3\" width=1 height=1></p>\r\n" +
-		strings.Repeat("<p>a line of a very long newsletter, with words and words</p>\r\n", 50000)
 	client, err := smtp.Dial("127.0.0.1:" + smtpPort)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	if err := client.SendMail("news@example.org", []string{"anna@example.net"}, strings.NewReader(mail)); err != nil {
+	if err := client.SendMail("news@example.org", []string{"anna@example.net"}, strings.NewReader(largeMail)); err != nil {
 		t.Fatalf("%v\n%s", err, gateway.log())
 	}
-	if got := <-sink.mails; strings.Contains(got, "list-manage") || !strings.Contains(got, "https://mail.example.org/u/") || len(got) < len(mail)-200 {
+	if got := <-sink.mails; strings.Contains(got, "list-manage") || !strings.Contains(got, "https://mail.example.org/u/") || len(got) < len(largeMail)-200 {
 		t.Errorf("the copy is not as it should be: %d bytes\n%s", len(got), got[:min(len(got), 2000)])
 	}
 	gateway.stop()
@@ -376,6 +372,18 @@ exec chroot --userspec="$user" --groups= "$root" "$@"`
 		t.Errorf("it did not stop in good order, or had no control socket:\n%s", gateway.log())
 	}
 }
+
+// onLoopback is the configuration of the compose file for a gateway beside this test's own Redis and smarthost.
+func onLoopback(t testing.TB, redisPort string, sink *sink, smtpPort, pagePort, adminPort string) string {
+	t.Helper()
+	return strings.NewReplacer("redis:6379", "127.0.0.1:"+redisPort, "mailpit:1025", sink.address, `":2525"`, `"127.0.0.1:`+smtpPort+`"`, `":8080"`, `"127.0.0.1:`+pagePort+`"`,
+		"172.30.25.0/24", "127.0.0.0/8").Replace(read(t, "docker/consentgate.toml")) + "[admin]\nlisten = \"127.0.0.1:" + adminPort + "\"\n"
+}
+
+// largeMail is over what stays in memory.
+var largeMail = "From: news@example.org\r\nTo: anna@example.net\r\nSubject: Sale\r\nMIME-Version: 1.0\r\nContent-Type: text/html\r\n\r\n" +
+	"<p>Hello<img src=\"https://shop.us1.list-manage.com/track/open.php?u=1&amp;id=2&amp;e=3\" width=1 height=1></p>\r\n" +
+	strings.Repeat("<p>a line of a very long newsletter, with words and words</p>\r\n", 50000)
 
 // inNamespace returns unshare, which runs a program with mounts of its own; where that may not be, the test is skipped.
 func inNamespace(t testing.TB) string {
