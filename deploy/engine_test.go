@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/emersion/go-smtp"
@@ -107,7 +108,12 @@ func engine(t *testing.T) func(args ...string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		syscall.Unmount(dir+"/exec/netns/default", 0) // which the engine leaves there
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	// Where this process may not raise its limits, neither may the engine.
 	write(t, dir+"/daemon.json", `{"default-ulimits": {"nofile": {"Name": "nofile", "Soft": 1024, "Hard": 4096}, "nproc": {"Name": "nproc", "Soft": 1024, "Hard": 4096}}}`, 0o600)
 	begin(t, exec.Command(daemon, "--config-file", dir+"/daemon.json", "-H", "unix://"+dir+"/socket", "--data-root", dir+"/data", "--exec-root", dir+"/exec", "-p", dir+"/pid", "--bridge", "none", "--iptables=false"))
