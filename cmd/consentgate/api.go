@@ -108,7 +108,7 @@ func serveConsents(ctx context.Context, cfg *config.Config, opts redisstore.Opti
 		served = newOutbox(cfg, ring, store, waiting, log, nil).Told()
 	}
 	h := web.NewAdmin(web.AdminConfig{
-		Store: served, Imports: store, Source: consent.FromCLI, Log: log, Now: time.Now,
+		Store: served, Imports: store, Source: consent.FromCLI, Log: log, FullAddresses: cfg.Log.Addresses == "full", Now: time.Now,
 		Forget: func(who consent.Address) error { return forgetWaiting(cfg, ring, store, waiting, who) },
 	})
 	return h, func() {

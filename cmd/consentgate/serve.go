@@ -265,7 +265,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		}
 	}
 	metricsPage, statusPage := g.seen.serve(g, waiting, next, memory)
-	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Imports: store, Source: consent.FromAPI, Log: g.log, Now: time.Now, Ready: ready, Forget: forget, Tokens: tokens,
+	admin := web.NewAdmin(web.AdminConfig{Store: g.store, Imports: store, Source: consent.FromAPI, Log: g.log, FullAddresses: cfg.Log.Addresses == "full", Now: time.Now, Ready: ready, Forget: forget, Tokens: tokens,
 		Alive: func(ctx context.Context) error { return g.relay.Alive(ctx) }, Metrics: metricsPage, Status: statusPage})
 	if err := g.listen("admin", cfg.Admin.Listen, admin); err != nil {
 		return err
@@ -308,7 +308,7 @@ func (g *gateway) open(ring *keyring.Ring) error {
 		return bindError(smtpKey(cfg, err), err)
 	}
 	control := http.NewServeMux()
-	control.Handle("/", web.NewAdmin(web.AdminConfig{Store: g.store, Imports: store, Source: consent.FromCLI, Log: g.log, Now: time.Now, Forget: forget}))
+	control.Handle("/", web.NewAdmin(web.AdminConfig{Store: g.store, Imports: store, Source: consent.FromCLI, Log: g.log, FullAddresses: cfg.Log.Addresses == "full", Now: time.Now, Forget: forget}))
 	control.Handle("POST /v1/migrate", g.mover)
 	control.Handle("GET "+heldPath, serveHeld(g.mover.store))
 	control.Handle("/v1/queue", g.relay.QueueAPI())

@@ -24,6 +24,8 @@ type AdminConfig struct {
 	Log    *slog.Logger
 	Now    func() time.Time
 
+	FullAddresses bool // in the log, in lines about changes
+
 	// Imports is the store for imports, where it is to be another than Store: one that tells nobody of each change.
 	Imports consent.Store
 
@@ -193,12 +195,20 @@ func origin(r *http.Request) string {
 }
 
 // changed is the line about what an operator did, or a program of the operator's.
-func (a *admin) changed(r *http.Request, text string, attrs ...any) {
+func (a *admin) changed(r *http.Request, level slog.Level, text string, attrs ...any) {
 	attrs = append([]any{"id", consent.Request(r.Context()), "source", a.Source}, attrs...)
 	if by := origin(r); by != "" {
 		attrs = append(attrs, "by", by)
 	}
-	a.Log.Info(text, attrs...)
+	a.Log.Log(r.Context(), level, text, attrs...)
+}
+
+// named is how the log names a person.
+func (a *admin) named(who consent.Address) string {
+	if a.FullAddresses {
+		return who.String()
+	}
+	return who.Masked()
 }
 
 // hostAllowed keeps out DNS rebinding: only there is a Host a stranger's choice where a browser

@@ -379,30 +379,46 @@ func FuzzReadObject(f *testing.F) {
 	})
 }
 
-// What an operator changes has a line under the ID that what follows from it has, without an address in clear, and of
-// somebody who was erased none at all.
+// What an operator changes has a line under the ID that what follows from it has, with addresses in clear only where
+// that is wanted, and of somebody who was erased never. What a program sets for one person after the other has none
+// but for debugging.
 func TestChangesAreLogged(t *testing.T) {
-	var log bytes.Buffer
-	d := newDesk(t, func(c *AdminConfig) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
-	d.do("PUT", "/v1/consent/news/marta@example.org", "application/json", `{"open":"denied","mail":"unsubscribed"}`)
-	d.do("GET", "/v1/consent/news/marta@example.org", "", "")
-	d.do("PUT", "/v1/consent/news/marta@example.org", "application/json", `{"open":"nonsense"}`)
-	d.do("POST", "/v1/rename", "application/json", `{"old":"marta@example.org","new":"martha@example.org"}`)
-	d.do("POST", "/v1/consent?scope=news", "application/x-ndjson", `{"address":"joe@example.org","scope":"news","open":"granted"}`)
-	d.do("DELETE", "/v1/consent/martha@example.org", "", "")
-	d.do("POST", "/v1/accept-store", "", "")
-	for i, want := range []string{
-		`msg="consent changed" id=\w{16} source=api scope=news person=m•••@example.org mail=unsubscribed open=denied`,
-		`msg="a person's records went to another address" id=\w{16} source=api old=m•••@example.org new=m•••@example.org`,
-		`msg="records were imported" id=\w{16} source=api lines=1 changed=1`,
-		`msg="a person was erased" id=\w{16} source=api`,
-		`msg="the consent store is accepted as it is" id=\w{16} source=api`,
+	for _, tt := range []struct {
+		source             consent.Source
+		full               bool
+		level, marta, anna string
+	}{
+		{consent.FromCLI, false, "INFO", "m•••@example.org", "m•••@example.org"},
+		{consent.FromAPI, false, "DEBUG", "m•••@example.org", "m•••@example.org"},
+		{consent.FromCLI, true, "INFO", "marta@example.org", "martha@example.org"},
 	} {
-		if lines := strings.Split(log.String(), "\n"); i >= len(lines) || !regexp.MustCompile(`level=INFO `+want+`$`).MatchString(lines[i]) {
-			t.Errorf("line %d is not %s in\n%s", i, want, log.String())
+		var log bytes.Buffer
+		d := newDesk(t, func(c *AdminConfig) {
+			c.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			c.Source, c.FullAddresses = tt.source, tt.full
+		})
+		d.do("PUT", "/v1/consent/news/marta@example.org", "application/json", `{"open":"denied","mail":"unsubscribed"}`)
+		d.do("GET", "/v1/consent/news/marta@example.org", "", "")
+		d.do("PUT", "/v1/consent/news/marta@example.org", "application/json", `{"open":"nonsense"}`)
+		d.do("POST", "/v1/rename", "application/json", `{"old":"marta@example.org","new":"martha@example.org"}`)
+		d.do("POST", "/v1/consent?scope=news", "application/x-ndjson", `{"address":"joe@example.org","scope":"news","open":"granted"}`)
+		d.do("DELETE", "/v1/consent/martha@example.org", "", "")
+		d.do("POST", "/v1/accept-store", "", "")
+		id := ` id=\w{16} source=` + string(tt.source)
+		lines := strings.Split(log.String(), "\n")
+		for i, want := range []string{
+			tt.level + ` msg="consent changed"` + id + ` scope=news person=` + tt.marta + ` mail=unsubscribed open=denied`,
+			`INFO msg="a person's records went to another address"` + id + ` old=` + tt.marta + ` new=` + tt.anna,
+			`INFO msg="records were imported"` + id + ` lines=1 changed=1`,
+			`INFO msg="a person was erased"` + id,
+			`INFO msg="the consent store is accepted as it is"` + id,
+		} {
+			if i >= len(lines) || !regexp.MustCompile(`level=`+want+`$`).MatchString(lines[i]) {
+				t.Errorf("line %d is not %s in\n%s", i, want, log.String())
+			}
 		}
-	}
-	if strings.Count(log.String(), "\n") != 5 {
-		t.Error(log.String())
+		if len(lines) != 6 {
+			t.Error(log.String())
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"mime"
 	"net/http"
 	"net/url"
@@ -234,7 +235,7 @@ func (a *admin) importAll(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if end.Summary.Changed > 0 && !dry {
-		a.changed(r, "records were imported", "lines", end.Summary.Lines, "changed", end.Summary.Changed)
+		a.changed(r, slog.LevelInfo, "records were imported", "lines", end.Summary.Lines, "changed", end.Summary.Changed)
 	}
 	if err := errors.Join(say(end), report.Flush()); err != nil {
 		panic(http.ErrAbortHandler) // the client is gone

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -107,7 +108,7 @@ func (a *admin) erase(w http.ResponseWriter, r *http.Request) error {
 		}
 		err := a.Store.Erase(ctx, who)
 		if err == nil {
-			a.changed(r, "a person was erased") // not even masked: a domain may be a name
+			a.changed(r, slog.LevelInfo, "a person was erased") // not even masked: a domain may be a name
 		}
 		return err
 	})
@@ -149,7 +150,7 @@ func (a *admin) rename(w http.ResponseWriter, r *http.Request) error {
 		}
 		err = a.Store.Rename(ctx, who[0], who[1], a.Source, a.Now())
 		if err == nil {
-			a.changed(r, "a person's records went to another address", "old", who[0].Masked(), "new", who[1].Masked())
+			a.changed(r, slog.LevelInfo, "a person's records went to another address", "old", a.named(who[0]), "new", a.named(who[1]))
 		}
 		return err
 	})
@@ -159,7 +160,7 @@ func (a *admin) acceptStore(w http.ResponseWriter, r *http.Request) error {
 	return a.made(w, r, func(ctx context.Context) error {
 		err := a.Store.AcceptStore(ctx)
 		if err == nil {
-			a.changed(r, "the consent store is accepted as it is")
+			a.changed(r, slog.LevelInfo, "the consent store is accepted as it is")
 		}
 		return err
 	})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"slices"
@@ -97,7 +98,7 @@ func (a *admin) put(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	rs, err := a.Store.Apply(ctx, []consent.Change{change})
 	if err == nil && rs[0].Err == nil {
-		attrs := []any{"scope", scope, "person", who.Masked()}
+		attrs := []any{"scope", scope, "person", a.named(who)}
 		for _, set := range []struct {
 			purpose consent.Purpose
 			state   consent.State
@@ -106,7 +107,11 @@ func (a *admin) put(w http.ResponseWriter, r *http.Request) error {
 				attrs = append(attrs, string(set.purpose), set.state)
 			}
 		}
-		a.changed(r, "consent changed", attrs...)
+		level := slog.LevelInfo
+		if a.Source == consent.FromAPI { // a program may tell of everybody it knows, one by one
+			level = slog.LevelDebug
+		}
+		a.changed(r, level, "consent changed", attrs...)
 	}
 	return answer(w, who, rs, err)
 }

@@ -2,6 +2,7 @@ package logbook
 
 import (
 	"bytes"
+	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -11,10 +12,24 @@ import (
 // of any words.
 const telling = 6
 
+// ordinary are names of mailboxes that are words of answers, and of addresses in them, too: alone they tell of nobody.
+var ordinary = func() map[string]bool {
+	words := map[string]bool{}
+	for _, w := range strings.Fields(`
+		abuse account accounts address admin alert alerts billing bounce bounces client contact data domain email
+		error errors hello help home host hostmaster inbox info list local mail mailbox mailer-daemon mailer marketing
+		message name news newsletter nobody noreply no-reply office order orders postmaster queue recipient relay reply root sales security
+		sender server service shop smtp spam support system team test unknown user users web webmaster
+		all and any are bad but can for full has max may new not now one our out see the this too try was you your`) {
+		words[w] = true
+	}
+	return words
+}()
+
 // MaskKnown returns s with an address masked that it may hold, however that is encoded and in any case: with a domain
 // behind a separator that Mask does not take for one (jane=example.org, or spaces around it) too, and its local part
-// where it stands alone, "550 jane.doe: no such user", if that has at least alone bytes. What else looks like an address
-// is left to Mask.
+// where it stands alone, "550 jane.doe: no such user", if that has at least alone bytes and is no ordinary word. What else
+// looks like an address is left to Mask.
 func MaskKnown(s, address string, alone int) string {
 	at := strings.LastIndexByte(address, '@')
 	if at <= 0 || s == "" {
@@ -24,6 +39,9 @@ func MaskKnown(s, address string, alone int) string {
 	k := known{alone: alone}
 	name := fold(room[:0], address)
 	k.local, k.domain = name[:at], name[at+1:]
+	if ordinary[string(k.local)] {
+		k.alone = math.MaxInt
+	}
 	s = k.mask(s, fold(name[len(name):], s), nil)
 	for _, intro := range []byte("%=+&") {
 		for rounds := 1; rounds <= 3 && strings.IndexByte(s, intro) >= 0; rounds++ {
@@ -53,6 +71,7 @@ func (k *known) mask(s string, text []byte, places []int) string {
 		return places[i]
 	}
 	var b strings.Builder
+	var in url
 	done := 0 // in s
 	for i := 0; ; {
 		found := bytes.Index(text[i:], k.local)
@@ -61,21 +80,37 @@ func (k *known) mask(s string, text []byte, places []int) string {
 		}
 		start := i + found
 		end := start + len(k.local)
+		first, after := place(start), place(end)
+		masked := first < done // its beginning is, within one that stood alone
 		if from, to := k.behind(text, end); to > 0 {
-			first := done + localStart(s[done:place(end)], place(start)-done)
-			writeMasked(&b, s[done:], first-done)
+			if !masked {
+				writeMasked(&b, s[done:], localStart(s[done:after], first-done))
+			}
 			b.WriteByte('@')
 			b.WriteString(s[place(from):place(to)])
 			done, i = place(to), to
 			continue
 		}
 		i = start + 1
-		after := place(end)
-		if !k.standsAlone(text, start, end) || domain(s, after, separator(s[after:])) > 0 { // Mask sees to somebody's address
+		if !k.standsAlone(text, start, end) || !in.whole(text, start, end) {
 			continue
 		}
-		writeMasked(&b, s[done:], place(start)-done)
-		done, i = after, end
+		n := separator(s[after:])
+		if domain(s, after, n) == 0 {
+			n = 0
+		} else if !masked { // somebody's address; masked now, since its domain may hold the name too
+			first = done + localStart(s[done:after], first-done)
+		}
+		if !masked {
+			writeMasked(&b, s[done:], first-done)
+		}
+		done = after
+		if n > 0 {
+			b.WriteByte('@')
+			for done += n; place(i) < done; {
+				i++
+			}
+		}
 	}
 	if done == 0 {
 		return s
@@ -130,6 +165,34 @@ func (k *known) standsAlone(text []byte, start, end int) bool {
 	before, _ := utf8.DecodeLastRune(text[:start])
 	after, _ := utf8.DecodeRune(text[end:])
 	return !isWord(before) && !isWord(after)
+}
+
+// url is how far a text was looked at, and whether that is within an URL.
+type url struct {
+	seen int
+	part byte // 'h' within scheme and host, 'p' behind them, 0 within none
+}
+
+// whole says whether what stands in text from start to end may be a person's: within an URL only a whole value or
+// element of the path is. The starts only grow from call to call.
+func (u *url) whole(text []byte, start, end int) bool {
+	for ; u.seen < start; u.seen++ {
+		switch c := text[u.seen]; {
+		case c <= ' ' || c == '<' || c == '>' || c == '"':
+			u.part = 0
+		case u.part == 0 && c == '/' && bytes.HasSuffix(text[:u.seen], []byte(":/")):
+			u.part = 'h'
+		case u.part == 'h' && (c == '/' || c == '?' || c == '#'):
+			u.part = 'p'
+		case u.part == 'h' && (c == ',' || c == ';' || c == ')' || c == '\''):
+			u.part = 0
+		}
+	}
+	if u.part == 0 {
+		return true
+	}
+	after, _ := utf8.DecodeRune(text[end:])
+	return u.part == 'p' && (text[start-1] == '=' || text[start-1] == '/') && !isWord(after)
 }
 
 func isWord(r rune) bool {

@@ -1,5 +1,5 @@
 // Package logbook is what stands before the handler that writes the gateway's log: it masks the addresses of people
-// in everything that is logged, wherever a text came from, counts the warnings and errors, and remembers the last
+// in everything that is logged, wherever a text came from, cuts what is long, counts the warnings and errors, and remembers the last
 // ones for the status page.
 //
 // Masking by what a text looks like is a net below the rest of the gateway, which masks the addresses that it knows
@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // Options say what a logbook does beside handing on.
@@ -44,23 +45,19 @@ func (l *Logbook) Handle(ctx context.Context, r slog.Record) error {
 		l.opts.Count(r.Level)
 		l.book.note(r)
 	}
-	if l.opts.FullAddresses {
-		return l.next.Handle(ctx, r)
-	}
-	clean := !mayHold(r.Message)
-	if clean {
+	message, changed := l.text(r.Message)
+	if !changed {
 		r.Attrs(func(a slog.Attr) bool {
-			_, changed := mask(a)
-			clean = !changed
-			return clean
+			_, changed = l.attr(a)
+			return !changed
 		})
 	}
-	if clean { // as most are
+	if !changed { // as most are
 		return l.next.Handle(ctx, r)
 	}
-	masked := slog.NewRecord(r.Time, r.Level, Mask(r.Message), r.PC)
+	masked := slog.NewRecord(r.Time, r.Level, message, r.PC)
 	r.Attrs(func(a slog.Attr) bool {
-		a, _ = mask(a)
+		a, _ = l.attr(a)
 		masked.AddAttrs(a)
 		return true
 	})
@@ -68,11 +65,9 @@ func (l *Logbook) Handle(ctx context.Context, r slog.Record) error {
 }
 
 func (l *Logbook) WithAttrs(attrs []slog.Attr) slog.Handler {
-	if !l.opts.FullAddresses {
-		attrs = slices.Clone(attrs)
-		for i := range attrs {
-			attrs[i], _ = mask(attrs[i])
-		}
+	attrs = slices.Clone(attrs)
+	for i := range attrs {
+		attrs[i], _ = l.attr(attrs[i])
 	}
 	return &Logbook{l.next.WithAttrs(attrs), l.opts, l.book}
 }
@@ -81,38 +76,59 @@ func (l *Logbook) WithGroup(name string) slog.Handler {
 	return &Logbook{l.next.WithGroup(name), l.opts, l.book}
 }
 
-// mask returns a with the addresses in its value masked, and whether there was any.
-func mask(a slog.Attr) (slog.Attr, bool) {
+// maxText is how many bytes of a text are logged: a stranger may have written all of a megabyte.
+const maxText = 4 << 10
+
+// text returns s as it is logged, and whether that may be another.
+func (l *Logbook) text(s string) (string, bool) {
+	changed := !l.opts.FullAddresses && mayHold(s)
+	if changed {
+		s = Mask(s)
+	}
+	if len(s) > maxText { // masked before, since a half address has no look
+		end := maxText
+		for end > maxText-utf8.UTFMax && !utf8.RuneStart(s[end]) {
+			end--
+		}
+		return s[:end] + "…", true
+	}
+	return s, changed
+}
+
+// attr returns a with its value as it is logged, and whether that may be another.
+func (l *Logbook) attr(a slog.Attr) (slog.Attr, bool) {
 	v := a.Value.Resolve()
 	switch v.Kind() {
 	case slog.KindString:
-		if a.Key == "stack" || !mayHold(v.String()) { // paths of modules look like addresses, and values are not in it
+		if a.Key == "stack" { // paths of modules look like addresses, and values are not in it
 			return a, false
 		}
-		return slog.String(a.Key, Mask(v.String())), true
+		if s, changed := l.text(v.String()); changed {
+			return slog.String(a.Key, s), true
+		}
 	case slog.KindGroup:
 		of := v.Group()
 		for i := range of {
-			b, changed := mask(of[i])
+			b, changed := l.attr(of[i])
 			if !changed {
 				continue
 			}
 			group := slices.Clone(of)
 			group[i] = b
 			for j := i + 1; j < len(group); j++ {
-				group[j], _ = mask(group[j])
+				group[j], _ = l.attr(group[j])
 			}
 			return slog.Attr{Key: a.Key, Value: slog.GroupValue(group...)}, true
 		}
 	case slog.KindAny:
-		if masked, changed := maskAny(v.Any()); changed {
-			return slog.Any(a.Key, masked), true
+		if v, changed := l.any(v.Any()); changed {
+			return slog.Any(a.Key, v), true
 		}
 	}
 	return a, false
 }
 
-func maskAny(v any) (masked any, changed bool) {
+func (l *Logbook) any(v any) (any, bool) {
 	text := ""
 	switch v := v.(type) {
 	case nil:
@@ -120,14 +136,12 @@ func maskAny(v any) (masked any, changed bool) {
 	case error:
 		text = v.Error()
 	case []string:
-		if !mayHold(strings.Join(v, " ")) {
-			return v, false
-		}
-		all := make([]string, len(v))
+		all, any := make([]string, len(v)), false
 		for i := range v {
-			all[i] = Mask(v[i])
+			s, changed := l.text(v[i])
+			all[i], any = s, any || changed
 		}
-		return all, true
+		return all, any
 	default:
 		if of := reflect.ValueOf(v); of.Kind() == reflect.String {
 			text = of.String()
@@ -135,10 +149,10 @@ func maskAny(v any) (masked any, changed bool) {
 			text = fmt.Sprint(v)
 		}
 	}
-	if !mayHold(text) {
-		return v, false
+	if s, changed := l.text(text); changed {
+		return s, true
 	}
-	return Mask(text), true
+	return v, false
 }
 
 // Line is a warning or an error that was logged, without what tells of a person.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 type named string
@@ -34,6 +35,27 @@ func TestHandler(t *testing.T) {
 	}
 	if got, _ = write(true); strings.Count(got, "jane@example.org") != 8 || strings.Contains(got, "•") {
 		t.Errorf("in full:\n%s", got)
+	}
+}
+
+// Of a long text the beginning is logged, whatever holds it; an address at the cut is masked all the same.
+func TestLongTexts(t *testing.T) {
+	long := "x" + strings.Repeat("é", maxText/2-5) + " jane.doe@example.org"
+	for full, end := range map[bool]string{false: "é j••…", true: "é jane.doe…"} {
+		got := map[string]string{}
+		log := slog.New(New(slog.NewTextHandler(discard{}, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			got[a.Key] = a.Value.String()
+			return a
+		}}), Options{FullAddresses: full, Count: func(slog.Level) {}}))
+		log.With("with", long).Info(long, "string", long, "err", errors.New(long), "named", named(long), slog.Group("group", "in", long), "stack", long, "list", []string{"a", long}, "short", "é")
+		for _, key := range []string{"with", "msg", "string", "err", "named", "in"} {
+			if s := got[key]; len(s) > maxText+len("…") || !strings.HasSuffix(s, end) || !utf8.ValidString(s) {
+				t.Errorf("%s: %d bytes, … %q", key, len(s), s[max(0, len(s)-30):])
+			}
+		}
+		if got["stack"] != long || got["short"] != "é" || !strings.HasSuffix(got["list"], end+"]") {
+			t.Errorf("%d bytes of the stack, %q, %d of the list", len(got["stack"]), got["short"], len(got["list"]))
+		}
 	}
 }
 

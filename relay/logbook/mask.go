@@ -9,8 +9,8 @@ import (
 const bullets = "•••"
 
 // separator returns the length of what stands for an @ at the beginning of s, 0 where nothing does: the sign itself, as
-// it is written full width, or as encoded in URLs (%40, and again: %2540), in quoted-printable or VERP (=40), in xtext
-// (+40, RFC 3461 §4) and in HTML.
+// it is written full width or for people, (at), or as encoded in URLs (%40, and again: %2540), in quoted-printable or VERP
+// (=40), in xtext (+40, RFC 3461 §4) and in HTML.
 func separator(s string) int {
 	if s == "" {
 		return 0
@@ -20,6 +20,10 @@ func separator(s string) int {
 		return 1
 	case '%', '=', '+', '&':
 		return spelled(s, '@')
+	case '(':
+		if len(s) >= 4 && strings.EqualFold(s[:4], "(at)") {
+			return 4
+		}
 	case "＠"[0]:
 		if strings.HasPrefix(s, "＠") || strings.HasPrefix(s, "﹫") {
 			return len("＠")
@@ -112,7 +116,7 @@ func mayHold(s string) bool {
 			if !strings.HasSuffix(s[:i], bullets) {
 				return true
 			}
-		case '%', '=', '+', '&', "＠"[0]:
+		case '%', '=', '+', '&', '(', "＠"[0]:
 			if separator(s[i:]) > 0 {
 				return true
 			}
@@ -121,8 +125,7 @@ func mayHold(s string) bool {
 	return false
 }
 
-// Mask returns s with what looks like an address masked: its first character and its domain stay. Masked again it
-// is the same.
+// Mask returns s with what looks like an address masked: its first character and its domain stay.
 func Mask(s string) string {
 	if !mayHold(s) {
 		return s
@@ -167,8 +170,11 @@ func Mask(s string) string {
 	return b.String()
 }
 
+// maxLiteral is more than an address literal takes, [IPv6:…] (RFC 5321 §4.1.3).
+const maxLiteral = 64
+
 // domain returns where the domain ends behind a separator of n bytes at i, 0 where there is none. It may be one label only
-// behind a true @ that a word stands before.
+// where a word stands before, and oneLabel says of which look.
 func domain(s string, i, n int) int {
 	if n == 0 {
 		return 0
@@ -176,8 +182,12 @@ func domain(s string, i, n int) int {
 	from := i + n
 	sign := s[i] == '@'
 	if sign && from < len(s) && s[from] == '[' {
-		if end := strings.IndexAny(s[from:], "] \t\r\n\v\f"); end > 0 && s[from+end] == ']' {
-			return from + end + 1
+		end := from + 1
+		for end < min(len(s), from+maxLiteral) && (isAlnum(s[end]) || strings.IndexByte(".:-", s[end]) >= 0) {
+			end++
+		}
+		if end < len(s) && s[end] == ']' {
+			return end + 1
 		}
 		return 0
 	}
@@ -192,6 +202,9 @@ loop:
 			if n == 0 || sign || decoded == '@' || decoded < 0x80 && decoded != '.' && decoded != '-' && !isAlnum(decoded) {
 				break loop
 			}
+			if end == from && !isAlnum(decoded) && decoded < 0x80 {
+				break loop
+			}
 			if decoded == '.' {
 				dots++
 			}
@@ -204,15 +217,27 @@ loop:
 			if end+1 < len(s) && (isAlnum(s[end+1]) && digit(s[end+1]) > 9 || s[end+1] >= 0x80 || s[end+1] == '%') {
 				dots++ // none of a number
 			}
-		case !sign && !isAlnum(c) && c != '-' && c != '_' && c < 0x80:
+		case !sign && !isAlnum(c) && c < 0x80 && (end == from || c != '-' && c != '_'): // rdns=40-1-2.mail.example.org
 			break loop
 		}
 		end++
 	}
-	if end == from || dots == 0 && (!sign || i > 0 && (s[i-1] == ' ' || s[i-1] == '\t')) {
+	if end == from || dots == 0 && (i > 0 && (s[i-1] == ' ' || s[i-1] == '\t') || !sign && !oneLabel(s[from:end], s[i])) {
 		return 0
 	}
 	return end
+}
+
+// oneLabel says whether a label, the only one behind a separator that begins with c and is no @, may be a domain: jane%40localhost.
+// Behind = and + numbers begin with 40 too (took=40s, id=40fe12), and most names of hosts without digits are longer than units.
+func oneLabel(label string, c byte) bool {
+	if digit(label[0]) < 10 {
+		return false
+	}
+	if c == '=' || c == '+' {
+		return len(label) >= 5 && !strings.ContainsAny(label, "0123456789")
+	}
+	return len(label) >= 2
 }
 
 // localStart returns where the local part begins that ends with s, and of which a first separator stands at at.
