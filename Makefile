@@ -24,12 +24,11 @@ build: ## the program in bin/, which signs by the machine's OpenSSL where it has
 	CGO_ENABLED=$(if $(shell command -v $${CC:-gcc} 2>/dev/null),$(CGO_ENABLED),0) $(GO) build -trimpath -o bin/consentgate ./cmd/consentgate
 
 test: need needwatch static ## all tests, under ten minutes on two cores
-	$(GO) test -race -timeout 6m ./...
+	$(GO) test -race -timeout 6m -parallel 4 ./...
 	$(GO) test -timeout 1m -run '^TestCost$$' ./relay
-	GATEWAY_RACE=1 $(GO) test -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers
+	GATEWAY_RACE=1 $(GO) test -timeout 6m -parallel 6 ./testdata/e2e ./testdata/peers ./testdata/faults ./testdata/bench ./testdata/docs ./testdata/process ./testdata/recipes/backup
 	@rm -rf testdata/browser/pictures && mkdir testdata/browser/pictures
 	$(GO) test -timeout 3m -parallel 6 -artifacts -outputdir $(CURDIR)/testdata/browser/pictures ./testdata/browser
-	$(GO) test -timeout 3m ./testdata/faults ./testdata/bench ./testdata/docs ./testdata/process ./testdata/recipes/backup
 
 recipes: need ## what the documentation tells users of other programs to set, with those programs; under two minutes
 	$(GO) test -count 1 -timeout 5m -parallel 6 -run 'Recipe' ./testdata/peers -recipes $(CURDIR)/testdata/recipes/RESULTS.md
