@@ -442,6 +442,29 @@ func TestTampered(t *testing.T) {
 	alike(t, old, next)
 }
 
+// moved returns two stores of one kind after people moved from one to the other, or, where that has not ended, when both
+// hold the same.
+func moved(t *testing.T, ring *keyring.Ring, kind func(testing.TB) place, ended bool, held ...consent.Change) (old, next Store) {
+	t.Helper()
+	from := kind(t)
+	if from.file == "" {
+		from.open(t, ring, redisstore.None) // which begins it
+	}
+	old, next = from.open(t, ring, redisstore.From), kind(t).open(t, ring, redisstore.To)
+	apply(t, old, held...)
+	m := mover(t, ring, old, next)
+	defer m.Close()
+	if err := m.Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ended {
+		if _, err := m.Finish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return old, next
+}
+
 // A move is given up before its end, or people go back after it: what was decided meanwhile comes along, and who was
 // erased meanwhile stays away.
 func TestGoBack(t *testing.T) {
@@ -450,23 +473,8 @@ func TestGoBack(t *testing.T) {
 			t.Run(fmt.Sprintf("ended %v", ended), func(t *testing.T) {
 				t.Parallel()
 				ring := keyring.Ephemeral()
-				from := kind(t)
-				if from.file == "" {
-					from.open(t, ring, redisstore.None) // which begins it
-				}
-				old, next := from.open(t, ring, redisstore.From), kind(t).open(t, ring, redisstore.To)
 				anna, ben, cleo := who(t, "anna"), who(t, "ben"), who(t, "cleo")
-				apply(t, old, grants(anna, long), grants(ben, long))
-				m := mover(t, ring, old, next)
-				if err := m.Begin(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				if ended {
-					if _, err := m.Finish(t.Context()); err != nil {
-						t.Fatal(err)
-					}
-				}
-				m.Close()
+				old, next := moved(t, ring, kind, ended, grants(anna, long), grants(ben, long))
 				apply(t, next, out(anna), out(cleo))
 				if err := next.Erase(t.Context(), ben); err != nil {
 					t.Fatal(err)
@@ -508,26 +516,10 @@ func TestGoBackFromLoss(t *testing.T) {
 				t.Run(fmt.Sprintf("ended %v, %s", ended, missing), func(t *testing.T) {
 					t.Parallel()
 					ring := keyring.Ephemeral()
-					from := kind(t)
-					if from.file == "" {
-						from.open(t, ring, redisstore.None) // which begins it
-					}
-					old, next := from.open(t, ring, redisstore.From), kind(t).open(t, ring, redisstore.To)
 					grantor, left, other := who(t, "g"), who(t, "h"), who(t, "i")
-					apply(t, old, grants(grantor, long), grants(left, long), grants(other, long))
 					gone := out(left)
 					gone.Time = long.Add(time.Hour)
-					apply(t, old, gone)
-					m := mover(t, ring, old, next)
-					if err := m.Begin(t.Context()); err != nil {
-						t.Fatal(err)
-					}
-					if ended {
-						if _, err := m.Finish(t.Context()); err != nil {
-							t.Fatal(err)
-						}
-					}
-					m.Close()
+					old, next := moved(t, ring, kind, ended, grants(grantor, long), grants(left, long), grants(other, long), gone)
 					lose(t, next, grantor, left)
 					apply(t, next, out(other))
 					before, moving := held(t, old), consent.Settled
