@@ -78,43 +78,36 @@ func change(path string, f func([]byte) ([]byte, error)) (secrets int, err error
 	return len(ring.secrets), syncFolder(filepath.Dir(path))
 }
 
+// linesOf returns the lines of a key file, without their ends, and where those of its secrets stand, of which there is one.
+func linesOf(text []byte) (lines [][]byte, secrets []int) {
+	for line := range bytes.SplitSeq(bytes.TrimSuffix(text, []byte("\n")), []byte("\n")) {
+		if word, _, _ := strings.Cut(strings.TrimSpace(string(line)), " "); word == "secret" {
+			secrets = append(secrets, len(lines))
+		}
+		lines = append(lines, line)
+	}
+	return lines, secrets
+}
+
+func textOf(lines [][]byte) []byte { return append(bytes.Join(lines, []byte("\n")), '\n') }
+
 // withSecret returns the text of a key file with one more secret.
 func withSecret(text []byte, behind bool) []byte {
-	line := fmt.Sprintf("secret %s\n", base64.RawURLEncoding.EncodeToString(random()))
-	var b bytes.Buffer
-	put := false
-	for old := range bytes.Lines(text) {
-		if word, _, _ := strings.Cut(strings.TrimSpace(string(old)), " "); word == "secret" && !put && !behind {
-			b.WriteString(line)
-			put = true
-		}
-		b.Write(old)
+	lines, secrets := linesOf(text)
+	at := secrets[0]
+	if behind {
+		at = len(lines)
 	}
-	if !put {
-		if !bytes.HasSuffix(text, []byte("\n")) {
-			b.WriteByte('\n')
-		}
-		b.WriteString(line)
-	}
-	return b.Bytes()
+	return textOf(slices.Insert(lines, at, fmt.Appendf(nil, "secret %s", base64.RawURLEncoding.EncodeToString(random()))))
 }
 
 // lastToFront returns the text of a key file with its last secret before the others.
 func lastToFront(text []byte) ([]byte, error) {
-	var lines [][]byte
-	first, last := -1, -1
-	for line := range bytes.SplitSeq(bytes.TrimSuffix(text, []byte("\n")), []byte("\n")) {
-		if word, _, _ := strings.Cut(strings.TrimSpace(string(line)), " "); word == "secret" {
-			if last = len(lines); first < 0 {
-				first = last
-			}
-		}
-		lines = append(lines, line)
-	}
+	lines, secrets := linesOf(text)
+	first, last := secrets[0], secrets[len(secrets)-1]
 	if first == last {
 		return nil, errors.New("it has one secret alone")
 	}
 	line := lines[last]
-	lines = slices.Insert(slices.Delete(lines, last, last+1), first, line)
-	return append(bytes.Join(lines, []byte("\n")), '\n'), nil
+	return textOf(slices.Insert(slices.Delete(lines, last, last+1), first, line)), nil
 }
