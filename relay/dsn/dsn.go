@@ -263,15 +263,7 @@ func printable(s string, most int) string {
 	if len(s) > most {
 		s = s[:most]
 	}
-	s = strings.Map(func(c rune) rune {
-		switch {
-		case unicode.IsSpace(c):
-			return ' '
-		case !unicode.IsPrint(c) || c == utf8.RuneError:
-			return '?'
-		}
-		return c
-	}, strings.ToValidUTF8(s, "?"))
+	s = strings.Map(smarthost.Printable, strings.ToValidUTF8(s, "?"))
 	return strings.Join(strings.Fields(s), " ") // a folded run of spaces could look like the end of a header
 }
 

@@ -147,18 +147,22 @@ func parseLine(line string) (code int, text string, more, ok bool) {
 func printable(line string) string {
 	for i := range len(line) {
 		if line[i] < ' ' || line[i] > '~' {
-			return strings.Map(func(r rune) rune {
-				switch {
-				case unicode.IsSpace(r):
-					return ' '
-				case !unicode.IsPrint(r) || r == utf8.RuneError:
-					return '?'
-				}
-				return r
-			}, line)
+			return strings.Map(Printable, line)
 		}
 	}
 	return line
+}
+
+// Printable is r where it may be shown to people: a blank for white space, and a question mark for what steers a
+// terminal, a header field or the direction of writing, or is no UTF-8.
+func Printable(r rune) rune {
+	switch {
+	case unicode.IsSpace(r):
+		return ' '
+	case !unicode.IsPrint(r) || r == utf8.RuneError:
+		return '?'
+	}
+	return r
 }
 
 // reply is a as the package's callers get it. An enhanced code (RFC 2034 §4: at the beginning of each
