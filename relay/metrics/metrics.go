@@ -42,14 +42,13 @@ type Metrics struct {
 
 	trackers
 
-	storeTime     [][2]prometheus.Observer // by operation, and 1 where it failed
-	storeErrors   []prometheus.Counter
-	storeUp       prometheus.Gauge
-	storeWritable prometheus.Gauge
-	storeFull     atomic.Bool // what storeWritable says
-	changes       *prometheus.CounterVec
-	smarthostTry  *prometheus.HistogramVec
-	smarthosts    sync.Map // of the observers of smarthostTry, *[4]prometheus.Observer, by next hop
+	storeTime    [][2]prometheus.Observer // by operation, and 1 where it failed
+	storeErrors  []prometheus.Counter
+	storeUp      prometheus.Gauge
+	storeFull    atomic.Bool // it answered and took no change when that was last tried
+	changes      *prometheus.CounterVec
+	smarthostTry *prometheus.HistogramVec
+	smarthosts   sync.Map // of the observers of smarthostTry, *[4]prometheus.Observer, by next hop
 
 	connections  *prometheus.CounterVec
 	turnedAway   prometheus.Counter
@@ -147,8 +146,7 @@ func New() *Metrics {
 	}
 	m.storeUp = m.gauge("store_up", "1 where the consent store answered when it was last asked, at least every 10 s; 0 where not, or where it has lost its records. When it is 0: /readyz and the log say what is wrong.")
 	m.storeUp.Set(1)
-	m.storeWritable = m.gauge("store_writable", "1 where the consent store took what was written to see that, every 10 s; 0 where it answers and takes no changes. When it is 0: opt-outs fail, and people are told so; see whether Redis' memory (maxmemory) or disk is full, whether it is a replica, or has lost those that consent.wait_replicas asks for.")
-	m.storeWritable.Set(1)
+	m.gaugeOf("store_writable", "1 where the consent store took what was written to see that, every 10 s; 0 where it answers and takes no changes. When it is 0: opt-outs fail, and people are told so; see whether Redis' memory (maxmemory) or disk is full, whether it is a replica, or has lost those that consent.wait_replicas asks for.", func() float64 { return float64(number(!m.storeFull.Load())) })
 	m.changes = m.counters("consent_changes_total", "Changes of consent that the store took, by source (page, one-click, mailto, api, cli, import), purpose and new state; made again they count again. When one-click or page unsubscribes jump: the mailing of that hour went to people who did not want it.", "source", "purpose", "state")
 	m.resolveChanges()
 	m.smarthostTry = m.histogram("smarthost_request_duration_seconds", "How long a next hop took for one copy, from the first command, or from connecting, to its answer; waiting for a free connection is not in it. By result: accepted, deferred (4yz), refused (5yz), failed (no answer). When it is high: the smarthost scans, throttles or is overloaded; more smarthost.max_connections may help.", smarthostBuckets, "smarthost", "result")
@@ -199,6 +197,12 @@ func (m *Metrics) gauge(name, help string) prometheus.Gauge {
 	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + name, Help: help})
 	m.registry.MustRegister(g)
 	return g
+}
+
+// gaugeOf makes a gauge of what is kept elsewhere.
+func (m *Metrics) gaugeOf(name, help string, value func() float64) {
+	m.describe("gauge", name, help, nil)
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + name, Help: help}, value))
 }
 
 func (m *Metrics) histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {

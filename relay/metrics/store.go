@@ -134,10 +134,8 @@ func (s *timed) Writable(ctx context.Context) error {
 	switch {
 	case err == nil:
 		s.m.storeFull.Store(false)
-		s.m.storeWritable.Set(1)
 	case errors.Is(err, consent.ErrUnwritable):
 		s.m.storeFull.Store(true)
-		s.m.storeWritable.Set(0)
 	}
 	return err
 }
